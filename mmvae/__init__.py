@@ -1,0 +1,31 @@
+"""mmvae: generate images, text and sound with variational autoencoders."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "VAE": "mmvae.generation",
+    "Recipe": "mmvae.recipe",
+    "train": "mmvae.training",
+    "evaluate": "mmvae.evaluation.evaluate",
+    "Modality": "mmvae.modalities.contract",
+    "Settings": "mmvae.core.registry",
+    "register": "mmvae.modalities.registry",
+    "check_modality": "mmvae.testing",
+}
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    """Load public names when they are used, so that importing mmvae stays instant."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'mmvae' has no attribute '{name}'")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

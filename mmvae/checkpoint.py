@@ -1,0 +1,141 @@
+"""Saved models: a folder of safetensors and JSON, whose loading executes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+import mmvae
+from mmvae.core.priors import FittedMixture
+from mmvae.core.vae import Network
+from mmvae.modalities.contract import Modality, dump_state
+from mmvae.modalities.registry import modalities as registry
+from mmvae.recipe import Recipe
+
+FORMAT = 1
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+FITTED = "fitted."  # prefix of the fitted prior's tensors
+
+
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file aside, flush it to the disk and rename it: it is there whole or not at all."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(aside)
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def build(recipe: Recipe, modalities: Mapping[str, Modality]) -> Network:
+    """A new network for fitted modalities, its weights drawn from torch's global generator."""
+    latent = recipe.build_latent()
+    return Network(
+        {name: modality.encoder(latent.outputs) for name, modality in modalities.items()},
+        {name: modality.decoder(latent.dim) for name, modality in modalities.items()},
+        latent,
+        recipe.build_prior(),
+    )
+
+
+def save_config(folder: Path, recipe: Recipe, modalities: Mapping[str, Modality], about: Mapping[str, Any]) -> None:
+    """Write all of a model but its weights. about: further JSON values, such as the data's fingerprint."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, modality in modalities.items():
+        text = dump_state(modality.state())
+        write_whole(folder / f"{name}.json", lambda path, text=text: path.write_text(text, encoding="utf-8"))
+    config = {
+        "format": FORMAT,
+        "mmvae": mmvae.__version__,
+        "modalities": {name: registry.origin(recipe.modalities[name]["kind"]) for name in modalities},
+        "recipe": recipe.model_dump(mode="json"),
+        **about,
+    }
+    text = json.dumps(config, indent=1, ensure_ascii=False)
+    write_whole(folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write named tensors to a safetensors file, whole or not at all."""
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    write_whole(path, lambda aside: save_file(plain, aside, dict(metadata or {})))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Named tensors and metadata of a safetensors file. Raises ValueError when it is damaged."""
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: not a readable safetensors file: {error}") from None
+
+
+def save_weights(folder: Path, network: Network, fitted: FittedMixture | None = None) -> None:
+    """Write the network's weights, and the fitted prior's."""
+    tensors = dict(network.state_dict())
+    if fitted is not None:
+        tensors |= {FITTED + name: tensor for name, tensor in fitted.state_dict().items()}
+    save_tensors(folder / WEIGHTS, tensors)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config.json of a model. Raises FileNotFoundError or ValueError when the folder holds no usable model."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no model folder '{folder}'")
+    if not (folder / CONFIG).is_file():
+        raise ValueError(f"{folder}: not a model folder: it has no {CONFIG}; `mmvae train` writes one below runs/")
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        form = config["format"]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder / CONFIG}: not the config of a model: {error}") from None
+    if form != FORMAT:
+        raise ValueError(
+            f"{folder}: saved in format {form} by mmvae {config.get('mmvae')}; this is mmvae {mmvae.__version__}, format {FORMAT}"
+        )
+    return config
+
+
+def load(folder: Path) -> tuple[Recipe, dict[str, Modality], Network, FittedMixture | None]:
+    """A saved model, on the CPU. Raises FileNotFoundError or ValueError with what is wrong with the folder."""
+    config = read_config(folder)
+    recipe = Recipe.load(config["recipe"])
+    modalities = {name: recipe.modality(name) for name in recipe.modalities}
+    for name, modality in modalities.items():
+        try:
+            modality.load_state(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")))
+        except (OSError, json.JSONDecodeError, KeyError) as error:
+            raise ValueError(f"{folder}: the state of '{name}' could not be read: {error}") from None
+    if not (folder / WEIGHTS).is_file():
+        raise ValueError(f"{folder}: no {WEIGHTS} yet: it is written at the first validation of `mmvae train`")
+    tensors, _ = read_tensors(folder / WEIGHTS)
+    fitted = None
+    if FITTED + "means" in tensors:
+        components, dim = tensors[FITTED + "means"].shape
+        fitted = FittedMixture(dim, components)
+        fitted.load_state_dict({name: tensors.pop(FITTED + name) for name in fitted.state_dict()})
+    with torch.device("meta"):
+        network = build(recipe, modalities)
+    try:
+        network.load_state_dict(tensors, assign=True)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip()
+        raise ValueError(f"{folder / WEIGHTS}: does not fit the recipe in {CONFIG}: {reason}") from None
+    return recipe, modalities, network, fitted
+
+
+def digest(path: Path) -> str:
+    """The first 16 hex digits of a file's SHA-256."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -1,0 +1,201 @@
+"""Likelihoods p(x|z): the distributions that decoders return. Parameters are float32 whatever the networks ran in."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmvae.core.noise import Noise
+
+
+class Likelihood(ABC):
+    """p(x|z) for a batch of B latents."""
+
+    @abstractmethod
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-probability (or log-density) of x [B, ...] in nats, summed over each observation: [B]."""
+
+    @abstractmethod
+    def sample(self, noise: Noise, temperature: float = 1.0) -> Tensor:
+        """One x for each row; a temperature below 1 narrows the distribution."""
+
+    @abstractmethod
+    def mode(self) -> Tensor:
+        """The most probable x for each row (for text: the greedy approximation)."""
+
+
+def _sum(values: Tensor) -> Tensor:
+    return values.flatten(1).sum(1)
+
+
+class Bernoulli(Likelihood):
+    """Independent bits, x in {0, 1}. logits: [B, ...]."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits.float()
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return -_sum(F.binary_cross_entropy_with_logits(self.logits, x.float(), reduction="none"))
+
+    def sample(self, noise: Noise, temperature: float = 1.0) -> Tensor:
+        return (noise.uniform(*self.logits.shape[1:]) < torch.sigmoid(self.logits / temperature)).to(torch.uint8)
+
+    def mode(self) -> Tensor:
+        return (self.logits > 0).to(torch.uint8)
+
+
+class DiscretizedLogistic(Likelihood):
+    """A mixture of K logistics over the integers 0 to 255, the tails folded into the two ends.
+
+    Salimans et al. 2017, "PixelCNN++" (without its coupling of channels); K = 1 is the discretized
+    logistic of Kingma et al. 2016. logits, mean, log_scale: [B, K, ...]; mean and scale in units
+    where the 256 values span [-1, 1].
+    """
+
+    def __init__(self, logits: Tensor, mean: Tensor, log_scale: Tensor) -> None:
+        self.logits, self.mean = logits.float(), mean.float()
+        self.log_scale = log_scale.float().clamp(min=-7.0)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        x = x.float()[:, None]
+        centered = x / 127.5 - 1 - self.mean
+        inverse_scale = torch.exp(-self.log_scale)
+        upper = inverse_scale * (centered + 1 / 255)
+        lower = inverse_scale * (centered - 1 / 255)
+        # log(sigmoid(upper) - sigmoid(lower)) without cancellation, far out in either tail
+        width = upper - lower
+        inside = -F.softplus(-upper) - F.softplus(lower) + torch.log(-torch.expm1(-width))
+        log_mass = torch.where(x < 0.5, -F.softplus(-upper), torch.where(x > 254.5, -F.softplus(lower), inside))
+        return _sum(torch.logsumexp(torch.log_softmax(self.logits, dim=1) + log_mass, dim=1))
+
+    @staticmethod
+    def _pixels(values: Tensor) -> Tensor:
+        return ((values + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+    def _choose(self, parameter: Tensor, component: Tensor) -> Tensor:
+        return parameter.gather(1, component[:, None]).squeeze(1)
+
+    def sample(self, noise: Noise, temperature: float = 1.0) -> Tensor:
+        shape = self.mean.shape[2:]
+        edges = torch.softmax(self.logits, dim=1).cumsum(1)
+        component = (noise.uniform(*shape)[:, None] > edges).sum(1).clamp(max=self.mean.shape[1] - 1)
+        u = noise.uniform(*shape)
+        scale = self._choose(self.log_scale, component).exp() * temperature
+        return self._pixels(self._choose(self.mean, component) + scale * (u.log() - (-u).log1p()))
+
+    def mode(self) -> Tensor:
+        peak = torch.log_softmax(self.logits, dim=1) - self.log_scale
+        return self._pixels(self._choose(self.mean, peak.argmax(1)))
+
+
+class Gaussian(Likelihood):
+    """Independent normal densities. mean: [B, ...]; log_scale: broadcasts to it."""
+
+    def __init__(self, mean: Tensor, log_scale: Tensor) -> None:
+        self.mean, self.log_scale = mean.float(), log_scale.float()
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        scaled = (x.float() - self.mean) * torch.exp(-self.log_scale)
+        return _sum(-0.5 * scaled**2 - self.log_scale - 0.5 * math.log(2 * math.pi))
+
+    def sample(self, noise: Noise, temperature: float = 1.0) -> Tensor:
+        return self.mean + temperature * self.log_scale.exp() * noise.normal(*self.mean.shape[1:])
+
+    def mode(self) -> Tensor:
+        return self.mean
+
+
+class Laplace(Likelihood):
+    """Independent Laplace densities. mean: [B, ...]; log_scale: broadcasts to it."""
+
+    def __init__(self, mean: Tensor, log_scale: Tensor) -> None:
+        self.mean, self.log_scale = mean.float(), log_scale.float()
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return _sum(-(x.float() - self.mean).abs() * torch.exp(-self.log_scale) - self.log_scale - math.log(2))
+
+    def sample(self, noise: Noise, temperature: float = 1.0) -> Tensor:
+        u = noise.uniform(*self.mean.shape[1:]) - 0.5
+        return self.mean - temperature * self.log_scale.exp() * u.sign() * torch.log1p(-2 * u.abs())
+
+    def mode(self) -> Tensor:
+        return self.mean
+
+
+class TokenNetwork(Protocol):
+    """What an autoregressive decoder offers its likelihood. V: the number of tokens; V itself starts and pads."""
+
+    def hidden(self, z: Tensor, tokens: Tensor) -> Tensor:
+        """States [B, T, H] that predict tokens [B, T] from z [B, D] and the tokens before each."""
+        ...
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits [..., V] of states [..., H]."""
+        ...
+
+    def start(self, z: Tensor) -> Any:
+        """The recurrent state before the first token."""
+        ...
+
+    def step(self, z: Tensor, token: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Logits [B, V] of the next token after `token` [B], and the new state."""
+        ...
+
+
+class AutoregressiveCategorical(Likelihood):
+    """Sequences of tokens 0 to V-1, each drawn given z and the tokens before it; token 0 ends a sequence.
+
+    Rows are padded with V, which is never scored. A row of `length` tokens without an end counts as the
+    event that a sequence begins so: probabilities of all rows of at most `length` tokens sum to 1.
+    never: tokens that are scored but not generated (an unknown-word token).
+    """
+
+    end = 0
+
+    def __init__(
+        self, network: TokenNetwork, z: Tensor, vocabulary: int, length: int, never: Sequence[int] = ()
+    ) -> None:
+        self.network, self.z, self.vocabulary, self.length = network, z, vocabulary, length
+        self.never = list(never)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        real = x != self.vocabulary
+        logits = self.network.head(self.network.hidden(self.z, x)[real]).float()
+        scores = -F.cross_entropy(logits, x[real], reduction="none")
+        rows = real.nonzero()[:, 0]
+        return torch.zeros(len(x), device=x.device).index_add(0, rows, scores)
+
+    def _unroll(self, choose: Any) -> Tensor:
+        rows = len(self.z)
+        token = torch.full((rows,), self.vocabulary, device=self.z.device)
+        ended = torch.zeros(rows, dtype=torch.bool, device=self.z.device)
+        state, tokens = self.network.start(self.z), []
+        for position in range(self.length):
+            logits, state = self.network.step(self.z, token, state)
+            logits = logits.float()
+            logits[:, self.never] = -torch.inf
+            token = choose(logits, position).masked_fill(ended, self.vocabulary)
+            tokens.append(token)
+            ended = ended | (token == self.end)
+            if ended.all():
+                break
+        return torch.stack(tokens, dim=1)
+
+    def sample(self, noise: Noise, temperature: float = 1.0) -> Tensor:
+        draws = noise.uniform(self.length)
+
+        def choose(logits: Tensor, position: int) -> Tensor:
+            edges = torch.softmax(logits / temperature, dim=-1).cumsum(-1)
+            drawn = torch.searchsorted(edges, draws[:, position, None] * edges[:, -1:])
+            return drawn.squeeze(-1).clamp(max=self.vocabulary - 1)
+
+        return self._unroll(choose)
+
+    def mode(self) -> Tensor:
+        return self._unroll(lambda logits, position: logits.argmax(-1))

@@ -1,0 +1,60 @@
+"""Random numbers by row: what a row draws depends on its own seed, never on the batch it sits in."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def mix(*parts: int | str) -> int:
+    """A 63-bit seed from any numbers and words, the same on every machine."""
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+class Noise:
+    """One generator for each row of a batch: [B, *shape] draws whose row i depends on seeds[i] only.
+
+    Drawn on the CPU, so that every device sees the same numbers.
+    """
+
+    def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __len__(self) -> int:
+        return len(self.generators)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers [B, *shape]."""
+        return torch.stack([torch.randn(shape, generator=g) for g in self.generators]).to(self.device)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Uniform numbers in (0, 1), [B, *shape]."""
+        draws = torch.stack([torch.rand(shape, generator=g) for g in self.generators]).to(self.device)
+        return draws.clamp(1e-7, 1 - 1e-7)
+
+
+class StepNoise(Noise):
+    """Noise of one training step, in one draw: rows `part` of a global batch of `size` rows.
+
+    A process that holds a part of the batch sees what one process with the whole batch would.
+    """
+
+    def __init__(self, seed: int, size: int, part: slice, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.generators = [torch.Generator().manual_seed(seed)]
+        self.size, self.part = size, part
+
+    def __len__(self) -> int:
+        return len(range(self.size)[self.part])
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.randn((self.size, *shape), generator=self.generators[0])[self.part].to(self.device)
+
+    def uniform(self, *shape: int) -> Tensor:
+        draws = torch.rand((self.size, *shape), generator=self.generators[0])[self.part].to(self.device)
+        return draws.clamp(1e-7, 1 - 1e-7)

@@ -1,0 +1,106 @@
+"""Objectives: what training minimises, made of named terms in nats."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from mmvae.core.noise import Noise
+from mmvae.core.registry import Registry, Settings
+from mmvae.core.vae import Batch, Network
+
+
+@dataclass(frozen=True)
+class Terms:
+    """One evaluation of an objective on B rows. Every term but the loss is unweighted.
+
+    loss: the scalar to minimise. rate: KL(q(z|x) || p(z)), [B]. distortion: -log p(x|z) by modality, [B].
+    """
+
+    loss: Tensor
+    rate: Tensor
+    distortion: dict[str, Tensor]
+
+    @property
+    def negative_elbo(self) -> Tensor:
+        """Rate plus distortion, [B]: the bound at KL weight 1."""
+        return self.rate + sum(self.distortion.values())
+
+
+class Objective(ABC):
+    """Calls the network and returns Terms; kl_weight is the schedule's value at this step."""
+
+    class Config(Settings):
+        """No settings of its own."""
+
+    def __init__(self, config: Settings) -> None:
+        self.config = config
+
+    @abstractmethod
+    def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms: ...
+
+
+class ELBO(Objective):
+    """The evidence lower bound (Kingma & Welling 2014); a final KL weight other than 1 is beta-VAE (Higgins 2017).
+
+    Free bits (Kingma et al. 2016): where a dimension's rate, averaged over the batch, is below the floor,
+    it costs the floor and gets no gradient, so that collapsing earns nothing.
+    """
+
+    class Config(Settings):
+        free_bits: float = Field(0.0, ge=0, description="floor on the rate of each latent dimension, nats")
+
+    config: Config
+
+    def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
+        posterior = network.posterior(batch)
+        z = posterior.sample(noise)
+        rate = network.prior.rate(posterior, z)
+        distortion = {name: -score for name, score in network.log_prob(batch, z[:, 0]).items()}
+        floored = rate.mean(0).clamp(min=self.config.free_bits).sum()
+        loss = sum(distortion.values()).mean() + kl_weight * floored
+        return Terms(loss, rate.sum(1), distortion)
+
+
+class ImportanceWeighted(Objective):
+    """The importance-weighted bound with `samples` draws (Burda et al. 2016); one draw is the ELBO."""
+
+    class Config(Settings):
+        samples: int = Field(5, ge=1, description="draws of z for each row")
+
+    config: Config
+
+    def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
+        posterior = network.posterior(batch)
+        z = posterior.sample(noise, self.config.samples)
+        rate, distortion = importance_terms(network, batch, posterior, z)
+        weights = -kl_weight * rate - sum(distortion.values())
+        loss = -(torch.logsumexp(weights, dim=1) - math.log(z.shape[1])).mean()
+        return Terms(loss, rate.mean(1), {name: value.mean(1) for name, value in distortion.items()})
+
+
+def importance_terms(network, batch: Batch, posterior, z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """For draws z [B, k, D] of the posterior: log q(z|x) - log p(z), [B, k], and -log p(x|z) by modality, [B, k]."""
+    k = z.shape[1]
+    scores = network.log_prob(batch.repeat(k), z.flatten(0, 1))
+    rate = posterior.log_prob(z) - network.prior.log_prob(z)
+    return rate, {name: -score.view(-1, k) for name, score in scores.items()}
+
+
+def importance_weighted_bound(network: Network, batch: Batch, noise: Noise, k: int) -> Tensor:
+    """log 1/k sum_i p(x|z_i) p(z_i) / q(z_i|x) in nats, [B]: a lower bound of log p(x), tighter with every k
+    (Burda et al. 2016)."""
+    posterior = network.posterior(batch)
+    rate, distortion = importance_terms(network, batch, posterior, posterior.sample(noise, k))
+    return torch.logsumexp(-rate - sum(distortion.values()), dim=1) - math.log(k)
+
+
+objectives: Registry[Objective] = Registry(
+    "objective",
+    {"elbo": f"{__name__}:ELBO", "importance": f"{__name__}:ImportanceWeighted"},
+)

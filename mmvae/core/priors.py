@@ -1,0 +1,101 @@
+"""Priors p(z): what latents are drawn from, and what the rate is measured against."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from mmvae.core.latents import DiagonalGaussian, Posterior
+from mmvae.core.noise import Noise
+from mmvae.core.registry import Registry, Settings
+
+
+class Prior(nn.Module, ABC):
+    """A density over z in R^dim."""
+
+    class Config(Settings):
+        """No settings of its own."""
+
+    def __init__(self, config: Settings, dim: int) -> None:
+        super().__init__()
+        self.config, self.dim = config, dim
+
+    @abstractmethod
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density of z [..., D] in nats, [...]."""
+
+    @abstractmethod
+    def sample(self, noise: Noise) -> Tensor:
+        """One z for each row of the noise, [B, D]."""
+
+    def rate(self, posterior: Posterior, z: Tensor) -> Tensor:
+        """KL(q(z|x) || p(z)) in nats, [B, parts]: parts are dimensions where the prior factorizes, else 1.
+
+        z: the draws [B, k, D] that estimate it where it has no closed form.
+        """
+        return (posterior.log_prob(z) - self.log_prob(z)).mean(1, keepdim=True)
+
+
+class StandardNormal(Prior):
+    """N(0, I) (Kingma & Welling 2014)."""
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return (-0.5 * z**2 - 0.5 * math.log(2 * math.pi)).sum(-1)
+
+    def sample(self, noise: Noise) -> Tensor:
+        return noise.normal(self.dim)
+
+    def rate(self, posterior: Posterior, z: Tensor) -> Tensor:
+        if not isinstance(posterior, DiagonalGaussian):
+            return super().rate(posterior, z)
+        return 0.5 * (posterior.mean**2 + posterior.stddev**2 - 1) - posterior.stddev.log()
+
+
+class FittedMixture(Prior):
+    """A mixture of full Gaussians fitted to the encoded training set after training.
+
+    An ex-post density estimate (Ghosh et al. 2020, "From Variational to Deterministic Autoencoders"):
+    samples come from where the decoder has been trained, which N(0, I) only approximates.
+    """
+
+    weights: Tensor
+    means: Tensor
+    factors: Tensor
+
+    def __init__(self, dim: int, components: int) -> None:
+        super().__init__(Prior.Config(), dim)
+        self.register_buffer("weights", torch.full((components,), 1 / components))
+        self.register_buffer("means", torch.zeros(components, dim))
+        self.register_buffer("factors", torch.eye(dim).repeat(components, 1, 1))
+
+    @classmethod
+    def fit(cls, z: Tensor, components: int, seed: int) -> FittedMixture:
+        """Fit to draws z [N, D] by expectation-maximization (scikit-learn).
+
+        Uses at most `components`, and fewer where N is too small for that many covariances.
+        """
+        from sklearn.mixture import GaussianMixture
+
+        n, dim = z.shape
+        components = max(1, min(components, n // (4 * dim)))
+        fitted = GaussianMixture(components, reg_covar=1e-3, random_state=seed % 2**32).fit(z.double().cpu().numpy())
+        prior = cls(dim, components)
+        prior.weights.copy_(torch.from_numpy(fitted.weights_))
+        prior.means.copy_(torch.from_numpy(fitted.means_))
+        prior.factors.copy_(torch.linalg.cholesky(torch.from_numpy(fitted.covariances_)))
+        return prior
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        components = torch.distributions.MultivariateNormal(self.means, scale_tril=self.factors)
+        return torch.logsumexp(components.log_prob(z[..., None, :]) + self.weights.log(), dim=-1)
+
+    def sample(self, noise: Noise) -> Tensor:
+        edges = self.weights.cumsum(0)
+        chosen = torch.searchsorted(edges, noise.uniform() * edges[-1]).clamp(max=len(edges) - 1)
+        return self.means[chosen] + (self.factors[chosen] @ noise.normal(self.dim, 1)).squeeze(-1)
+
+
+priors: Registry[Prior] = Registry("prior", {"standard": f"{__name__}:StandardNormal"})

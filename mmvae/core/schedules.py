@@ -1,0 +1,80 @@
+"""KL weight schedules: the weight of the rate as a pure function of the step."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+from pydantic import Field
+
+from mmvae.core.registry import Registry, Settings
+
+
+class Schedule(ABC):
+    """A curve from 0 to 1; `weight(step)` scales it by the recipe's final KL weight."""
+
+    class Config(Settings):
+        """No settings of its own."""
+
+    def __init__(self, config: Settings) -> None:
+        self.config = config
+
+    @abstractmethod
+    def __call__(self, step: int) -> float:
+        """The share, in [0, 1], of the final KL weight at a step counted from 0."""
+
+
+class Constant(Schedule):
+    """Always the final weight."""
+
+    def __call__(self, step: int) -> float:
+        return 1.0
+
+
+class Linear(Schedule):
+    """From 0 to 1 over `warmup` steps (Bowman et al. 2016)."""
+
+    class Config(Settings):
+        warmup: int = Field(1000, ge=1, description="steps until the final weight")
+
+    config: Config
+
+    def __call__(self, step: int) -> float:
+        return min(1.0, step / self.config.warmup)
+
+
+class Sigmoid(Schedule):
+    """A logistic curve centred at half of `warmup`, 0.0025 at its start (Bowman et al. 2016)."""
+
+    class Config(Settings):
+        warmup: int = Field(1000, ge=1, description="steps from 0.25 % to 99.75 % of the final weight")
+
+    config: Config
+
+    def __call__(self, step: int) -> float:
+        return (
+            1.0 / (1.0 + math.exp(-12.0 * (step / self.config.warmup - 0.5))) if step < 50 * self.config.warmup else 1.0
+        )
+
+
+class Cyclical(Schedule):
+    """Repeated linear ramps, each followed by a plateau at 1 (Fu et al. 2019); 1 after the last cycle."""
+
+    class Config(Settings):
+        period: int = Field(1000, ge=1, description="steps of one cycle")
+        cycles: int = Field(4, ge=1, description="number of cycles")
+        rise: float = Field(0.5, gt=0, le=1, description="share of a cycle spent rising from 0 to 1")
+
+    config: Config
+
+    def __call__(self, step: int) -> float:
+        cycle, position = divmod(step, self.config.period)
+        if cycle >= self.config.cycles:
+            return 1.0
+        return min(1.0, position / (self.config.rise * self.config.period))
+
+
+schedules: Registry[Schedule] = Registry(
+    "KL schedule",
+    {name: f"{__name__}:{name.capitalize()}" for name in ("constant", "linear", "sigmoid", "cyclical")},
+)

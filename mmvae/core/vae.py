@@ -1,0 +1,72 @@
+"""The VAE: encoders and decoders around one latent space, for one, many or missing modalities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mmvae.core.latents import Latent, Posterior
+from mmvae.core.likelihoods import Likelihood
+from mmvae.core.noise import Noise
+from mmvae.core.priors import Prior
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B rows of which each modality holds some: values[name] is [n, ...] for the n rows where present[name]."""
+
+    values: dict[str, Tensor]
+    present: dict[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.present.values())))
+
+    def to(self, device: torch.device) -> Batch:
+        """The same rows on another device."""
+        return Batch(
+            {name: values.to(device, non_blocking=True) for name, values in self.values.items()},
+            {name: rows.to(device, non_blocking=True) for name, rows in self.present.items()},
+        )
+
+    def repeat(self, k: int) -> Batch:
+        """Each row k times in a row, [B * k]."""
+        return Batch(
+            {name: values.repeat_interleave(k, 0) for name, values in self.values.items()},
+            {name: rows.repeat_interleave(k, 0) for name, rows in self.present.items()},
+        )
+
+
+class Network(nn.Module):
+    """q(z|x), p(z) and p(x|z). Encoders map [n, ...] to [n, latent.outputs]; decoders map z to a Likelihood."""
+
+    def __init__(
+        self, encoders: Mapping[str, nn.Module], decoders: Mapping[str, nn.Module], latent: Latent, prior: Prior
+    ) -> None:
+        super().__init__()
+        self.encoders, self.decoders = nn.ModuleDict(encoders), nn.ModuleDict(decoders)
+        self.latent, self.prior = latent, prior
+
+    def posterior(self, batch: Batch) -> Posterior:
+        """q(z|x) of every row, from the modalities it has; the prior's family member N(0, I) if it has none."""
+        experts = {name: self.encoders[name](values) for name, values in batch.values.items() if len(values)}
+        return self.latent(experts, batch.present, len(batch))
+
+    def decode(self, z: Tensor, names: Iterable[str] | None = None) -> dict[str, Likelihood]:
+        """p(x|z) of the named modalities (all by default) for z [B, D]."""
+        return {name: self.decoders[name](z) for name in (self.decoders if names is None else names)}
+
+    def log_prob(self, batch: Batch, z: Tensor) -> dict[str, Tensor]:
+        """log p(x|z) of each modality in nats, [B]; 0 for the rows that lack it."""
+        scores = {}
+        for name, values in batch.values.items():
+            rows = batch.present[name].nonzero().squeeze(1)
+            score = self.decoders[name](z[rows]).log_prob(values) if len(rows) else z.new_zeros(0)
+            scores[name] = z.new_zeros(len(z)).index_add(0, rows, score)
+        return scores
+
+    def sample(self, noise: Noise) -> Tensor:
+        """Latents from the prior, [B, D]."""
+        return self.prior.sample(noise)

@@ -1,0 +1,231 @@
+"""Preparation: a recipe's data read, checked, turned into tensors once, and kept in a cache keyed by content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import mmvae
+from mmvae.data.sources import FILE, Selection, Source, default_column, open_source, read_cell
+from mmvae.data.splits import make_splits
+from mmvae.data.store import ColumnWriter, Store
+from mmvae.modalities.contract import Modality, Raw, dump_state
+from mmvae.recipe import Recipe
+
+FORMAT = 1  # of the cache
+Progress = Callable[[str, int, int], None]  # what, done, of
+
+
+@dataclass
+class Report:
+    """What preparation met: rows read, rows rejected with their reasons, and notes with their counts."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    rejected: list[tuple[str, str]] = field(default_factory=list)
+    notes: dict[str, int] = field(default_factory=dict)
+
+    def lines(self, most: int = 5) -> Iterator[str]:
+        """The report for a person, at most `most` rejected rows by name."""
+        for what, count in self.notes.items():
+            yield f"{count} rows {what}"
+        if self.rejected:
+            yield f"{len(self.rejected)} of {sum(self.rows.values()) + len(self.rejected)} rows could not be used:"
+            yield from (f"  {where}: {reason}" for where, reason in self.rejected[:most])
+            if len(self.rejected) > most:
+                yield f"  and {len(self.rejected) - most} more"
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split: prepared tensors, and the raw observations behind them."""
+
+    store: Store
+    rows: Selection
+    kept: list[int]  # of `rows`, those that were prepared
+    modalities: Mapping[str, Modality]
+    columns: Mapping[str, str]
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def raw(self, name: str, index: int) -> Raw:
+        """The raw observation of a prepared row, read again from the source."""
+        return read_cell(self.modalities[name], self.rows.cell(self.kept[index], self.columns[name]))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Fitted modalities, splits of prepared tensors, and what was met on the way."""
+
+    modalities: dict[str, Modality]
+    splits: dict[str, Split]
+    report: Report
+    fingerprint: str
+
+    def split(self, name: str) -> Split:
+        """A split by name. Raises ValueError when the data have none of that name."""
+        if name not in self.splits:
+            raise ValueError(f"no split '{name}': the data have {', '.join(self.splits)}")
+        return self.splits[name]
+
+
+def cache_folder() -> Path:
+    """Where prepared data are kept: $MMVAE_CACHE, or mmvae below the user's cache folder."""
+    given = os.environ.get("MMVAE_CACHE")
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(given) if given else base / "mmvae"
+
+
+def prepare(
+    recipe: Recipe, modalities: dict[str, Modality] | None = None, progress: Progress | None = None
+) -> Prepared:
+    """The data of a recipe, from the cache where they have been prepared before.
+
+    modalities: fitted ones of a trained model, kept as they are; by default new ones are fitted to the training
+    split. Raises ValueError or FileNotFoundError when the data cannot be used.
+    """
+    fitted = modalities is not None
+    modalities = modalities or {name: recipe.modality(name) for name in recipe.modalities}
+    source = open_source(recipe.data.path, recipe.data.config, modalities)
+    columns = {name: _column(recipe, name, source) for name in modalities}
+    selections = make_splits(source, recipe.data)
+    states = {name: dump_state(modality.state()) for name, modality in modalities.items()} if fitted else None
+    settings = {
+        "format": FORMAT,
+        "version": mmvae.__version__,
+        "source": source.fingerprint,
+        "columns": columns,
+        "data": recipe.data.model_dump(exclude={"path", "max_rejected"}),
+        "modalities": {name: recipe.prepared(name) for name in modalities},
+        "states": states,
+    }
+    key = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=12).hexdigest()
+    folder = cache_folder() / key
+    if not (folder / "report.json").is_file():
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=cache_folder()))
+        try:
+            _fill(scratch, recipe, modalities, columns, selections, fitted, progress)
+            if not folder.exists():
+                scratch.rename(folder)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return _open(folder, modalities, columns, selections, source.fingerprint)
+
+
+def _column(recipe: Recipe, name: str, source: Source) -> str:
+    rows = source.splits["train"] if "train" in source.splits else next(iter(source.splits.values()))
+    wanted = recipe.column(name)
+    if wanted is None:
+        return default_column(name, recipe.modalities[name]["kind"], rows)
+    if wanted not in rows.columns:
+        known = "its files have no columns" if rows.columns == (FILE,) else f"it has {', '.join(rows.columns)}"
+        raise ValueError(f"modalities.{name}.column: {rows.source} has no column '{wanted}'; {known}")
+    return wanted
+
+
+class _Readable:
+    """The raw observations of a split that can be read, for `Modality.fit`."""
+
+    def __init__(self, modality: Modality, rows: Selection, column: str) -> None:
+        self.modality, self.rows, self.column = modality, rows, column
+
+    def __iter__(self) -> Iterator[Raw]:
+        first_problem, any_read = "there are no rows", False
+        for index in range(len(self.rows)):
+            cell = self.rows.cell(index, self.column)
+            if cell is None:
+                continue
+            try:
+                raw = read_cell(self.modality, cell)
+            except (ValueError, OSError) as error:
+                first_problem = first_problem if index else f"{self.rows.where(index)}: {error}"
+                continue
+            any_read = True
+            yield raw
+        if not any_read:
+            raise ValueError(f"nothing to train on in column '{self.column}': {first_problem}")
+
+
+def _fill(
+    folder: Path,
+    recipe: Recipe,
+    modalities: Mapping[str, Modality],
+    columns: Mapping[str, str],
+    selections: Mapping[str, Selection],
+    fitted: bool,
+    progress: Progress | None,
+) -> None:
+    for name, modality in modalities.items():
+        if not fitted:
+            modality.fit(_Readable(modality, selections["train"], columns[name]))
+        modality.notes.clear()
+        (folder / f"{name}.json").write_text(dump_state(modality.state()), encoding="utf-8")
+    report, kept = Report(), {}
+    for split, rows in selections.items():
+        writers = {name: ColumnWriter(folder / f"{split}-{name}") for name in modalities}
+        kept[split] = []
+        for index in range(len(rows)):
+            if progress and index % 100 == 0:
+                progress(f"preparing {split}", index, len(rows))
+            try:
+                tensors = {}
+                for name, modality in modalities.items():
+                    cell = rows.cell(index, columns[name])
+                    tensors[name] = None if cell is None else modality.to_tensor(read_cell(modality, cell))
+                if all(tensor is None for tensor in tensors.values()):
+                    raise ValueError(f"nothing in {' or '.join(columns.values())}")
+                for name, tensor in tensors.items():
+                    writers[name].append(tensor)
+            except (ValueError, OSError) as error:
+                report.rejected.append((rows.where(index), str(error).splitlines()[0]))
+            else:
+                kept[split].append(index)
+        for writer in writers.values():
+            writer.close()
+        report.rows[split] = len(kept[split])
+    for modality in modalities.values():
+        report.notes.update(modality.notes)
+    _judge(report, recipe.data.max_rejected)
+    (folder / "kept.json").write_text(json.dumps(kept))
+    about = {"rows": report.rows, "rejected": report.rejected, "notes": report.notes}
+    (folder / "report.json").write_text(json.dumps(about), encoding="utf-8")
+
+
+def _judge(report: Report, max_rejected: float) -> None:
+    share = len(report.rejected) / max(1, len(report.rejected) + sum(report.rows.values()))
+    empty = [split for split, count in report.rows.items() if not count]
+    if share > max_rejected or empty:
+        reasons = Counter(reason for _, reason in report.rejected)
+        where, reason = report.rejected[0] if report.rejected else ("the data", "no rows")
+        raise ValueError(
+            f"{len(report.rejected)} rows could not be used, a share of {share:.0%} (data.max_rejected = {max_rejected:.0%})"
+            + (f", and nothing is left in {', '.join(empty)}" if empty else "")
+            + f"; {len(reasons)} kinds of reasons; the first: {where}: {reason}"
+        )
+
+
+def _open(
+    folder: Path,
+    modalities: dict[str, Modality],
+    columns: Mapping[str, str],
+    selections: Mapping[str, Selection],
+    fingerprint: str,
+) -> Prepared:
+    for name, modality in modalities.items():
+        modality.load_state(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")))
+    about = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    report = Report(about["rows"], [tuple(pair) for pair in about["rejected"]], about["notes"])
+    kept = json.loads((folder / "kept.json").read_text())
+    splits = {
+        name: Split(Store(folder, name, modalities), rows, kept[name], modalities, columns)
+        for name, rows in selections.items()
+    }
+    return Prepared(modalities, splits, report, fingerprint)

@@ -1,0 +1,214 @@
+"""Sources: built-in sets, local files and folders, and hub names, as splits of rows that are read when asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmvae.modalities.contract import Modality, Raw
+
+BUILTIN = ("emoji", "definitions", "drums", "digits")
+TABLES = {".txt": "text", ".csv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet", ".arrow": "arrow"}
+SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing"),
+}
+FILE = "file"  # the only column of a folder of media files
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one split: cells by column, and for each row the words that name it in a message."""
+
+    cells: Sequence[Mapping[str, Any]]
+    columns: tuple[str, ...]
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def where(self, index: int) -> str:
+        """The file of a row, or its number in the table, counted from 1."""
+        if self.columns == (FILE,):
+            return str(self.cells[index][FILE])
+        return f"{self.source}, row {index + 1}"
+
+    def select(self, indices: Sequence[int]) -> Selection:
+        """Some of the rows, in the order given."""
+        return Selection(self, list(indices))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The rows of a split, by their numbers in the source."""
+
+    rows: Rows
+    indices: list[int]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def where(self, index: int) -> str:
+        """The words that name a row in a message."""
+        return self.rows.where(self.indices[index])
+
+    def cell(self, index: int, column: str) -> Any:
+        """One cell; None where the row lacks it."""
+        return self.rows.cells[self.indices[index]].get(column)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set: its declared splits, and a fingerprint that changes with its content."""
+
+    splits: dict[str, Rows]
+    fingerprint: str
+
+
+def open_source(path: str, config: str | None, modalities: Mapping[str, Modality]) -> Source:
+    """The data set at a built-in name, local path or hub name. Raises ValueError or FileNotFoundError."""
+    if path in BUILTIN:
+        return _builtin(path)
+    local = Path(path).expanduser()
+    if local.is_dir():
+        return _folder(local, modalities)
+    if local.is_file():
+        return _file(local, modalities)
+    if path.startswith((".", "/", "~")) or local.suffix in TABLES or path.count("/") > 1:
+        raise FileNotFoundError(f"no file or folder '{path}'")
+    return _hub(path, config)
+
+
+def read_cell(modality: Modality, cell: Any) -> Raw:
+    """A raw observation from a file's path, bytes as the hub stores them, or any other value."""
+    if isinstance(cell, Path):
+        return modality.read(cell)
+    if isinstance(cell, Mapping) and cell.keys() == {"bytes", "path"}:
+        return modality.read(io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"]))
+    return modality.parse(cell)
+
+
+def default_column(name: str, kind: str, rows: Rows) -> str:
+    """The column that a modality is read from when the recipe names none. Raises ValueError."""
+    for column in (name, kind, *([rows.columns[0]] if len(rows.columns) == 1 else [])):
+        if column in rows.columns:
+            return column
+    raise ValueError(
+        f"modalities.{name}: which column of {rows.source}? Set modalities.{name}.column to one of {', '.join(rows.columns)}"
+    )
+
+
+def _builtin(name: str) -> Source:
+    if name == "digits":
+        from sklearn.datasets import load_digits
+
+        bunch = load_digits()
+        pixels = (bunch.images * (255 / 16)).round().astype("uint8")
+        cells = [{"image": image, "label": int(label)} for image, label in zip(pixels, bunch.target, strict=True)]
+        return Source({"train": Rows(cells, ("image", "label"), name)}, "digits-1")
+    path = Path(__file__).parent / "builtin" / f"{name}.parquet"
+    return _tables("parquet", {"train": [path]}, name, _digest([path], path.parent))
+
+
+def _file(path: Path, modalities: Mapping[str, Modality]) -> Source:
+    kind = TABLES.get(path.suffix.lower())
+    if kind:
+        return _tables(kind, {"train": [path]}, path.name, _digest([path], path.parent))
+    if path.suffix.lower() in _suffixes(modalities):
+        return Source({"train": _media([path])}, _digest([path], path.parent))
+    raise ValueError(f"{path}: a data set is a folder, or a file of {', '.join(TABLES)}")
+
+
+def _suffixes(modalities: Mapping[str, Modality]) -> set[str]:
+    return {suffix for modality in modalities.values() for suffix in (modality.suffix, *modality.reads)}
+
+
+def _media(paths: Iterable[Path]) -> Rows:
+    return Rows([{FILE: path} for path in paths], (FILE,), FILE)
+
+
+def _folder(folder: Path, modalities: Mapping[str, Modality]) -> Source:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    wanted = _suffixes(modalities) - TABLES.keys()
+    media = [path for path in files if path.suffix.lower() in wanted]
+    if media and len(modalities) == 1:
+        by_split: dict[str, list[Path]] = {}
+        for path in media:
+            parts = path.relative_to(folder).parts
+            by_split.setdefault(_split_name(parts[0]) or "train" if len(parts) > 1 else "train", []).append(path)
+        return Source({split: _media(paths) for split, paths in by_split.items()}, _digest(media, folder))
+    if any(path.suffix.lower() in TABLES for path in files):
+        return _hub(str(folder), None, _digest(files, folder))
+    found = ", ".join(
+        f"{count} {suffix or 'without suffix'}" for suffix, count in Counter(p.suffix for p in files).items()
+    )
+    raise ValueError(
+        f"{folder}: no file that {' or '.join(modalities)} reads ({', '.join(sorted(_suffixes(modalities)))}); "
+        f"it holds {found or 'no files'}"
+    )
+
+
+def _split_name(word: str) -> str | None:
+    return next((split for split, words in SPLITS.items() if word.lower() in words), None)
+
+
+def _digest(paths: Iterable[Path], base: Path) -> str:
+    """A hash of names and contents."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in paths:
+        digest.update(f"{path.relative_to(base)}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _tables(kind: str, files: dict[str, list[Path]], name: str, fingerprint: str) -> Source:
+    return _loaded(
+        kind, name, fingerprint, data_files={split: [str(p) for p in paths] for split, paths in files.items()}
+    )
+
+
+def _hub(name: str, config: str | None, fingerprint: str | None = None) -> Source:
+    return _loaded(name, name, fingerprint, name=config)
+
+
+def _loaded(what: str, label: str, fingerprint: str | None, **options: Any) -> Source:
+    import datasets
+
+    shown = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        loaded = datasets.load_dataset(what, **options)
+    except Exception as error:  # datasets raises many kinds: all mean that the data cannot be had
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        if Path(label).exists() or options.get("data_files"):
+            raise ValueError(f"{label}: could not be read as a data set: {reason}") from None
+        raise ValueError(
+            f"no data set '{label}': not built in ({', '.join(BUILTIN)}), not a local file or folder, "
+            f"and the hub gave: {reason}"
+        ) from None
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
+    splits = {}
+    for split, table in loaded.items():
+        known = _split_name(str(split))
+        if known is None:
+            continue
+        for column, feature in table.features.items():
+            if isinstance(feature, datasets.Image | datasets.Audio):
+                table = table.cast_column(column, type(feature)(decode=False))
+        if what == "text":  # blank lines separate, they are not observations
+            table = table.select([i for i, line in enumerate(table["text"]) if line.strip()])
+        splits[known] = Rows(table, tuple(table.column_names), label)
+    if "train" not in splits:
+        raise ValueError(f"{label}: no training split; it has {', '.join(map(str, loaded))}")
+    prints = "-".join(str(table._fingerprint) for table in loaded.values())
+    return Source(splits, fingerprint or hashlib.blake2b(prints.encode(), digest_size=16).hexdigest())

@@ -1,0 +1,170 @@
+"""Stores: the prepared tensors of one split in flat files, mapped into memory and indexed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmvae.core.vae import Batch
+from mmvae.modalities.contract import Modality
+
+
+class ColumnWriter:
+    """Appends the tensors of one modality to a file; None marks a row that lacks it."""
+
+    def __init__(self, stem: Path) -> None:
+        self.stem = stem
+        self.file = stem.with_suffix(".bin").open("wb")
+        self.shapes: list[tuple[int, ...]] = []
+        self.present: list[bool] = []
+        self.dtype: np.dtype[Any] | None = None
+
+    def append(self, tensor: Tensor | None) -> None:
+        """Write one row. Raises ValueError when its type or number of axes differs from the first row's."""
+        self.present.append(tensor is not None)
+        if tensor is None:
+            return
+        array = tensor.contiguous().numpy()
+        if self.dtype is None:
+            self.dtype = array.dtype
+        elif array.dtype != self.dtype or array.ndim != len(self.shapes[0]):
+            raise ValueError(
+                f"a tensor of {array.dtype} {array.shape} among {self.dtype} of {len(self.shapes[0])} axes"
+            )
+        self.shapes.append(array.shape)
+        self.file.write(array.tobytes())
+
+    def close(self) -> None:
+        """Finish the files. Rows of one shape need no list of shapes."""
+        self.file.close()
+        fixed = len(set(self.shapes)) <= 1
+        about = {"dtype": str(self.dtype or "uint8"), "shape": list(self.shapes[0]) if self.shapes and fixed else None}
+        self.stem.with_suffix(".meta").write_text(json.dumps(about))
+        np.save(self.stem.with_suffix(".present.npy"), np.array(self.present, dtype=bool))
+        if not fixed:
+            np.save(self.stem.with_suffix(".shapes.npy"), np.array(self.shapes, dtype=np.int64))
+
+
+class Column:
+    """The prepared tensors of one modality in one split."""
+
+    def __init__(self, stem: Path, modality: Modality) -> None:
+        about = json.loads(stem.with_suffix(".meta").read_text())
+        self.modality = modality
+        self.present = torch.from_numpy(np.load(stem.with_suffix(".present.npy")))
+        self.slot = self.present.cumsum(0) - 1
+        file = stem.with_suffix(".bin")
+        # copy-on-write: torch wants a writable array; nothing is ever written
+        flat = np.memmap(file, about["dtype"], "c") if file.stat().st_size else np.empty(0, about["dtype"])
+        self.shapes: np.ndarray | None = None
+        if about["shape"] is not None:
+            self.data = torch.from_numpy(flat).view(-1, *about["shape"])
+        else:
+            shapes = stem.with_suffix(".shapes.npy")
+            self.shapes = np.load(shapes) if shapes.exists() else np.empty((0, 1), np.int64)
+            self.data = torch.from_numpy(flat)
+            self.offsets = np.concatenate([[0], self.shapes.prod(1).cumsum()])
+
+    def lengths(self) -> Tensor | None:
+        """Numbers in each row [N] where shapes differ, else None."""
+        if self.shapes is None:
+            return None
+        sizes = torch.from_numpy(self.shapes.prod(1))
+        return torch.where(self.present, sizes[self.slot.clamp(min=0)] if len(sizes) else 0, 0)
+
+    def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """The values [n, ...] of the rows among `indices` that have the modality, and which those are."""
+        present = self.present[indices]
+        slots = self.slot[indices][present]
+        if self.shapes is None:
+            return self.data[slots], present
+        rows = [
+            self.data[self.offsets[slot] : self.offsets[slot + 1]].view(*self.shapes[slot].tolist())
+            for slot in slots.tolist()
+        ]
+        return self.modality.collate(rows) if rows else self.data[:0].view(0, 0), present
+
+
+class Store:
+    """One prepared split: N rows of one or several modalities."""
+
+    def __init__(self, folder: Path, split: str, modalities: Mapping[str, Modality]) -> None:
+        self.columns = {name: Column(folder / f"{split}-{name}", modality) for name, modality in modalities.items()}
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())).present)
+
+    def batch(self, indices: Tensor | Sequence[int]) -> Batch:
+        """The rows at `indices`, collated."""
+        indices = torch.as_tensor(indices)
+        taken = {name: column.take(indices) for name, column in self.columns.items()}
+        return Batch(
+            {name: values for name, (values, _) in taken.items()}, {n: present for n, (_, present) in taken.items()}
+        )
+
+    def lengths(self) -> Tensor | None:
+        """Numbers in each row [N], summed over the modalities whose shapes differ; None where none do."""
+        lengths = [length for column in self.columns.values() if (length := column.lengths()) is not None]
+        return torch.stack(lengths).sum(0) if lengths else None
+
+
+class Order:
+    """Which rows each training step takes: a pure function of seed and step, so that resuming is exact.
+
+    Epochs follow one another without a short batch between them. Rows of unlike length are sorted within
+    windows of some batches, and the batches of a window shuffled, so that little is spent on padding.
+    """
+
+    WINDOW = 32
+
+    def __init__(self, rows: int, batch_size: int, seed: int, lengths: Tensor | None = None) -> None:
+        self.rows, self.batch_size, self.seed, self.lengths = rows, batch_size, seed, lengths
+        self._epoch: dict[int, Tensor] = {}
+        self._window: tuple[int, list[Tensor]] = (-1, [])
+
+    def _permutation(self, epoch: int) -> Tensor:
+        if epoch not in self._epoch:
+            generator = torch.Generator().manual_seed(self.seed + epoch)
+            self._epoch = {key: value for key, value in self._epoch.items() if key >= epoch - 1}
+            self._epoch[epoch] = torch.randperm(self.rows, generator=generator)
+        return self._epoch[epoch]
+
+    def _positions(self, start: int, count: int) -> Tensor:
+        parts = []
+        while count:
+            epoch, offset = divmod(start, self.rows)
+            part = self._permutation(epoch)[offset : offset + count]
+            parts.append(part)
+            start, count = start + len(part), count - len(part)
+        return torch.cat(parts)
+
+    def __call__(self, step: int) -> Tensor:
+        """Row numbers [batch_size] of a step counted from 0."""
+        if self.lengths is None:
+            return self._positions(step * self.batch_size, self.batch_size)
+        window, place = divmod(step, self.WINDOW)
+        if self._window[0] != window:
+            size = self.WINDOW * self.batch_size
+            rows = self._positions(window * size, size)
+            batches = rows[self.lengths[rows].argsort(stable=True)].split(self.batch_size)
+            generator = torch.Generator().manual_seed(self.seed ^ (window + 1))
+            shuffled = torch.randperm(self.WINDOW, generator=generator).tolist()
+            self._window = (window, [batches[i] for i in shuffled])
+        return self._window[1][place]
+
+
+def rows_of(count: int, size: int) -> list[range]:
+    """Consecutive runs of at most `size` rows that cover `count`."""
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def epochs(steps: int, batch_size: int, rows: int) -> float:
+    """How often each row is seen."""
+    return math.nan if not rows else steps * batch_size / rows

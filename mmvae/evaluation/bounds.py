@@ -1,0 +1,93 @@
+"""Bounds on the evidence of a split, and how the latent is used: all in nats, at KL weight 1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmvae.core.latents import DiagonalGaussian
+from mmvae.core.noise import Noise, mix
+from mmvae.core.objectives import importance_weighted_bound
+from mmvae.core.vae import Batch, Network
+from mmvae.data.store import Store, rows_of
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Means over the rows of a split. rate: KL(q(z|x) || p(z)); distortion: -log p(x|z) by modality, one draw a row."""
+
+    rate: float
+    distortion: dict[str, float]
+
+    @property
+    def negative_elbo(self) -> float:
+        """Rate plus distortion."""
+        return self.rate + sum(self.distortion.values())
+
+
+def batches(store: Store, size: int, device: torch.device, seed: int) -> Iterator[tuple[Batch, Noise]]:
+    """A split in order; the noise of row i depends on the seed and i only."""
+    for rows in rows_of(len(store), size):
+        yield store.batch(rows).to(device), Noise([mix(seed, i) for i in rows], device)
+
+
+@torch.inference_mode()
+def elbo(network: Network, store: Store, device: torch.device, seed: int = 0, size: int = 128) -> Terms:
+    """The ELBO's terms on a split."""
+    rate, distortion = 0.0, dict.fromkeys(store.columns, 0.0)
+    for batch, noise in batches(store, size, device, seed):
+        posterior = network.posterior(batch)
+        z = posterior.sample(noise)
+        rate += network.prior.rate(posterior, z).sum().item()
+        for name, score in network.log_prob(batch, z[:, 0]).items():
+            distortion[name] -= score.sum().item()
+    return Terms(rate / len(store), {name: total / len(store) for name, total in distortion.items()})
+
+
+@torch.inference_mode()
+def importance_nll(network: Network, store: Store, device: torch.device, k: int, seed: int = 0) -> Tensor:
+    """-log p(x) of each row by the importance-weighted bound with k draws (Burda et al. 2016), [N]."""
+    # log-mean-exp over chunks of draws, so that memory does not grow with k
+    draws = min(k, 64)
+    if k % draws:
+        raise ValueError(f"k = {k} draws: more than 64 must be a multiple of 64")
+    totals = []
+    for batch, noise in batches(store, max(1, 2048 // draws), device, seed):
+        bounds = [importance_weighted_bound(network, batch, noise, draws) for _ in range(k // draws)]
+        totals.append(torch.logsumexp(torch.stack(bounds), 0) - math.log(len(bounds)))
+    return -torch.cat(totals).cpu()
+
+
+@torch.inference_mode()
+def latent_use(network: Network, store: Store, device: torch.device, seed: int = 0) -> dict[str, float]:
+    """Active units, mutual information and the variance of the aggregate posterior, on the whole split.
+
+    Active units: dimensions whose posterior mean varies by more than 0.01 (Burda et al. 2016).
+    Mutual information in nats under q: E[log q(z|x) - log mean_n q(z|x_n)] (Hoffman & Johnson 2016), with
+    one draw a row; it cannot exceed the log of the number of rows.
+    """
+    means, deviations, draws = [], [], []
+    for batch, noise in batches(store, 256, device, seed):
+        posterior = network.posterior(batch)
+        if not isinstance(posterior, DiagonalGaussian):
+            raise ValueError("latent use is defined here for the diagonal Gaussian posterior")
+        means.append(posterior.mean)
+        deviations.append(posterior.stddev)
+        draws.append(posterior.sample(noise)[:, 0])
+    mean, stddev, z = torch.cat(means), torch.cat(deviations), torch.cat(draws)
+    aggregate = []
+    for part in z.split(64):
+        scaled = (part[:, None] - mean) / stddev
+        scores = (-0.5 * scaled**2 - stddev.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
+        aggregate.append(torch.logsumexp(scores, 1) - math.log(len(mean)))
+    own = DiagonalGaussian(mean, stddev).log_prob(z[:, None])[:, 0]
+    variance = mean.var(0, unbiased=False)
+    return {
+        "active units": float((variance > 0.01).sum()),
+        "mutual information": (own - torch.cat(aggregate)).mean().item(),
+        "aggregate variance": z.var(0, unbiased=False).mean().item(),
+    }

@@ -1,0 +1,39 @@
+"""Galleries: one self-contained HTML page in which observations are seen, read and heard."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from mmvae.modalities.contract import Modality, Raw
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222 }
+section { margin-bottom: 3rem } h2 { border-bottom: 1px solid #ccc }
+.cells { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: .75rem }
+.cell { background: #f6f6f4; border-radius: .5rem; padding: .75rem; overflow-wrap: anywhere }
+.cell p { margin: 0 } .cell small { color: #777 } img { max-width: 100% } audio { width: 100% }
+@media (prefers-color-scheme: dark) { body { background: #181818; color: #ddd } .cell { background: #262626 } }
+"""
+
+
+def cells(modalities: Mapping[str, Modality], raws: Mapping[str, list[Raw]], captions: Iterable[str]) -> str:
+    """A grid with a cell for each row: the previews of its modalities and a caption."""
+    parts = []
+    for index, caption in enumerate(captions):
+        shown = "".join(modalities[name].preview(column[index]) for name, column in raws.items())
+        parts.append(f'<div class="cell">{shown}<small>{html.escape(caption)}</small></div>')
+    return f'<div class="cells">{"".join(parts)}</div>'
+
+
+def write_page(path: Path, title: str, sections: Mapping[str, str]) -> Path:
+    """A page with a heading for each section of HTML; nothing is linked from outside."""
+    body = "".join(f"<section><h2>{html.escape(name)}</h2>{part}</section>" for name, part in sections.items())
+    path.write_text(
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{STYLE}</style></head><body><h1>{html.escape(title)}</h1>{body}</body></html>\n",
+        encoding="utf-8",
+    )
+    return path

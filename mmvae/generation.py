@@ -1,0 +1,313 @@
+"""A trained model and its verbs: generate, encode, decode, reconstruct, interpolate."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import mmvae
+from mmvae import checkpoint
+from mmvae.core.noise import Noise, mix
+from mmvae.core.priors import FittedMixture, Prior
+from mmvae.core.vae import Batch, Network
+from mmvae.gallery import cells, write_page
+from mmvae.hardware import best_device
+from mmvae.modalities.contract import Modality, Raw
+from mmvae.recipe import Recipe
+
+ROWS = 64  # decoded at a time
+Inputs = Sequence[Any] | Mapping[str, Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Decoded observations by modality, the latents [n, D] they came from, and how each was made."""
+
+    raws: dict[str, list[Raw]]
+    z: Tensor
+    made: list[dict[str, Any]]
+    modalities: Mapping[str, Modality]
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    def __getitem__(self, name: str) -> list[Raw]:
+        return self.raws[name]
+
+    def _repr_html_(self) -> str:
+        return cells(self.modalities, self.raws, map(str, range(len(self))))
+
+    def save(self, folder: str | Path, title: str = "mmvae") -> list[Path]:
+        """Write a file for each observation, with how it was made in it or beside it; contact sheets that show
+        all; and gallery.html. Returns the paths of the observations."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = []
+        for name, column in self.raws.items():
+            label = "" if len(self.raws) == 1 else f"-{name}"
+            modality = self.modalities[name]
+            for index, (raw, made) in enumerate(zip(column, self.made, strict=True)):
+                paths.append(folder / f"{index:03d}{label}{modality.suffix}")
+                modality.write(raw, paths[-1])
+                modality.tag(paths[-1], json.dumps({**made, "modality": name}))
+            modality.sheet(column, folder / f"sheet{label}")
+        write_page(folder / "gallery.html", title, {f"{len(self)} samples": self._repr_html_()})
+        return paths
+
+
+class VAE:
+    """A trained model: its network, the modalities that turn files into tensors and back, and its recipe."""
+
+    def __init__(
+        self,
+        network: Network,
+        modalities: dict[str, Modality],
+        recipe: Recipe,
+        fitted: FittedMixture | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self.network, self.modalities, self.recipe = network.eval(), modalities, recipe
+        self.fitted, self.folder = fitted, folder
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str | None = None) -> VAE:
+        """A model from its folder, on the given device or the best there is.
+
+        Raises FileNotFoundError or ValueError when the folder holds no model.
+        """
+        folder = Path(folder)
+        recipe, modalities, network, fitted = checkpoint.load(folder)
+        model = cls(network, modalities, recipe, fitted, folder)
+        return model.to(device or best_device())
+
+    def save(self, folder: str | Path, about: Mapping[str, Any] | None = None) -> None:
+        """Write the model to a folder that `load` reads; safetensors and JSON only."""
+        self.folder = Path(folder)
+        checkpoint.save_config(self.folder, self.recipe, self.modalities, about or {})
+        checkpoint.save_weights(self.folder, self.network, self.fitted)
+
+    def to(self, device: str | torch.device) -> VAE:
+        """Move the weights."""
+        self.network.to(device)
+        if self.fitted is not None:
+            self.fitted.to(device)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.network.parameters()).device
+
+    def prior(self, which: Literal["fitted", "standard"] | None = None) -> Prior:
+        """The prior fitted after training, or that of training; by default the fitted one if there is one.
+
+        Raises ValueError when a fitted one is asked for and there is none.
+        """
+        if which == "fitted" and self.fitted is None:
+            raise ValueError(
+                "the model has no fitted prior: train it with prior.fitted = 10 or so, or use the standard one"
+            )
+        if which == "standard" or self.fitted is None:
+            return self.network.prior
+        return self.fitted
+
+    # -- verbs ------------------------------------------------------------------------------------
+
+    def generate(
+        self,
+        n: int = 16,
+        seed: int = 0,
+        temperature: float | None = None,
+        prior: Literal["fitted", "standard"] | None = None,
+    ) -> Samples:
+        """n new observations. The i-th depends on the seed and i, not on n.
+
+        temperature: of the likelihood; 0 takes its mode; by default what suits each modality.
+        """
+        with torch.inference_mode():
+            z = self.prior(prior).sample(Noise([mix(seed, "prior", i) for i in range(n)], self.device))
+        return self.decode(z, seed, temperature, "generate")
+
+    @torch.inference_mode()
+    def encode(self, inputs: Inputs) -> Tensor:
+        """Posterior means [n, D] of files or raw observations.
+
+        inputs: a list of paths and raw observations, or such a list for each modality, rows in the same order
+        and None where a row lacks one. Raises ValueError or FileNotFoundError for what cannot be read.
+        """
+        batch = self.batch(inputs)
+        return self.network.posterior(batch).mean
+
+    def reconstruct(self, inputs: Inputs, seed: int = 0, temperature: float | None = 0.0) -> Samples:
+        """What the model makes of each input: the decoded posterior mean, by default the likelihood's mode."""
+        return self.decode(self.encode(inputs), seed, temperature, "reconstruct")
+
+    def interpolate(
+        self,
+        first: Any = None,
+        last: Any = None,
+        steps: int = 9,
+        seed: int = 0,
+        path: Literal["sphere", "line"] = "sphere",
+        temperature: float | None = 0.0,
+    ) -> Samples:
+        """`steps` observations from one input to another, or between two draws of the prior.
+
+        path: "sphere" keeps the length of z typical of the prior on the way, "line" is straight.
+        """
+        if (first is None) != (last is None):
+            raise ValueError("interpolation needs two inputs, or none for two draws from the prior")
+        if first is None:
+            ends = self.prior().sample(Noise([mix(seed, "prior", i) for i in range(2)], self.device))
+        else:
+            ends = self.encode([first, last])
+        weights = torch.linspace(0, 1, steps, device=self.device)[:, None]
+        z = (slerp if path == "sphere" else torch.lerp)(ends[0], ends[1], weights)
+        return self.decode(z, seed, temperature, "interpolate")
+
+    @torch.inference_mode()
+    def decode(
+        self, z: Tensor | np.ndarray, seed: int = 0, temperature: float | None = None, verb: str = "decode"
+    ) -> Samples:
+        """Observations of every modality from latents [n, D]."""
+        z = torch.as_tensor(z, dtype=torch.float32, device=self.device)
+        raws: dict[str, list[Raw]] = {name: [] for name in self.modalities}
+        made = []
+        for start in range(0, len(z), ROWS):
+            part = z[start : start + ROWS]
+            seeds = [mix(seed, "decode", start + i) for i in range(len(part))]
+            for name, column in raws.items():
+                column += self._draw(name, part, seeds, temperature)
+            made += [
+                {
+                    "mmvae": mmvae.__version__,
+                    "model": str(self.folder) if self.folder else None,
+                    "weights": self._weights(),
+                    "verb": verb,
+                    "seed": seed,
+                    "index": start + row,
+                    "temperature": temperature,
+                    # kernels may round differently for another number of rows
+                    "rows": len(part),
+                    "z": base64.b64encode(part[row].cpu().numpy().tobytes()).decode(),
+                }
+                for row in range(len(part))
+            ]
+        return Samples(raws, z, made, self.modalities)
+
+    def _draw(self, name: str, z: Tensor, seeds: list[int], temperature: float | None) -> list[Raw]:
+        modality = self.modalities[name]
+        likelihood = self.network.decode(z, [name])[name]
+        heat = modality.temperature if temperature is None else temperature
+        values = likelihood.sample(Noise(seeds, self.device), heat) if heat > 0 else likelihood.mode()
+        return [modality.to_raw(value) for value in values.cpu()]
+
+    def _weights(self) -> str | None:
+        return checkpoint.digest(self.folder / checkpoint.WEIGHTS) if self.folder else None
+
+    @torch.inference_mode()
+    def remake(self, made: Mapping[str, Any]) -> Raw:
+        """The observation that a note in a file describes. Raises ValueError when it is of another model."""
+        if made["weights"] != self._weights():
+            raise ValueError(f"{self.folder} is not the model that made the file (its weights differ)")
+        z = torch.frombuffer(bytearray(base64.b64decode(made["z"])), dtype=torch.float32).to(self.device)
+        rows = made["rows"]
+        seeds = [mix(made["seed"], "decode", made["index"])] * rows
+        return self._draw(made["modality"], z.expand(rows, -1), seeds, made["temperature"])[0]
+
+    # -- inputs -----------------------------------------------------------------------------------
+
+    def batch(self, inputs: Inputs) -> Batch:
+        """Files and raw observations as the network takes them."""
+        columns = inputs if isinstance(inputs, Mapping) else self._by_modality(inputs)
+        values, present = {}, {}
+        for name, column in columns.items():
+            if name not in self.modalities:
+                raise ValueError(f"the model has no modality '{name}': it has {', '.join(self.modalities)}")
+            modality = self.modalities[name]
+            present[name] = torch.tensor([item is not None for item in column])
+            rows = [modality.to_tensor(self._raw(modality, item)) for item in column if item is not None]
+            same = len({row.shape for row in rows}) <= 1
+            values[name] = torch.stack(rows) if rows and same else modality.collate(rows)
+        return Batch(values, present).to(self.device)
+
+    def _by_modality(self, inputs: Sequence[Any]) -> dict[str, list[Any]]:
+        if len(self.modalities) == 1:
+            return {next(iter(self.modalities)): list(inputs)}
+        columns: dict[str, list[Any]] = {name: [None] * len(inputs) for name in self.modalities}
+        for row, item in enumerate(inputs):
+            suffix = Path(item).suffix.lower() if isinstance(item, str | Path) else ""
+            fits = [name for name, m in self.modalities.items() if suffix and suffix in (m.suffix, *m.reads)]
+            if len(fits) != 1:
+                raise ValueError(f"which modality is {item!r}? Give a dict from {' or '.join(columns)} to lists")
+            columns[fits[0]][row] = item
+        return {name: column for name, column in columns.items() if any(item is not None for item in column)}
+
+    @staticmethod
+    def _raw(modality: Modality, item: Any) -> Raw:
+        """A path (or a string that ends like one of the modality's files) is read; all else is parsed."""
+        suffixes = (modality.suffix, *modality.reads)
+        if isinstance(item, str) and item.lower().endswith(suffixes):
+            item = Path(item)
+        if not isinstance(item, Path):
+            return modality.parse(item)
+        if not item.is_file():
+            raise FileNotFoundError(f"no file '{item}'")
+        if item.suffix.lower() not in suffixes:
+            raise ValueError(f"{item}: not a file the model reads ({', '.join(suffixes)})")
+        try:
+            return modality.read(item)
+        except ValueError as error:
+            raise ValueError(f"{item}: {error}") from None
+
+
+def reproduce(path: str | Path, model: str | Path | None = None) -> tuple[VAE, Raw, dict[str, Any]]:
+    """Make a written file's observation again from the note in it; returns the model, the observation and the note.
+
+    model: the model's folder, by default the one the note names. Raises ValueError or FileNotFoundError.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file '{path}'")
+    made = read_note(path)
+    vae = VAE.load(model or made["model"])
+    return vae, vae.remake(made), made
+
+
+def read_note(path: Path) -> dict[str, Any]:
+    """How a file was made. Raises ValueError when no note of ours is in it or beside it."""
+    from mmvae.modalities.registry import modalities as registry
+
+    for name in registry.names():
+        try:
+            kind = registry.get(name)
+            if path.suffix.lower() != kind.suffix:
+                continue
+            text = kind.read_tag(path)
+            made = json.loads(text) if text else {}
+        except (ValueError, OSError):
+            continue
+        if isinstance(made, dict) and {"z", "model", "modality", "weights"} <= made.keys():
+            return made
+    raise ValueError(f"{path}: holds no note of how it was made; files that mmvae wrote do")
+
+
+def slerp(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
+    """From a to b [D] along a great circle, lengths interpolated, for weights [n, 1] in [0, 1] (Shoemake 1985)."""
+    lengths = a.norm(), b.norm()
+    cosine = (a @ b / (lengths[0] * lengths[1]).clamp(min=1e-12)).clamp(-1, 1)
+    angle = torch.acos(cosine)
+    if angle.sin() < 1e-4:  # the same direction, or opposite ones, between which no circle is chosen
+        return torch.lerp(a, b, weight)
+    direction = (
+        torch.sin((1 - weight) * angle) * a / lengths[0] + torch.sin(weight * angle) * b / lengths[1]
+    ) / angle.sin()
+    return direction * torch.lerp(lengths[0], lengths[1], weight)

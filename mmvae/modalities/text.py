@@ -1,0 +1,231 @@
+"""Text: a GRU encoder and decoder over tokens, with a tokenizer trained on the training split."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from mmvae.core.likelihoods import AutoregressiveCategorical, Likelihood
+from mmvae.core.registry import Settings, network
+from mmvae.modalities.contract import Modality
+
+UNKNOWN = "<unk>"
+
+
+class Text(Modality):
+    """Raw: str. Tensor: int32 [tokens], the end token 0 included; rows are padded with the vocabulary's size."""
+
+    suffix = ".txt"
+    temperature = 0.7
+
+    class Config(Settings):
+        tokenizer: str = Field(
+            "bpe",
+            description="'bpe' (byte-level, round-trips any text), 'words' (split at spaces), 'characters', "
+            "or the name or folder of a pretrained Hugging Face tokenizer",
+        )
+        vocabulary: int = Field(8000, ge=260, description="tokens at most, for the tokenizers trained here")
+        max_tokens: int = Field(64, ge=1, description="longer texts are cut, and counted")
+        embedding: int = network(256, "size of a token's embedding", ge=1)
+        hidden: int = network(512, "GRU units", ge=1)
+        word_dropout: float = network(0.25, "share of the decoder's input tokens hidden in training", ge=0, le=1)
+
+    config: Config
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.tokenizer: Any = None
+
+    def read(self, file: Path | BinaryIO) -> str:
+        data = file.read_bytes() if isinstance(file, Path) else file.read()
+        try:
+            return self.parse(data.decode("utf-8").removesuffix("\n"))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"not UTF-8 text: byte {error.start} is 0x{data[error.start]:02x}") from None
+
+    def parse(self, value: Any) -> str:
+        if not isinstance(value, str):
+            raise ValueError(f"a text is a string, not {type(value).__name__}")
+        if not value.strip():
+            raise ValueError("the text is empty")
+        return value
+
+    def write(self, raw: str, path: Path) -> None:
+        path.write_text(raw + "\n", encoding="utf-8")
+
+    def fit(self, raws: Iterable[str]) -> None:
+        self.tokenizer = _train_tokenizer(self.config, raws)
+
+    @property
+    def tokens(self) -> int:
+        """V: the end token and the tokenizer's own."""
+        return self.tokenizer.get_vocab_size() + 1
+
+    def to_tensor(self, raw: str) -> Tensor:
+        ids = [token + 1 for token in self.tokenizer.encode(raw, add_special_tokens=False).ids] + [0]
+        if len(ids) > self.config.max_tokens:
+            self.note(f"longer than max_tokens = {self.config.max_tokens}: only the start is used")
+        return torch.tensor(ids[: self.config.max_tokens], dtype=torch.int32)
+
+    def to_raw(self, tensor: Tensor) -> str:
+        ids = [token - 1 for token in tensor.tolist() if 0 < token < self.tokens]
+        return self.tokenizer.decode(ids)
+
+    def collate(self, tensors: Sequence[Tensor]) -> Tensor:
+        return nn.utils.rnn.pad_sequence(list(tensors), batch_first=True, padding_value=self.tokens)
+
+    def state(self) -> dict[str, Any]:
+        return {"tokenizer": json.loads(self.tokenizer.to_str())}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        from tokenizers import Tokenizer
+
+        self.tokenizer = Tokenizer.from_str(json.dumps(state["tokenizer"]))
+
+    def _never(self) -> list[int]:
+        special = {UNKNOWN} | {
+            token.content for token in self.tokenizer.get_added_tokens_decoder().values() if token.special
+        }
+        ids = (self.tokenizer.token_to_id(token) for token in special)
+        return sorted(token + 1 for token in ids if token is not None)
+
+    def encoder(self, outputs: int) -> nn.Module:
+        return Encoder(self.tokens, outputs, self.config)
+
+    def decoder(self, latent: int) -> nn.Module:
+        return Decoder(self.tokens, latent, self.config, self._never())
+
+    def scores(self, nll: Tensor, values: Tensor) -> dict[str, float]:
+        tokens = (values != self.tokens).sum().item()
+        characters = sum(len(self.to_raw(row)) + 1 for row in values)  # the end counts as one
+        return {
+            "perplexity": math.exp(min(nll.sum().item() / tokens, 700)),
+            "nats/character": nll.sum().item() / characters,
+        }
+
+    def metrics(self, raws: Sequence[str], reconstructions: Sequence[str]) -> dict[str, float]:
+        exact = kept = total = 0
+        for raw, again in zip(raws, reconstructions, strict=True):
+            ours, theirs = Counter(raw.split()), Counter(again.split())
+            exact += raw == again
+            kept += 2 * (ours & theirs).total()
+            total += ours.total() + theirs.total()
+        return {"exact": exact / len(raws), "word F1": kept / total}
+
+    def preview(self, raw: str) -> str:
+        return f"<p>{html.escape(raw)}</p>"
+
+    def sheet(self, raws: Sequence[str], stem: Path) -> list[Path]:
+        path = stem.with_name(stem.name + ".txt")
+        path.write_text("".join(raw.replace("\n", " ") + "\n" for raw in raws), encoding="utf-8")
+        return [path]
+
+
+def _train_tokenizer(config: Text.Config, raws: Iterable[str]) -> Any:
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    if config.tokenizer == "bpe":
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=config.vocabulary - 1,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+    elif config.tokenizer in ("words", "characters"):
+        tokenizer = Tokenizer(models.WordLevel(unk_token=UNKNOWN))
+        if config.tokenizer == "words":
+            tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        else:
+            tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"(?s)."), "isolated")
+            tokenizer.decoder = decoders.Fuse()
+        trainer = trainers.WordLevelTrainer(
+            vocab_size=config.vocabulary - 1, special_tokens=[UNKNOWN], show_progress=False
+        )
+    else:
+        return _pretrained_tokenizer(config.tokenizer)
+    tokenizer.train_from_iterator(raws, trainer)
+    return tokenizer
+
+
+def _pretrained_tokenizer(name: str) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"no tokenizer '{name}': 'bpe', 'words', 'characters', a folder or a hub name ({reason})"
+        ) from error
+    if not tokenizer.is_fast:
+        raise ValueError(f"the tokenizer '{name}' has no fast form (tokenizer.json), which is needed to save it")
+    return tokenizer.backend_tokenizer
+
+
+class Encoder(nn.Module):
+    """Tokens [B, T] to [B, outputs]: a GRU in each direction, the maximum over real tokens."""
+
+    def __init__(self, tokens: int, outputs: int, config: Text.Config) -> None:
+        super().__init__()
+        self.padding = tokens
+        self.embedding = nn.Embedding(tokens + 1, config.embedding)
+        self.onward = nn.GRU(config.embedding, config.hidden, batch_first=True)
+        self.backward_ = nn.GRU(config.embedding, config.hidden, batch_first=True)
+        self.head = nn.Linear(2 * config.hidden, outputs)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        real = tokens != self.padding
+        # reversing only the real part keeps padding out of both directions
+        positions = (real.sum(1, keepdim=True) - 1 - torch.arange(tokens.shape[1], device=tokens.device)).clamp(min=0)
+        pooled = []
+        for gru, ordered in ((self.onward, tokens), (self.backward_, tokens.gather(1, positions))):
+            states, _ = gru(self.embedding(ordered))
+            pooled.append(states.masked_fill(~real[..., None], -torch.inf).amax(1))
+        return self.head(torch.cat(pooled, dim=1))
+
+
+class Decoder(nn.Module):
+    """z [B, latent] to the likelihood of a token sequence; z reaches the first state and every step."""
+
+    def __init__(self, tokens: int, latent: int, config: Text.Config, never: list[int]) -> None:
+        super().__init__()
+        self.tokens, self.length, self.never = tokens, config.max_tokens, never
+        self.word_dropout = config.word_dropout
+        self.embedding = nn.Embedding(tokens + 1, config.embedding)
+        nn.init.normal_(self.embedding.weight, std=config.embedding**-0.5)
+        self.initial = nn.Linear(latent, config.hidden)
+        self.gru = nn.GRU(config.embedding + latent, config.hidden, batch_first=True)
+        self.project = nn.Linear(config.hidden, config.embedding)
+        self.bias = nn.Parameter(torch.zeros(tokens))
+
+    def forward(self, z: Tensor) -> Likelihood:
+        return AutoregressiveCategorical(self, z, self.tokens, self.length, self.never)
+
+    def hidden(self, z: Tensor, tokens: Tensor) -> Tensor:
+        before = torch.cat([torch.full_like(tokens[:, :1], self.tokens), tokens[:, :-1]], dim=1)
+        embedded = self.embedding(before)
+        if self.training and self.word_dropout:
+            embedded = embedded * (torch.rand(before.shape, device=z.device) >= self.word_dropout)[..., None]
+        every_step = z[:, None].expand(-1, tokens.shape[1], -1)
+        return self.gru(torch.cat([embedded, every_step], dim=-1), self.start(z))[0]
+
+    def head(self, hidden: Tensor) -> Tensor:
+        return nn.functional.linear(self.project(hidden), self.embedding.weight[: self.tokens], self.bias)
+
+    def start(self, z: Tensor) -> Tensor:
+        return torch.tanh(self.initial(z))[None]
+
+    def step(self, z: Tensor, token: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        output, state = self.gru(torch.cat([self.embedding(token), z], dim=-1)[:, None], state)
+        return self.head(output[:, 0]), state

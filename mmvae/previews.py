@@ -1,0 +1,30 @@
+"""Previews: what a model in training makes, for a person to see, read and hear."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmvae.data.prepare import Split
+from mmvae.gallery import cells, write_page
+from mmvae.generation import VAE
+
+
+def write_previews(vae: VAE, split: Split, folder: Path, step: int, count: int = 8) -> Path:
+    """Samples and reconstructions of the first rows of a split: a page, and a contact sheet of each kind."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = range(min(count, len(split)))
+    originals = {
+        name: [split.raw(name, i) if column.present[i] else None for i in rows]
+        for name, column in split.store.columns.items()
+    }
+    whole = [i for i in rows if all(column[i] is not None for column in originals.values())]
+    shown = {name: [column[i] for i in whole] for name, column in originals.items()}
+    kinds = {"samples": vae.generate(2 * count).raws}
+    if whole:
+        kinds |= {"originals": shown, "reconstructions": vae.reconstruct(shown).raws}
+    sections = {}
+    for kind, raws in kinds.items():
+        sections[kind] = cells(vae.modalities, raws, ("" for _ in next(iter(raws.values()))))
+        for name, column in raws.items():
+            vae.modalities[name].sheet(column, folder / f"{step:07d}-{kind}-{name}")
+    return write_page(folder / f"{step:07d}.html", f"{vae.recipe.name}, step {step}", sections)

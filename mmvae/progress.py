@@ -1,0 +1,60 @@
+"""Progress for a person at a terminal, in a log file, or not at all."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+QUIET = 10.0  # seconds between lines where the output is not a terminal
+
+
+class Display:
+    """A bar with figures beside it on a terminal; elsewhere a line now and then."""
+
+    def __init__(self, shown: bool = True) -> None:
+        self.shown = shown
+        self.console = Console(stderr=True, highlight=False)
+        self._last = 0.0
+        self._bar: Progress | None = None
+        if shown and sys.stderr.isatty():
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.completed}/{task.total}"),
+                TextColumn("{task.fields[figures]}"),
+                TimeRemainingColumn(),
+                console=self.console,
+                transient=True,
+            )
+            self._task = self._bar.add_task("", figures="")
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def __call__(self, what: str, done: int, of: int, figures: Mapping[str, float] | None = None) -> None:
+        """Show that `done` of `of` are done. Figures appear as "loss 12.3"."""
+        text = "  ".join(f"{name} {value:,.4g}" for name, value in (figures or {}).items())
+        if self._bar:
+            self._bar.update(self._task, description=what, completed=done, total=of, figures=text)
+        elif self.shown and time.monotonic() - self._last > QUIET:
+            self._last = time.monotonic()
+            self.console.print(f"{what} {done}/{of}  {text}")
+
+    def say(self, line: str) -> None:
+        """Print a line that stays."""
+        if self.shown:
+            self.console.print(line, markup=False)

@@ -1,0 +1,289 @@
+"""Recipes: what is trained, on what, and how. TOML in, validated; overrides from the command line or Python."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field, ValidationError, field_validator
+
+from mmvae.core.latents import Latent, latents
+from mmvae.core.objectives import Objective, objectives
+from mmvae.core.priors import Prior, priors
+from mmvae.core.registry import Registry, Settings, nearest
+from mmvae.core.schedules import Schedule, schedules
+from mmvae.modalities.contract import Modality
+from mmvae.modalities.registry import modalities as modality_registry
+
+T = TypeVar("T")
+
+
+class Data(Settings):
+    """Where the observations come from and how they are split."""
+
+    path: str = Field(description="a built-in set, a local file or folder, or a Hugging Face hub name")
+    config: str | None = Field(None, description="configuration of a hub set, where it has several")
+    validation: float = Field(0.1, ge=0, lt=1, description="share of the rows, where no validation split is declared")
+    test: float = Field(0.1, ge=0, lt=1, description="share of the rows, where no test split is declared")
+    seed: int = Field(0, ge=0, description="of the splits that are made")
+    limit: int | None = Field(None, ge=1, description="use at most this many rows of each split")
+    max_rejected: float = Field(0.05, ge=0, le=1, description="stop when a larger share of the rows is unreadable")
+
+
+class ModalityTable(Settings):
+    """What every modality's table may hold beside the settings of its kind."""
+
+    kind: str = Field(description="a registered modality; by default the table's name")
+    column: str | None = Field(
+        None, description="of the data set; by default the one of the table's name, or the only one"
+    )
+
+
+class LatentTable(Settings):
+    """The posterior family and the size of z."""
+
+    kind: str = Field("gaussian", description="a registered posterior family")
+
+
+class PriorTable(Settings):
+    """The prior of training, and one fitted to the encoded training set afterwards."""
+
+    kind: str = Field("standard", description="a registered prior")
+    fitted: int = Field(
+        0, ge=0, description="components at most of a Gaussian mixture fitted after training; 0 for none"
+    )
+
+
+class ObjectiveTable(Settings):
+    """What is minimised."""
+
+    kind: str = Field("elbo", description="a registered objective")
+
+
+class KLTable(Settings):
+    """The weight of the rate, and how it gets there."""
+
+    kind: str = Field("constant", description="a registered schedule")
+    weight: float = Field(1.0, ge=0, description="final KL weight; both terms are sums in nats, so 1 is the ELBO")
+
+
+class Train(Settings):
+    """The training loop."""
+
+    steps: int = Field(2000, ge=1, description="optimizer steps")
+    batch_size: int = Field(64, ge=1, description="rows in a step, over all processes")
+    learning_rate: float = Field(
+        1e-3, gt=0, description="peak of AdamW's rate: up over 5 % of the steps, then a cosine"
+    )
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's")
+    clip: float = Field(5.0, gt=0, description="largest norm of the gradient, per row")
+    ema: float = Field(0.999, ge=0, lt=1, description="decay of the weights' moving average, which is what is saved")
+    evaluate_every: int = Field(500, ge=1, description="steps between validations, previews and saves")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the hardware has it")
+    threads: int | None = Field(None, ge=1, description="CPU threads of a process; by default the free cores")
+    seed: int = Field(0, ge=0, description="of initial weights, order and noise")
+
+
+PARTS: dict[str, tuple[Registry[Any], type[Settings]]] = {
+    "latent": (latents, LatentTable),
+    "prior": (priors, PriorTable),
+    "objective": (objectives, ObjectiveTable),
+    "kl": (schedules, KLTable),
+}
+
+
+def _split(
+    registry: Registry[T], table_type: type[Settings], table: Mapping[str, Any], where: str
+) -> tuple[Any, type[T], Any]:
+    """A table's own settings, the part that its `kind` names, and that part's validated Config."""
+    own = {key: value for key, value in table.items() if key in table_type.model_fields}
+    rest = {key: value for key, value in table.items() if key not in own}
+    try:
+        settings: Any = table_type(**own)
+        part: Any = registry.get(settings.kind)
+        return settings, part, part.Config(**rest)
+    except ValidationError as error:
+        known = [*table_type.model_fields, *(part.Config.model_fields if "part" in locals() else ())]
+        raise ValueError("\n".join(_explain(error, known, where))) from None
+
+
+class Recipe(Settings):
+    """One model to train.
+
+    `latent`, `prior`, `objective`, `kl` and each table of `modalities` name a registered part by `kind` and hold
+    its settings; once validated they are plain data with every default filled in.
+    """
+
+    name: str = Field(pattern=r"^[\w.-]+$", description="of the folder under runs/")
+    about: str = Field("", description="one line for lists of recipes")
+    data: Data
+    modalities: dict[str, dict[str, Any]] = Field(min_length=1)
+    latent: dict[str, Any] = {}
+    prior: dict[str, Any] = {}
+    objective: dict[str, Any] = {}
+    kl: dict[str, Any] = {}
+    train: Train = Train()
+
+    @field_validator("modalities")
+    @classmethod
+    def _modalities(cls, tables: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        full = {}
+        for name, table in tables.items():
+            if not name.isidentifier():
+                raise ValueError(f"modalities.{name}: the name must be made of letters, digits and _")
+            table = {"kind": name, **table}
+            own, _, config = _split(modality_registry, ModalityTable, table, f"modalities.{name}.")
+            full[name] = {**own.model_dump(), **config.model_dump(mode="json")}
+        return full
+
+    @field_validator(*PARTS)
+    @classmethod
+    def _parts(cls, table: dict[str, Any], info: Any) -> dict[str, Any]:
+        registry, table_type = PARTS[info.field_name]
+        own, _, config = _split(registry, table_type, table, f"{info.field_name}.")
+        return {**own.model_dump(), **config.model_dump(mode="json")}
+
+    @classmethod
+    def load(cls, source: str | Path | Mapping[str, Any], overrides: Iterable[str] = ()) -> Recipe:
+        """A validated recipe from a TOML file, the name of a shipped one ("text/definitions") or a dict.
+
+        overrides: "table.key=value" as on the command line. Raises ValueError or FileNotFoundError
+        with one line for each thing that is wrong.
+        """
+        tables = dict(source) if isinstance(source, Mapping) else _read(find_recipe(source))
+        tables = json.loads(json.dumps(tables))  # a copy that overrides may change
+        for override in overrides:
+            _set(tables, override)
+        where = "recipe" if isinstance(source, Mapping) else str(source)
+        try:
+            return cls(**tables)
+        except ValidationError as error:
+            raise ValueError("\n".join(f"{where}: {line}" for line in _explain(error, cls))) from None
+
+    def modality(self, name: str) -> Modality:
+        """A new, unfitted modality of the recipe. Raises ValueError when its settings do not go together."""
+        _, part, config = _split(modality_registry, ModalityTable, self.modalities[name], f"modalities.{name}.")
+        return part(config)
+
+    def column(self, name: str) -> str | None:
+        """The column of the data set that a modality is read from, or None where the recipe leaves it open."""
+        return self.modalities[name]["column"]
+
+    def prepared(self, name: str) -> dict[str, Any]:
+        """The settings of a modality that its prepared tensors depend on."""
+        _, part, config = _split(modality_registry, ModalityTable, self.modalities[name], f"modalities.{name}.")
+        fields = type(config).model_fields
+        keep = {key for key, field in fields.items() if not (field.json_schema_extra or {}).get("network")}
+        return {"kind": self.modalities[name]["kind"], "column": self.column(name), **config.model_dump(include=keep)}
+
+    def build_latent(self) -> Latent:
+        """A new posterior family."""
+        _, part, config = _split(*PARTS["latent"], self.latent, "latent.")
+        return part(config)
+
+    def build_prior(self) -> Prior:
+        """A new prior over the latent's dimensions."""
+        _, part, config = _split(*PARTS["prior"], self.prior, "prior.")
+        return part(config, self.latent["dim"])
+
+    def build_objective(self) -> Objective:
+        """A new objective."""
+        _, part, config = _split(*PARTS["objective"], self.objective, "objective.")
+        return part(config)
+
+    def build_schedule(self) -> Schedule:
+        """The KL schedule; `kl["weight"]` scales it."""
+        _, part, config = _split(*PARTS["kl"], self.kl, "kl.")
+        return part(config)
+
+
+def _explain(error: ValidationError, known: type[Settings] | Iterable[str], where: str = "") -> Iterator[str]:
+    """One line for each error: the key, what was wrong, and the nearest key where it is unknown."""
+    for item in error.errors():
+        key = where + ".".join(map(str, item["loc"]))
+        if item["type"] == "extra_forbidden":
+            names = known if not isinstance(known, type) else _keys(known, item["loc"][:-1])
+            yield f"{key}: unknown key; {nearest(str(item['loc'][-1]), names)}"
+        elif item["type"] == "value_error":
+            text = str(item["ctx"]["error"])
+            yield from text.splitlines() if text.startswith(f"{item['loc'][0]}.") else [f"{key}: {text}"]
+        elif item["type"] == "missing":
+            yield f"{key}: missing"
+        else:
+            message = item["msg"][0].lower() + item["msg"][1:]
+            yield f"{key}: {message}, not {item['input']!r}"
+
+
+def _keys(model: type[Settings], path: Iterable[Any]) -> list[str]:
+    """The known keys of the table at `path` below a model."""
+    for step in path:
+        model = model.model_fields[step].annotation  # type: ignore[assignment]
+    return list(model.model_fields)
+
+
+def _set(tables: dict[str, Any], override: str) -> None:
+    """Apply "table.key=value"; the value is TOML, or a bare string."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ValueError(f"'{override}' is not of the form table.key=value, such as train.steps=200")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *path, last = key.split(".")
+    for step in path:
+        tables = tables.setdefault(step, {})
+        if not isinstance(tables, dict):
+            raise ValueError(f"'{override}': '{step}' is not a table")
+    tables[last] = value
+
+
+def recipes_folder() -> Path:
+    """Where the shipped recipes are: inside an installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    return package / "recipes" if (package / "recipes").is_dir() else package.parent / "recipes"
+
+
+def recipe_names() -> list[str]:
+    """The names of the shipped recipes, such as "text/definitions"."""
+    folder = recipes_folder()
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.toml"))
+
+
+def find_recipe(source: str | Path) -> Path:
+    """The file of a recipe given by path or by the name of a shipped one. Raises FileNotFoundError."""
+    path = Path(source)
+    if path.is_file():
+        return path
+    shipped = recipes_folder() / f"{source}.toml"
+    if shipped.is_file():
+        return shipped
+    raise FileNotFoundError(f"no recipe '{source}': neither a file nor shipped; {nearest(str(source), recipe_names())}")
+
+
+def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The tables of a file over those of the recipe that it extends."""
+    if path in seen:
+        raise ValueError(f"{path}: extends itself")
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a TOML file: {error}") from None
+    base = tables.pop("extends", None)
+    if base is None:
+        return tables
+    beside = path.parent / f"{base}.toml"
+    return _merged(_read(beside if beside.is_file() else find_recipe(str(base)), (*seen, path)), tables)
+
+
+def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` laid over `under`, table by table; a table of another kind replaces the whole."""
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        same = isinstance(value, dict) and isinstance(below, dict) and value.get("kind", 0) in (below.get("kind"), 0)
+        merged[key] = _merged(below, value) if same else value  # type: ignore[arg-type]
+    return merged

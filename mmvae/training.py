@@ -1,0 +1,342 @@
+"""Training: one plain loop, alone or under torchrun, deterministic and resumable to the bit."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+
+from mmvae import checkpoint
+from mmvae.core.latents import DiagonalGaussian
+from mmvae.core.noise import StepNoise, mix
+from mmvae.core.objectives import Objective, Terms
+from mmvae.core.priors import FittedMixture
+from mmvae.core.vae import Batch, Network
+from mmvae.data.prepare import Prepared, prepare
+from mmvae.data.store import Order
+from mmvae.evaluation import bounds
+from mmvae.generation import VAE
+from mmvae.hardware import autocast, best_device, keep_memory, use_threads
+from mmvae.previews import write_previews
+from mmvae.progress import Display
+from mmvae.recipe import Recipe
+
+RESUME = "resume.safetensors"
+FITTED_ROWS = 20_000  # encoded for the fitted prior
+
+
+class Interrupted(Exception):
+    """Training was stopped by a signal, after saving."""
+
+
+def train(
+    recipe: Recipe | str | Path | Mapping[str, Any],
+    overrides: Iterable[str] = (),
+    out: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> VAE:
+    """Train a recipe and return the best model, which is saved in `out` (by default runs/<name>).
+
+    overrides: "train.steps=200" and the like. resume: go on from the last save in `out`, to the same weights as
+    without a stop. Raises ValueError or FileNotFoundError for what the user can mend, Interrupted after Ctrl-C.
+    """
+    recipe = (
+        recipe
+        if isinstance(recipe, Recipe) and not overrides
+        else Recipe.load(recipe.model_dump(mode="json") if isinstance(recipe, Recipe) else recipe, overrides)
+    )
+    folder = Path(out) if out is not None else Path("runs") / recipe.name
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world > 1 and not dist.is_initialized():
+        dist.init_process_group()
+    try:
+        with Display(progress and int(os.environ.get("RANK", "0")) == 0) as display:
+            return Run(recipe, folder, resume, display).train()
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+class Step(nn.Module):
+    """Network and objective as one module, so that DistributedDataParallel sees the whole step."""
+
+    def __init__(self, network: Network, objective: Objective) -> None:
+        super().__init__()
+        self.network, self.objective = network, objective
+
+    def forward(self, batch: Batch, noise: StepNoise, kl_weight: float) -> Terms:
+        return self.objective(self.network, batch, noise, kl_weight)
+
+
+class Run:
+    """The state of one training: what a checkpoint holds, and what is rebuilt from the recipe."""
+
+    def __init__(self, recipe: Recipe, folder: Path, resume: bool, display: Display) -> None:
+        self.recipe, self.folder, self.display = recipe, folder, display
+        self.rank = dist.get_rank() if dist.is_initialized() else 0
+        self.world = dist.get_world_size() if dist.is_initialized() else 1
+        if recipe.train.batch_size % self.world:
+            raise ValueError(
+                f"train.batch_size = {recipe.train.batch_size} must be a multiple of the {self.world} processes"
+            )
+        _check_folder(folder, recipe, resume)
+        use_threads(recipe.train.threads, self.world)
+        keep_memory()
+        self.device = best_device()
+        self.prepared = self._prepare()
+        store = self.prepared.splits["train"].store
+        self.order = Order(len(store), recipe.train.batch_size, mix(recipe.train.seed, "order"), store.lengths())
+        torch.manual_seed(recipe.train.seed)
+        network = checkpoint.build(recipe, self.prepared.modalities).to(self.device)
+        self.step_module = Step(network, recipe.build_objective())
+        self.schedule = recipe.build_schedule()
+        self.optimizer = torch.optim.AdamW(
+            network.parameters(), weight_decay=recipe.train.weight_decay, fused=self.device.type in ("cpu", "cuda")
+        )
+        decay = recipe.train.ema
+        self.average = AveragedModel(
+            network,
+            # early on the average must forget the initial weights faster
+            avg_fn=lambda mean, new, n: torch.lerp(mean, new, 1 - min(decay, (1 + int(n)) / (10 + int(n)))),
+            use_buffers=True,
+        )
+        self.step, self.best, self.stopped = 0, math.inf, False
+        if resume:
+            self._restore()
+        elif self.rank == 0:
+            about = {"data": {"fingerprint": self.prepared.fingerprint, "rows": self.prepared.report.rows}}
+            checkpoint.save_config(folder, recipe, self.prepared.modalities, about)
+            (folder / "log.jsonl").write_text("")
+
+    def _prepare(self) -> Prepared:
+        prepared = prepare(self.recipe, progress=self.display) if self.rank == 0 else None
+        if self.world > 1:
+            dist.barrier()
+        prepared = prepared or prepare(self.recipe)
+        for line in prepared.report.lines():
+            self.display.say(line)
+        if "validation" not in prepared.splits:
+            raise ValueError("training needs a validation split: set data.validation above 0")
+        return prepared
+
+    @property
+    def network(self) -> Network:
+        """The network that is trained."""
+        return self.step_module.network
+
+    @property
+    def averaged(self) -> Network:
+        """The moving average of its weights, which is measured and saved."""
+        return self.average.module
+
+    # -- the loop ---------------------------------------------------------------------------------
+
+    def train(self) -> VAE:
+        """Run to the last step, fit the prior, and return the best model."""
+        settings = self.recipe.train
+        module = DistributedDataParallel(self.step_module) if self.world > 1 else self.step_module
+        previous = _on_signals(self._stop)
+        writer = _tensorboard(self.folder) if self.rank == 0 else None
+        try:
+            clock, seen = time.monotonic(), 0
+            while self.step < settings.steps and not self.stopped:
+                terms, norm = self._one(module)
+                self.step += 1
+                seen += settings.batch_size
+                last = self.step == settings.steps
+                if self.step % 10 == 0 or last:
+                    rate = seen / (time.monotonic() - clock)
+                    self._log(terms, norm, rate, writer)
+                    clock, seen = time.monotonic(), 0
+                if self.step % settings.evaluate_every == 0 or last:
+                    self._evaluate(writer)
+                    clock = time.monotonic()
+                self._agree_to_stop()
+            if self.stopped:
+                self._save_resume()
+                raise Interrupted(f"stopped at step {self.step} of {settings.steps}; go on with --resume")
+        finally:
+            _on_signals(previous)
+            if writer:
+                writer.close()
+        return self._finish()
+
+    def _one(self, module: nn.Module) -> tuple[Terms, Tensor]:
+        settings = self.recipe.train
+        part = slice(self.rank, None, self.world)
+        batch = self.prepared.splits["train"].store.batch(self.order(self.step)[part]).to(self.device)
+        noise = StepNoise(mix(settings.seed, "noise", self.step), settings.batch_size, part, self.device)
+        torch.manual_seed(mix(settings.seed, "dropout", self.step, self.rank))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate()
+        module.train()
+        with autocast(self.device, settings.precision):
+            terms = module(batch, noise, self._kl_weight())
+        if not torch.isfinite(terms.loss):
+            raise ValueError(
+                f"the loss is {terms.loss.item()} at step {self.step}: try a smaller train.learning_rate "
+                f"(now {settings.learning_rate:g}) or train.clip; the best model so far is in {self.folder}"
+            )
+        self.optimizer.zero_grad()
+        terms.loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
+        self.optimizer.step()
+        self.average.update_parameters(self.network)
+        return terms, norm
+
+    def _learning_rate(self) -> float:
+        settings = self.recipe.train
+        rise = min(1.0, (self.step + 1) / (0.05 * settings.steps))
+        return settings.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * self.step / settings.steps))
+
+    def _kl_weight(self) -> float:
+        return self.recipe.kl["weight"] * self.schedule(self.step)
+
+    def _stop(self, number: int, frame: Any) -> None:  # noqa: ARG002
+        if self.stopped:
+            raise KeyboardInterrupt
+        self.stopped = True
+
+    def _agree_to_stop(self) -> None:
+        if self.world > 1:
+            flag = torch.tensor(float(self.stopped), device=self.device)
+            dist.all_reduce(flag)
+            self.stopped = bool(flag > 0)
+
+    # -- what is written --------------------------------------------------------------------------
+
+    def _log(self, terms: Terms, norm: Tensor, examples: float, writer: Any) -> None:
+        names = ["loss", "rate", *(f"distortion/{name}" for name in terms.distortion)]
+        values = torch.stack([terms.loss.detach(), terms.rate.mean(), *(d.mean() for d in terms.distortion.values())])
+        if self.world > 1:
+            dist.all_reduce(values)
+        figures = dict(zip(names, (values.detach() / self.world).tolist(), strict=True))
+        if self.rank:
+            return
+        figures |= {"examples/s": examples, "gradient norm": norm.item(), "KL weight": self._kl_weight()}
+        self._record(figures, writer)
+        shown = {"loss": figures["loss"], "rate": figures["rate"], "distortion": sum(values.tolist()[2:]) / self.world}
+        self.display("training", self.step, self.recipe.train.steps, {**shown, "examples/s": examples})
+
+    def _record(self, figures: Mapping[str, float], writer: Any) -> None:
+        with (self.folder / "log.jsonl").open("a") as file:
+            file.write(json.dumps({"step": self.step, **figures}) + "\n")
+        for name, value in figures.items():
+            writer.add_scalar(name, value, self.step)
+
+    def _evaluate(self, writer: Any) -> None:
+        """Measure the averaged weights at KL weight 1; keep them if they are the best; save; show."""
+        if self.rank == 0:
+            store = self.prepared.splits["validation"].store
+            terms = bounds.elbo(self.averaged.eval(), store, self.device)
+            figures = {"validation/-ELBO": terms.negative_elbo, "validation/rate": terms.rate}
+            figures |= {f"validation/distortion/{name}": value for name, value in terms.distortion.items()}
+            self._record(figures, writer)
+            better = terms.negative_elbo < self.best
+            if better:
+                self.best = terms.negative_elbo
+                checkpoint.save_weights(self.folder, self.averaged)
+            self._save_resume()
+            self.display.say(
+                f"step {self.step}: validation -ELBO {terms.negative_elbo:,.2f} nats "
+                f"(rate {terms.rate:.2f}, distortion {sum(terms.distortion.values()):,.2f}){' *' if better else ''}"
+            )
+            vae = VAE(self.averaged, self.prepared.modalities, self.recipe)
+            write_previews(vae, self.prepared.splits["validation"], self.folder / "previews", self.step)
+        if self.world > 1:
+            dist.barrier()
+
+    def _save_resume(self) -> None:
+        if self.rank:
+            return
+        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        tensors |= {f"average.{name}": tensor for name, tensor in self.average.state_dict().items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
+        checkpoint.save_tensors(
+            self.folder / RESUME,
+            tensors,
+            {"step": str(self.step), "best": repr(self.best), "threads": str(torch.get_num_threads())},
+        )
+
+    def _restore(self) -> None:
+        tensors, about = checkpoint.read_tensors(self.folder / RESUME)
+        of: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimizer": {}}
+        for name, tensor in tensors.items():
+            room, _, rest = name.partition(".")
+            of[room][rest] = tensor
+        self.network.load_state_dict(of["network"])
+        self.average.load_state_dict(of["average"])
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in of["optimizer"].items():
+            index, _, key = name.partition(".")
+            state.setdefault(int(index), {})[key] = tensor
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        self.step, self.best = int(about["step"]), float(about["best"])
+        if int(about["threads"]) != torch.get_num_threads():
+            self.display.say(
+                f"the run used {about['threads']} threads, this is {torch.get_num_threads()}: "
+                f"train.threads={about['threads']} gives the same bits"
+            )
+        self.display.say(f"going on at step {self.step} of {self.recipe.train.steps}")
+
+    def _finish(self) -> VAE:
+        vae = VAE.load(self.folder, str(self.device))
+        components = self.recipe.prior["fitted"]
+        if components and self.rank == 0:
+            z = _draws(vae, self.prepared, self.recipe.train.seed)
+            vae.fitted = FittedMixture.fit(z, components, self.recipe.train.seed).to(self.device)
+            checkpoint.save_weights(self.folder, vae.network, vae.fitted)
+        return vae
+
+
+@torch.inference_mode()
+def _draws(vae: VAE, prepared: Prepared, seed: int) -> Tensor:
+    """One latent for each training row (at most FITTED_ROWS of them), drawn from its posterior."""
+    store = prepared.splits["train"].store
+    rows = torch.randperm(len(store), generator=torch.Generator().manual_seed(seed))[:FITTED_ROWS]
+    draws = []
+    for part in rows.split(256):
+        noise = StepNoise(mix(seed, "fit", int(part[0])), len(part), slice(None), vae.device)
+        draws.append(vae.network.posterior(store.batch(part).to(vae.device)).sample(noise)[:, 0])
+    return torch.cat(draws)
+
+
+def _check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
+    if resume:
+        if not (folder / RESUME).is_file():
+            raise FileNotFoundError(f"nothing to resume in '{folder}': it has no {RESUME}")
+        before = Recipe.load(checkpoint.read_config(folder)["recipe"]).model_dump(mode="json")
+        now = recipe.model_dump(mode="json")
+        changed = [key for key in now if now[key] != before[key]]
+        if changed:
+            raise ValueError(f"cannot resume {folder}: the recipe has changed in {', '.join(changed)}")
+    elif (folder / checkpoint.CONFIG).exists():
+        raise ValueError(f"{folder} holds a run already: go on with --resume, or name another folder with --out")
+
+
+def _on_signals(handler: Any) -> Any:
+    """Let Ctrl-C and SIGTERM call a handler, where that is possible; returns the one before."""
+    if threading.current_thread() is not threading.main_thread():
+        return signal.SIG_DFL
+    signal.signal(signal.SIGTERM, signal.SIG_DFL if handler is signal.default_int_handler else handler)
+    return signal.signal(signal.SIGINT, handler)
+
+
+def _tensorboard(folder: Path) -> Any:
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder / "tensorboard"))
