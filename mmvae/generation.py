@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,50 +15,14 @@ import mmvae
 from mmvae import checkpoint
 from mmvae.core.noise import Noise, mix
 from mmvae.core.priors import FittedMixture, Prior
-from mmvae.core.vae import Batch, Network
-from mmvae.gallery import cells, write_page
+from mmvae.core.vae import Network
 from mmvae.hardware import best_device
+from mmvae.inputs import Inputs, to_batch
 from mmvae.modalities.contract import Modality, Raw
 from mmvae.recipe import Recipe
+from mmvae.samples import Samples, read_note
 
 ROWS = 64  # decoded at a time
-Inputs = Sequence[Any] | Mapping[str, Sequence[Any]]
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Decoded observations by modality, the latents [n, D] they came from, and how each was made."""
-
-    raws: dict[str, list[Raw]]
-    z: Tensor
-    made: list[dict[str, Any]]
-    modalities: Mapping[str, Modality]
-
-    def __len__(self) -> int:
-        return len(self.z)
-
-    def __getitem__(self, name: str) -> list[Raw]:
-        return self.raws[name]
-
-    def _repr_html_(self) -> str:
-        return cells(self.modalities, self.raws, map(str, range(len(self))))
-
-    def save(self, folder: str | Path, title: str = "mmvae") -> list[Path]:
-        """Write a file for each observation, with how it was made in it or beside it; contact sheets that show
-        all; and gallery.html. Returns the paths of the observations."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        paths = []
-        for name, column in self.raws.items():
-            label = "" if len(self.raws) == 1 else f"-{name}"
-            modality = self.modalities[name]
-            for index, (raw, made) in enumerate(zip(column, self.made, strict=True)):
-                paths.append(folder / f"{index:03d}{label}{modality.suffix}")
-                modality.write(raw, paths[-1])
-                modality.tag(paths[-1], json.dumps({**made, "modality": name}))
-            modality.sheet(column, folder / f"sheet{label}")
-        write_page(folder / "gallery.html", title, {f"{len(self)} samples": self._repr_html_()})
-        return paths
 
 
 class VAE:
@@ -92,7 +54,16 @@ class VAE:
         """Write the model to a folder that `load` reads; safetensors and JSON only."""
         self.folder = Path(folder)
         checkpoint.save_config(self.folder, self.recipe, self.modalities, about or {})
-        checkpoint.save_weights(self.folder, self.network, self.fitted)
+        self.save_weights()
+
+    def save_weights(self) -> None:
+        """Write the weights and the fitted prior into the model's folder."""
+        checkpoint.save_weights(self._home(), self.network, self.fitted)
+
+    def _home(self) -> Path:
+        if self.folder is None:
+            raise ValueError("the model has no folder yet: save it first")
+        return self.folder
 
     def to(self, device: str | torch.device) -> VAE:
         """Move the weights."""
@@ -143,7 +114,7 @@ class VAE:
         inputs: a list of paths and raw observations, or such a list for each modality, rows in the same order
         and None where a row lacks one. Raises ValueError or FileNotFoundError for what cannot be read.
         """
-        batch = self.batch(inputs)
+        batch = to_batch(self.modalities, inputs).to(self.device)
         return self.network.posterior(batch).mean
 
     def reconstruct(self, inputs: Inputs, seed: int = 0, temperature: float | None = 0.0) -> Samples:
@@ -223,51 +194,6 @@ class VAE:
         seeds = [mix(made["seed"], "decode", made["index"])] * rows
         return self._draw(made["modality"], z.expand(rows, -1), seeds, made["temperature"])[0]
 
-    # -- inputs -----------------------------------------------------------------------------------
-
-    def batch(self, inputs: Inputs) -> Batch:
-        """Files and raw observations as the network takes them."""
-        columns = inputs if isinstance(inputs, Mapping) else self._by_modality(inputs)
-        values, present = {}, {}
-        for name, column in columns.items():
-            if name not in self.modalities:
-                raise ValueError(f"the model has no modality '{name}': it has {', '.join(self.modalities)}")
-            modality = self.modalities[name]
-            present[name] = torch.tensor([item is not None for item in column])
-            rows = [modality.to_tensor(self._raw(modality, item)) for item in column if item is not None]
-            same = len({row.shape for row in rows}) <= 1
-            values[name] = torch.stack(rows) if rows and same else modality.collate(rows)
-        return Batch(values, present).to(self.device)
-
-    def _by_modality(self, inputs: Sequence[Any]) -> dict[str, list[Any]]:
-        if len(self.modalities) == 1:
-            return {next(iter(self.modalities)): list(inputs)}
-        columns: dict[str, list[Any]] = {name: [None] * len(inputs) for name in self.modalities}
-        for row, item in enumerate(inputs):
-            suffix = Path(item).suffix.lower() if isinstance(item, str | Path) else ""
-            fits = [name for name, m in self.modalities.items() if suffix and suffix in (m.suffix, *m.reads)]
-            if len(fits) != 1:
-                raise ValueError(f"which modality is {item!r}? Give a dict from {' or '.join(columns)} to lists")
-            columns[fits[0]][row] = item
-        return {name: column for name, column in columns.items() if any(item is not None for item in column)}
-
-    @staticmethod
-    def _raw(modality: Modality, item: Any) -> Raw:
-        """A path (or a string that ends like one of the modality's files) is read; all else is parsed."""
-        suffixes = (modality.suffix, *modality.reads)
-        if isinstance(item, str) and item.lower().endswith(suffixes):
-            item = Path(item)
-        if not isinstance(item, Path):
-            return modality.parse(item)
-        if not item.is_file():
-            raise FileNotFoundError(f"no file '{item}'")
-        if item.suffix.lower() not in suffixes:
-            raise ValueError(f"{item}: not a file the model reads ({', '.join(suffixes)})")
-        try:
-            return modality.read(item)
-        except ValueError as error:
-            raise ValueError(f"{item}: {error}") from None
-
 
 def reproduce(path: str | Path, model: str | Path | None = None) -> tuple[VAE, Raw, dict[str, Any]]:
     """Make a written file's observation again from the note in it; returns the model, the observation and the note.
@@ -280,24 +206,6 @@ def reproduce(path: str | Path, model: str | Path | None = None) -> tuple[VAE, R
     made = read_note(path)
     vae = VAE.load(model or made["model"])
     return vae, vae.remake(made), made
-
-
-def read_note(path: Path) -> dict[str, Any]:
-    """How a file was made. Raises ValueError when no note of ours is in it or beside it."""
-    from mmvae.modalities.registry import modalities as registry
-
-    for name in registry.names():
-        try:
-            kind = registry.get(name)
-            if path.suffix.lower() != kind.suffix:
-                continue
-            text = kind.read_tag(path)
-            made = json.loads(text) if text else {}
-        except (ValueError, OSError):
-            continue
-        if isinstance(made, dict) and {"z", "model", "modality", "weights"} <= made.keys():
-            return made
-    raise ValueError(f"{path}: holds no note of how it was made; files that mmvae wrote do")
 
 
 def slerp(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:

@@ -264,6 +264,16 @@ def find_recipe(source: str | Path) -> Path:
     raise FileNotFoundError(f"no recipe '{source}': neither a file nor shipped; {nearest(str(source), recipe_names())}")
 
 
+def copy_recipe(source: str, out: Path | None = None) -> Path:
+    """Copy a recipe's file to `out`, by default its own name here. Raises FileExistsError rather than overwrite."""
+    found = find_recipe(source)
+    path = out or Path(found.name)
+    if path.exists():
+        raise FileExistsError(f"{path} exists already: name another file")
+    path.write_text(found.read_text(encoding="utf-8"), encoding="utf-8")
+    return path
+
+
 def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The tables of a file over those of the recipe that it extends."""
     if path in seen:

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +19,19 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from mmvae import checkpoint
-from mmvae.core.latents import DiagonalGaussian
 from mmvae.core.noise import StepNoise, mix
 from mmvae.core.objectives import Objective, Terms
-from mmvae.core.priors import FittedMixture
 from mmvae.core.vae import Batch, Network
 from mmvae.data.prepare import Prepared, prepare
 from mmvae.data.store import Order
 from mmvae.evaluation import bounds
+from mmvae.fitting import fit_prior
 from mmvae.generation import VAE
 from mmvae.hardware import autocast, best_device, keep_memory, use_threads
 from mmvae.previews import write_previews
 from mmvae.progress import Display
 from mmvae.recipe import Recipe
-
-RESUME = "resume.safetensors"
-FITTED_ROWS = 20_000  # encoded for the fitted prior
+from mmvae.resume import check_folder, restore_state, save_state
 
 
 class Interrupted(Exception):
@@ -43,7 +40,7 @@ class Interrupted(Exception):
 
 def train(
     recipe: Recipe | str | Path | Mapping[str, Any],
-    overrides: Iterable[str] = (),
+    overrides: Sequence[str] = (),
     out: str | Path | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -92,7 +89,7 @@ class Run:
             raise ValueError(
                 f"train.batch_size = {recipe.train.batch_size} must be a multiple of the {self.world} processes"
             )
-        _check_folder(folder, recipe, resume)
+        check_folder(folder, recipe, resume)
         use_threads(recipe.train.threads, self.world)
         keep_memory()
         self.device = best_device()
@@ -260,72 +257,28 @@ class Run:
             dist.barrier()
 
     def _save_resume(self) -> None:
-        if self.rank:
-            return
-        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
-        tensors |= {f"average.{name}": tensor for name, tensor in self.average.state_dict().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
-        checkpoint.save_tensors(
-            self.folder / RESUME,
-            tensors,
-            {"step": str(self.step), "best": repr(self.best), "threads": str(torch.get_num_threads())},
-        )
+        if self.rank == 0:
+            save_state(self.folder, self._state(), self.optimizer, {"step": self.step, "best": self.best})
 
     def _restore(self) -> None:
-        tensors, about = checkpoint.read_tensors(self.folder / RESUME)
-        of: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimizer": {}}
-        for name, tensor in tensors.items():
-            room, _, rest = name.partition(".")
-            of[room][rest] = tensor
-        self.network.load_state_dict(of["network"])
-        self.average.load_state_dict(of["average"])
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in of["optimizer"].items():
-            index, _, key = name.partition(".")
-            state.setdefault(int(index), {})[key] = tensor
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
-        self.step, self.best = int(about["step"]), float(about["best"])
-        if int(about["threads"]) != torch.get_num_threads():
+        about = restore_state(self.folder, self._state(), self.optimizer)
+        self.step, self.best = about["step"], about["best"]
+        if about["threads"] != torch.get_num_threads():
             self.display.say(
                 f"the run used {about['threads']} threads, this is {torch.get_num_threads()}: "
                 f"train.threads={about['threads']} gives the same bits"
             )
         self.display.say(f"going on at step {self.step} of {self.recipe.train.steps}")
 
+    def _state(self) -> dict[str, nn.Module]:
+        return {"network": self.network, "average": self.average}
+
     def _finish(self) -> VAE:
         vae = VAE.load(self.folder, str(self.device))
-        components = self.recipe.prior["fitted"]
-        if components and self.rank == 0:
-            z = _draws(vae, self.prepared, self.recipe.train.seed)
-            vae.fitted = FittedMixture.fit(z, components, self.recipe.train.seed).to(self.device)
-            checkpoint.save_weights(self.folder, vae.network, vae.fitted)
+        if self.recipe.prior["fitted"] and self.rank == 0:
+            fit_prior(vae, self.prepared.splits["train"].store)
+            vae.save_weights()
         return vae
-
-
-@torch.inference_mode()
-def _draws(vae: VAE, prepared: Prepared, seed: int) -> Tensor:
-    """One latent for each training row (at most FITTED_ROWS of them), drawn from its posterior."""
-    store = prepared.splits["train"].store
-    rows = torch.randperm(len(store), generator=torch.Generator().manual_seed(seed))[:FITTED_ROWS]
-    draws = []
-    for part in rows.split(256):
-        noise = StepNoise(mix(seed, "fit", int(part[0])), len(part), slice(None), vae.device)
-        draws.append(vae.network.posterior(store.batch(part).to(vae.device)).sample(noise)[:, 0])
-    return torch.cat(draws)
-
-
-def _check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
-    if resume:
-        if not (folder / RESUME).is_file():
-            raise FileNotFoundError(f"nothing to resume in '{folder}': it has no {RESUME}")
-        before = Recipe.load(checkpoint.read_config(folder)["recipe"]).model_dump(mode="json")
-        now = recipe.model_dump(mode="json")
-        changed = [key for key in now if now[key] != before[key]]
-        if changed:
-            raise ValueError(f"cannot resume {folder}: the recipe has changed in {', '.join(changed)}")
-    elif (folder / checkpoint.CONFIG).exists():
-        raise ValueError(f"{folder} holds a run already: go on with --resume, or name another folder with --out")
 
 
 def _on_signals(handler: Any) -> Any:

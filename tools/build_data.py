@@ -36,7 +36,7 @@ LANGUAGES = ("it", "es", "fr", "de", "pt")
 FONT_SIZE = 109  # the only size of the font's bitmaps, which are 136 x 128 pixels
 CANVAS = 136
 ICON = 32
-STEP = 5  # channels are rounded to multiples of it, at most 2 of 255 away: it halves the file
+STEP = 5  # channels are rounded to its multiples, at most 2 of 255 away: a third off the file
 
 PARTS_OF_SPEECH = {"noun": "noun", "verb": "verb", "adj": "adjective", "adv": "adverb"}
 DEFINITIONS = 40_000

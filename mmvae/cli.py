@@ -1,0 +1,298 @@
+"""The command line: parses, calls one function of the library, prints."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import mmvae
+
+if TYPE_CHECKING:
+    from mmvae.samples import Samples
+
+app = typer.Typer(
+    help="Generate images, text and sound with variational autoencoders.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # importing rich would double the time of --help
+    pretty_exceptions_enable=False,
+)
+recipes_app = typer.Typer(help="The recipes that are shipped.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(recipes_app, name="recipes")
+
+Model = Annotated[Path, typer.Argument(help="A model's folder, such as runs/emoji.")]
+Recipe = Annotated[str, typer.Argument(help="A recipe's file, or the name of a shipped one: text/definitions.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="table.key=value ..., such as train.steps=200.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same output.")]
+Temperature = Annotated[
+    float | None, typer.Option(help="Of the likelihood; 0 takes its mode. By default what suits the modality.")
+]
+
+
+def _out(default: str) -> Any:
+    return Annotated[Path, typer.Option("--out", "-o", help=f"Folder to write to [default: {default}].")]
+
+
+def _print(value: Any, as_json: bool, text: str) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False) if as_json else text)
+
+
+def _table(figures: Mapping[str, Any]) -> str:
+    width = max(map(len, figures))
+    shown = {key: f"{value:,.4f}" if isinstance(value, float) else str(value) for key, value in figures.items()}
+    return "\n".join(f"{key:<{width}}  {value}" for key, value in shown.items())
+
+
+@app.command()
+def train(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run [default: runs/NAME].")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on exactly where the run in the folder stopped.")
+    ] = False,
+    nproc: Annotated[int, typer.Option(help="Processes on this machine, each with its share of every batch.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Train a recipe."""
+    if nproc > 1 and "WORLD_SIZE" not in os.environ:
+        _torchrun(nproc)
+    from mmvae.training import train
+
+    model = train(recipe, overrides or [], out, resume)
+    if int(os.environ.get("RANK", "0")) == 0:
+        folder = str(model.folder)
+        _print({"model": folder}, as_json, f"{folder} is ready: mmvae generate {folder}")
+
+
+def _torchrun(nproc: int) -> None:
+    """Become torchrun with the same arguments."""
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={nproc}",
+        "-m",
+        "mmvae",
+    ]
+    os.execv(sys.executable, [*command, *sys.argv[1:]])
+
+
+@app.command()
+def generate(
+    model: Model,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many.")] = 16,
+    out: _out("generated") = Path("generated"),
+    seed: Seed = 0,
+    temperature: Temperature = None,
+    prior: Annotated[str | None, typer.Option(help="'fitted' (the default where there is one) or 'standard'.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make new pictures, sentences or sounds."""
+    from mmvae.generation import VAE
+
+    vae = VAE.load(model)
+    _write(vae.generate(n, seed, temperature, prior), out, as_json)
+
+
+@app.command()
+def reconstruct(
+    model: Model,
+    inputs: Annotated[list[str], typer.Argument(help="Files, a folder, a table, or sentences for a model of text.")],
+    out: _out("reconstructed") = Path("reconstructed"),
+    seed: Seed = 0,
+    temperature: Annotated[float, typer.Option(help="Of the likelihood; 0 takes its mode.")] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Encode inputs and decode them again."""
+    from mmvae.generation import VAE
+    from mmvae.inputs import expand
+
+    vae = VAE.load(model)
+    _write(vae.reconstruct(expand(vae.modalities, inputs), seed, temperature), out, as_json)
+
+
+@app.command()
+def interpolate(
+    model: Model,
+    ends: Annotated[
+        list[str] | None, typer.Argument(help="Two files or sentences; without them, two random points.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=2, help="How many, the two ends included.")] = 9,
+    path: Annotated[str, typer.Option(help="'sphere' or 'line'.")] = "sphere",
+    out: _out("interpolated") = Path("interpolated"),
+    seed: Seed = 0,
+    temperature: Annotated[float, typer.Option(help="Of the likelihood; 0 takes its mode.")] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Walk through the latent space from one observation to another."""
+    from mmvae.generation import VAE
+
+    if ends and len(ends) != 2:
+        raise ValueError(f"interpolation is between two inputs, not {len(ends)}")
+    first, last = ends or (None, None)
+    _write(VAE.load(model).interpolate(first, last, steps, seed, path, temperature), out, as_json)
+
+
+def _write(samples: Samples, out: Path, as_json: bool) -> None:
+    paths = samples.save(out)
+    listed = [column for raws in samples.raws.values() for column in raws if isinstance(column, str)]
+    text = "".join(f"{line}\n" for line in listed) + f"{len(paths)} files, and gallery.html, are in {out}"
+    _print({"out": str(out), "files": [str(path) for path in paths]}, as_json, text)
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    k: Annotated[int, typer.Option(min=1, help="Draws of the importance-weighted NLL.")] = 64,
+    data: Annotated[str | None, typer.Option(help="Other data than the recipe's: a path or name.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use at most so many rows.")] = None,
+    seed: Seed = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File [default: MODEL/evaluation-SPLIT.json].")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a model; prints a table and writes JSON."""
+    from mmvae.evaluation.evaluate import evaluate
+    from mmvae.progress import Display
+
+    with Display(not as_json) as display:
+        figures = evaluate(model, split, k, data, limit, seed, display)
+    path = out or model / f"evaluation-{split}.json"
+    path.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    _print(figures, as_json, f"{_table(figures)}\nwritten to {path}")
+
+
+@app.command()
+def info(model: Model, as_json: Json = False) -> None:
+    """Say what a model is: its recipe, data, size and parts."""
+    from mmvae.info import describe
+
+    figures = describe(model)
+    _print(figures, as_json, _table({key: value for key, value in figures.items() if not isinstance(value, dict)}))
+
+
+@app.command()
+def reproduce(
+    file: Annotated[Path, typer.Argument(help="A file that mmvae wrote.")],
+    model: Annotated[Path | None, typer.Option(help="The model's folder, if it has moved.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write [default: reproduced-FILE].")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a file again from the note in it."""
+    from mmvae.generation import reproduce
+
+    path = out or file.with_name(f"reproduced-{file.name}")
+    vae, raw, made = reproduce(file, model)
+    modality = vae.modalities[made["modality"]]
+    modality.write(raw, path)
+    modality.tag(path, json.dumps(made))
+    _print({"file": str(path), "made": made}, as_json, f"{path}: made again by {vae.folder}, seed {made['seed']}")
+
+
+@app.command()
+def modalities(as_json: Json = False) -> None:
+    """List the modalities, and where each comes from."""
+    from mmvae.info import list_modalities
+
+    found = list_modalities()
+    lines = [f"{item['name']:<12} {item['origin']:<24} {item['about']}" for item in found]
+    _print(found, as_json, "\n".join(lines))
+
+
+@app.command()
+def doctor(
+    data: Annotated[str | None, typer.Argument(help="A data set to look through: a name, file or folder.")] = None,
+    modality: Annotated[str, typer.Option(help="What the data are read as.")] = "image",
+    as_json: Json = False,
+) -> None:
+    """Say what the machine has, and what a data set holds: why each rejected file was rejected."""
+    from mmvae.info import examine_data, examine_machine
+
+    figures = examine_machine()
+    text = _table(figures)
+    if data is not None:
+        found = examine_data(data, modality)
+        figures["data"] = found
+        text += f"\n\n{found['usable']} of {found['rows']} rows of {data} can be used as {modality}"
+        text += "".join(f"\n  {count} rows {what}" for what, count in found["notes"].items())
+        text += "".join(f"\n  {where}: {reason}" for where, reason in found["rejected"])
+    _print(figures, as_json, text)
+
+
+@recipes_app.command("list")
+def recipes_list(as_json: Json = False) -> None:
+    """List the shipped recipes."""
+    from mmvae.recipe import Recipe, recipe_names
+
+    found = {name: Recipe.load(name).about for name in recipe_names()}
+    _print(found, as_json, _table(found))
+
+
+@recipes_app.command("show")
+def recipes_show(recipe: Recipe, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Print a recipe's file; with --json, the whole of it with every default."""
+    from mmvae.recipe import Recipe, find_recipe
+
+    whole = Recipe.load(recipe, overrides or []).model_dump(mode="json")
+    _print(whole, as_json, find_recipe(recipe).read_text(encoding="utf-8").rstrip())
+
+
+@recipes_app.command("copy")
+def recipes_copy(recipe: Recipe, out: Annotated[Path | None, typer.Argument(help="File to write.")] = None) -> None:
+    """Copy a recipe to a file of your own."""
+    from mmvae.recipe import copy_recipe
+
+    typer.echo(f"written to {copy_recipe(recipe, out)}")
+
+
+@recipes_app.command("validate")
+def recipes_validate(recipe: Recipe, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Check a recipe without training it."""
+    from mmvae.recipe import Recipe
+
+    found = Recipe.load(recipe, overrides or [])
+    for name in found.modalities:
+        found.modality(name)
+    _print({"valid": True}, as_json, f"{recipe} is valid")
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(f"mmvae {mmvae.__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run a command. What the user can mend ends with one line on stderr and exit status 2."""
+    try:
+        status = app(standalone_mode=False)
+    except (ValueError, OSError) as error:
+        status = _fail(str(error))
+    except KeyboardInterrupt:
+        status = _fail("stopped", 130)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # the parser's own errors
+            status = _fail(error.format_message())
+        elif type(error).__name__ == "Interrupted":
+            status = _fail(str(error), 130)
+        else:
+            raise
+    sys.exit(status)
+
+
+def _fail(message: str, status: int = 2) -> int:
+    for line in message.strip().splitlines():
+        print(f"mmvae: {line}", file=sys.stderr)
+    return status

@@ -1,0 +1,82 @@
+"""Inputs: what a user hands to a trained model (files, folders, tables, raw observations), as a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmvae.core.vae import Batch
+from mmvae.data.sources import TABLES, default_column, open_source, read_cell
+from mmvae.modalities.contract import Modality, Raw
+
+Inputs = Sequence[Any] | Mapping[str, Sequence[Any]]  # rows, or rows by modality with None where one is missing
+
+
+def to_batch(modalities: Mapping[str, Modality], inputs: Inputs) -> Batch:
+    """Files and raw observations as the network takes them.
+
+    Raises ValueError or FileNotFoundError for what cannot be read.
+    """
+    columns = inputs if isinstance(inputs, Mapping) else _by_modality(modalities, inputs)
+    if not any(map(len, columns.values())):
+        raise ValueError("there are no inputs")
+    values, present = {}, {}
+    for name, column in columns.items():
+        if name not in modalities:
+            raise ValueError(f"the model has no modality '{name}': it has {', '.join(modalities)}")
+        modality = modalities[name]
+        present[name] = torch.tensor([item is not None for item in column])
+        rows = [modality.to_tensor(read_input(modality, item)) for item in column if item is not None]
+        same = len({row.shape for row in rows}) <= 1
+        values[name] = torch.stack(rows) if rows and same else modality.collate(rows)
+    return Batch(values, present)
+
+
+def read_input(modality: Modality, item: Any) -> Raw:
+    """A path, or a string that ends like one of the modality's files, is read; all else is parsed."""
+    suffixes = (modality.suffix, *modality.reads)
+    if isinstance(item, str) and item.lower().endswith(suffixes):
+        item = Path(item)
+    if not isinstance(item, Path):
+        return modality.parse(item)
+    if not item.is_file():
+        raise FileNotFoundError(f"no file '{item}'")
+    if item.suffix.lower() not in suffixes:
+        raise ValueError(f"{item}: not a file the model reads ({', '.join(suffixes)})")
+    try:
+        return modality.read(item)
+    except ValueError as error:
+        raise ValueError(f"{item}: {error}") from None
+
+
+def expand(modalities: Mapping[str, Modality], items: Sequence[str]) -> list[Any]:
+    """Command-line arguments as inputs: a folder or table becomes its rows, all else stays as it is."""
+    expanded: list[Any] = []
+    for item in items:
+        path = Path(item)
+        if not (path.is_dir() or (path.is_file() and path.suffix.lower() in TABLES)):
+            expanded.append(item)
+            continue
+        if len(modalities) > 1:
+            raise ValueError(f"{item}: a folder or table is for models of one modality; name single files")
+        ((name, modality),) = modalities.items()
+        for rows in open_source(item, None, modalities).splits.values():
+            column = default_column(name, name, rows)
+            expanded += [read_cell(modality, rows.cells[i][column]) for i in range(len(rows))]
+    return expanded
+
+
+def _by_modality(modalities: Mapping[str, Modality], inputs: Sequence[Any]) -> dict[str, list[Any]]:
+    if len(modalities) == 1:
+        return {next(iter(modalities)): list(inputs)}
+    columns: dict[str, list[Any]] = {name: [None] * len(inputs) for name in modalities}
+    for row, item in enumerate(inputs):
+        suffix = Path(item).suffix.lower() if isinstance(item, str | Path) else ""
+        fits = [name for name, m in modalities.items() if suffix and suffix in (m.suffix, *m.reads)]
+        if len(fits) != 1:
+            raise ValueError(f"which modality is {item!r}? Give a dict from {' or '.join(columns)} to lists")
+        columns[fits[0]][row] = item
+    return {name: column for name, column in columns.items() if any(item is not None for item in column)}

@@ -1,0 +1,65 @@
+"""Resume state: all that a stopped training needs to go on to the same weights, in one safetensors file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmvae import checkpoint
+from mmvae.recipe import Recipe
+
+FILE = "resume.safetensors"
+
+
+def save_state(
+    folder: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, about: Mapping[str, Any]
+) -> None:
+    """Write weights, the optimizer's moments and a few numbers, whole or not at all.
+
+    Order and noise need no saving: they are functions of the seed and the step.
+    """
+    tensors = {
+        f"{name}.{key}": tensor for name, module in modules.items() for key, tensor in module.state_dict().items()
+    }
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{key}": tensor for key, tensor in state.items()}
+    about = {**about, "threads": torch.get_num_threads()}
+    checkpoint.save_tensors(folder / FILE, tensors, {key: repr(value) for key, value in about.items()})
+
+
+def restore_state(
+    folder: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
+) -> dict[str, int | float]:
+    """Load what `save_state` wrote into modules and optimizer; returns the numbers. Raises ValueError if damaged."""
+    tensors, about = checkpoint.read_tensors(folder / FILE)
+    for name, module in modules.items():
+        prefix = f"{name}."
+        module.load_state_dict(
+            {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        )
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        if key.startswith("optimizer."):
+            _, index, field = key.split(".")
+            state.setdefault(int(index), {})[field] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    return {key: float(value) if "." in value or "inf" in value else int(value) for key, value in about.items()}
+
+
+def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
+    """Raises ValueError or FileNotFoundError unless a run of the recipe can start, or go on, in a folder."""
+    if not resume:
+        if (folder / checkpoint.CONFIG).exists():
+            raise ValueError(f"{folder} holds a run already: go on with --resume, or name another folder with --out")
+        return
+    if not (folder / FILE).is_file():
+        raise FileNotFoundError(f"nothing to resume in '{folder}': it has no {FILE}")
+    before = Recipe.load(checkpoint.read_config(folder)["recipe"]).model_dump(mode="json")
+    now = recipe.model_dump(mode="json")
+    changed = [key for key in now if now[key] != before[key]]
+    if changed:
+        raise ValueError(f"cannot resume {folder}: the recipe has changed in {', '.join(changed)}")

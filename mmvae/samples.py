@@ -1,0 +1,67 @@
+"""Samples: decoded observations, how each was made, and the files they are written to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mmvae.gallery import cells, write_page
+from mmvae.modalities.contract import Modality, Raw
+from mmvae.modalities.registry import modalities as registry
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Decoded observations by modality, the latents [n, D] they came from, and how each was made."""
+
+    raws: dict[str, list[Raw]]
+    z: Tensor
+    made: list[dict[str, Any]]
+    modalities: Mapping[str, Modality]
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    def __getitem__(self, name: str) -> list[Raw]:
+        return self.raws[name]
+
+    def _repr_html_(self) -> str:
+        return cells(self.modalities, self.raws, map(str, range(len(self))))
+
+    def save(self, folder: str | Path, title: str = "mmvae") -> list[Path]:
+        """Write a file for each observation, with how it was made in it or beside it; contact sheets that show
+        all; and gallery.html. Returns the paths of the observations."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = []
+        for name, column in self.raws.items():
+            label = "" if len(self.raws) == 1 else f"-{name}"
+            modality = self.modalities[name]
+            for index, (raw, made) in enumerate(zip(column, self.made, strict=True)):
+                paths.append(folder / f"{index:03d}{label}{modality.suffix}")
+                modality.write(raw, paths[-1])
+                modality.tag(paths[-1], json.dumps({**made, "modality": name}))
+            modality.sheet(column, folder / f"sheet{label}")
+        write_page(folder / "gallery.html", title, {f"{len(self)} samples": self._repr_html_()})
+        return paths
+
+
+def read_note(path: Path) -> dict[str, Any]:
+    """How a file was made. Raises ValueError when no note of ours is in it or beside it."""
+    for name in registry.names():
+        try:
+            kind = registry.get(name)
+            if path.suffix.lower() != kind.suffix:
+                continue
+            text = kind.read_tag(path)
+            made = json.loads(text) if text else {}
+        except (ValueError, OSError):
+            continue
+        if isinstance(made, dict) and {"z", "model", "modality", "weights"} <= made.keys():
+            return made
+    raise ValueError(f"{path}: holds no note of how it was made; files that mmvae wrote do")
