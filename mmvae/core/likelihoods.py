@@ -167,7 +167,7 @@ class AutoregressiveCategorical(Likelihood):
     def log_prob(self, x: Tensor) -> Tensor:
         real = x != self.vocabulary
         logits = self.network.head(self.network.hidden(self.z, x)[real]).float()
-        scores = -F.cross_entropy(logits, x[real], reduction="none")
+        scores = -F.cross_entropy(logits, x[real].long(), reduction="none")
         rows = real.nonzero()[:, 0]
         return torch.zeros(len(x), device=x.device).index_add(0, rows, scores)
 
