@@ -14,6 +14,8 @@ _PUBLIC = {
     "evaluate": "mmvae.evaluation.evaluate",
     "Modality": "mmvae.modalities.contract",
     "Settings": "mmvae.core.registry",
+    "Likelihood": "mmvae.core.likelihoods",
+    "Noise": "mmvae.core.noise",
     "register": "mmvae.modalities.registry",
     "check_modality": "mmvae.testing",
 }

@@ -102,7 +102,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder / CONFIG}: not the config of a model: {error}") from None
     if form != FORMAT:
         raise ValueError(
-            f"{folder}: saved in format {form} by mmvae {config.get('mmvae')}; this is mmvae {mmvae.__version__}, format {FORMAT}"
+            f"{folder}: saved in format {form} by mmvae {config.get('mmvae')}; "
+            f"this is mmvae {mmvae.__version__}, format {FORMAT}"
         )
     return config
 

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -26,18 +26,17 @@ app = typer.Typer(
 recipes_app = typer.Typer(help="The recipes that are shipped.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(recipes_app, name="recipes")
 
+Which = Literal["fitted", "standard"]
+Way = Literal["sphere", "line"]
 Model = Annotated[Path, typer.Argument(help="A model's folder, such as runs/emoji.")]
 Recipe = Annotated[str, typer.Argument(help="A recipe's file, or the name of a shipped one: text/definitions.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="table.key=value ..., such as train.steps=200.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same output.")]
 Temperature = Annotated[
     float | None, typer.Option(help="Of the likelihood; 0 takes its mode. By default what suits the modality.")
 ]
-
-
-def _out(default: str) -> Any:
-    return Annotated[Path, typer.Option("--out", "-o", help=f"Folder to write to [default: {default}].")]
 
 
 def _print(value: Any, as_json: bool, text: str) -> None:
@@ -90,10 +89,12 @@ def _torchrun(nproc: int) -> None:
 def generate(
     model: Model,
     n: Annotated[int, typer.Option("-n", min=1, help="How many.")] = 16,
-    out: _out("generated") = Path("generated"),
+    out: Out = Path("generated"),
     seed: Seed = 0,
     temperature: Temperature = None,
-    prior: Annotated[str | None, typer.Option(help="'fitted' (the default where there is one) or 'standard'.")] = None,
+    prior: Annotated[
+        Which | None, typer.Option(help="'fitted' (the default where there is one) or 'standard'.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make new pictures, sentences or sounds."""
@@ -107,7 +108,7 @@ def generate(
 def reconstruct(
     model: Model,
     inputs: Annotated[list[str], typer.Argument(help="Files, a folder, a table, or sentences for a model of text.")],
-    out: _out("reconstructed") = Path("reconstructed"),
+    out: Out = Path("reconstructed"),
     seed: Seed = 0,
     temperature: Annotated[float, typer.Option(help="Of the likelihood; 0 takes its mode.")] = 0.0,
     as_json: Json = False,
@@ -127,8 +128,8 @@ def interpolate(
         list[str] | None, typer.Argument(help="Two files or sentences; without them, two random points.")
     ] = None,
     steps: Annotated[int, typer.Option(min=2, help="How many, the two ends included.")] = 9,
-    path: Annotated[str, typer.Option(help="'sphere' or 'line'.")] = "sphere",
-    out: _out("interpolated") = Path("interpolated"),
+    path: Annotated[Way, typer.Option(help="'sphere' or 'line'.")] = "sphere",
+    out: Out = Path("interpolated"),
     seed: Seed = 0,
     temperature: Annotated[float, typer.Option(help="Of the likelihood; 0 takes its mode.")] = 0.0,
     as_json: Json = False,
@@ -283,8 +284,9 @@ def main() -> None:
     except KeyboardInterrupt:
         status = _fail("stopped", 130)
     except Exception as error:
-        if hasattr(error, "format_message"):  # the parser's own errors
-            status = _fail(error.format_message())
+        usage = getattr(error, "format_message", None)  # of the parser's own errors
+        if usage:
+            status = _fail(usage())
         elif type(error).__name__ == "Interrupted":
             status = _fail(str(error), 130)
         else:

@@ -210,8 +210,8 @@ def reproduce(path: str | Path, model: str | Path | None = None) -> tuple[VAE, R
 
 def slerp(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
     """From a to b [D] along a great circle, lengths interpolated, for weights [n, 1] in [0, 1] (Shoemake 1985)."""
-    lengths = a.norm(), b.norm()
-    cosine = (a @ b / (lengths[0] * lengths[1]).clamp(min=1e-12)).clamp(-1, 1)
+    lengths = a.norm().clamp(min=1e-12), b.norm().clamp(min=1e-12)
+    cosine = (a @ b / (lengths[0] * lengths[1])).clamp(-1, 1)
     angle = torch.acos(cosine)
     if angle.sin() < 1e-4:  # the same direction, or opposite ones, between which no circle is chosen
         return torch.lerp(a, b, weight)

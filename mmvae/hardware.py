@@ -6,6 +6,8 @@ import contextlib
 import ctypes
 import os
 import sys
+import time
+from pathlib import Path
 
 import torch
 
@@ -33,10 +35,21 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
 
 
 def free_cores() -> int:
-    """Cores this process may use that others leave idle; at least 1. Threads that must wait cost more than they give."""
+    """Cores this process may use that nobody else keeps busy now, at least 1: threads that wait cost more than they
+    give. Looks for a fifth of a second."""
     mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    return max(1, mine - int(busy + 0.5))
+    if mine == 1 or not Path("/proc/stat").exists():
+        return mine
+    before = _cpu_times()
+    time.sleep(0.2)
+    idle, total = (after - earlier for after, earlier in zip(_cpu_times(), before, strict=True))
+    return max(1, round(mine * idle / max(total, 1)))
+
+
+def _cpu_times() -> tuple[int, int]:
+    """Idle and total ticks of all cores since the machine started."""
+    ticks = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return ticks[3] + ticks[4], sum(ticks)
 
 
 def use_threads(wanted: int | None, processes: int = 1) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import copy
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -121,10 +121,10 @@ class Recipe(Settings):
     about: str = Field("", description="one line for lists of recipes")
     data: Data
     modalities: dict[str, dict[str, Any]] = Field(min_length=1)
-    latent: dict[str, Any] = {}
-    prior: dict[str, Any] = {}
-    objective: dict[str, Any] = {}
-    kl: dict[str, Any] = {}
+    latent: dict[str, Any] = Field(default_factory=dict)
+    prior: dict[str, Any] = Field(default_factory=dict)
+    objective: dict[str, Any] = Field(default_factory=dict)
+    kl: dict[str, Any] = Field(default_factory=dict)
     train: Train = Train()
 
     @field_validator("modalities")
@@ -154,14 +154,15 @@ class Recipe(Settings):
         with one line for each thing that is wrong.
         """
         tables = dict(source) if isinstance(source, Mapping) else _read(find_recipe(source))
-        tables = json.loads(json.dumps(tables))  # a copy that overrides may change
+        tables = copy.deepcopy(tables)  # overrides change it
         for override in overrides:
             _set(tables, override)
         where = "recipe" if isinstance(source, Mapping) else str(source)
         try:
             return cls(**tables)
         except ValidationError as error:
-            raise ValueError("\n".join(f"{where}: {line}" for line in _explain(error, cls))) from None
+            table = {"data": Data, "train": Train}.get(str(error.errors()[0]["loc"][0]), cls)
+            raise ValueError("\n".join(f"{where}: {line}" for line in _explain(error, table.model_fields))) from None
 
     def modality(self, name: str) -> Modality:
         """A new, unfitted modality of the recipe. Raises ValueError when its settings do not go together."""
@@ -174,7 +175,7 @@ class Recipe(Settings):
 
     def prepared(self, name: str) -> dict[str, Any]:
         """The settings of a modality that its prepared tensors depend on."""
-        _, part, config = _split(modality_registry, ModalityTable, self.modalities[name], f"modalities.{name}.")
+        _, _, config = _split(modality_registry, ModalityTable, self.modalities[name], f"modalities.{name}.")
         fields = type(config).model_fields
         keep = {key for key, field in fields.items() if not (field.json_schema_extra or {}).get("network")}
         return {"kind": self.modalities[name]["kind"], "column": self.column(name), **config.model_dump(include=keep)}
@@ -200,13 +201,12 @@ class Recipe(Settings):
         return part(config)
 
 
-def _explain(error: ValidationError, known: type[Settings] | Iterable[str], where: str = "") -> Iterator[str]:
-    """One line for each error: the key, what was wrong, and the nearest key where it is unknown."""
+def _explain(error: ValidationError, known: Iterable[str], where: str = "") -> Iterator[str]:
+    """One line for each error: the key, what was wrong, and the nearest of the known keys where it is unknown."""
     for item in error.errors():
         key = where + ".".join(map(str, item["loc"]))
         if item["type"] == "extra_forbidden":
-            names = known if not isinstance(known, type) else _keys(known, item["loc"][:-1])
-            yield f"{key}: unknown key; {nearest(str(item['loc'][-1]), names)}"
+            yield f"{key}: unknown key; {nearest(str(item['loc'][-1]), known)}"
         elif item["type"] == "value_error":
             text = str(item["ctx"]["error"])
             yield from text.splitlines() if text.startswith(f"{item['loc'][0]}.") else [f"{key}: {text}"]
@@ -215,13 +215,6 @@ def _explain(error: ValidationError, known: type[Settings] | Iterable[str], wher
         else:
             message = item["msg"][0].lower() + item["msg"][1:]
             yield f"{key}: {message}, not {item['input']!r}"
-
-
-def _keys(model: type[Settings], path: Iterable[Any]) -> list[str]:
-    """The known keys of the table at `path` below a model."""
-    for step in path:
-        model = model.model_fields[step].annotation  # type: ignore[assignment]
-    return list(model.model_fields)
 
 
 def _set(tables: dict[str, Any], override: str) -> None:

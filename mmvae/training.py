@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -110,7 +110,9 @@ class Run:
             avg_fn=lambda mean, new, n: torch.lerp(mean, new, 1 - min(decay, (1 + int(n)) / (10 + int(n)))),
             use_buffers=True,
         )
-        self.step, self.best, self.stopped = 0, math.inf, False
+        self.step: int = 0
+        self.best: float = math.inf
+        self.stopped = False
         if resume:
             self._restore()
         elif self.rank == 0:
@@ -137,7 +139,7 @@ class Run:
     @property
     def averaged(self) -> Network:
         """The moving average of its weights, which is measured and saved."""
-        return self.average.module
+        return cast(Network, self.average.module)
 
     # -- the loop ---------------------------------------------------------------------------------
 
@@ -202,7 +204,7 @@ class Run:
     def _kl_weight(self) -> float:
         return self.recipe.kl["weight"] * self.schedule(self.step)
 
-    def _stop(self, number: int, frame: Any) -> None:  # noqa: ARG002
+    def _stop(self, number: int, frame: Any) -> None:
         if self.stopped:
             raise KeyboardInterrupt
         self.stopped = True
@@ -262,7 +264,7 @@ class Run:
 
     def _restore(self) -> None:
         about = restore_state(self.folder, self._state(), self.optimizer)
-        self.step, self.best = about["step"], about["best"]
+        self.step, self.best = int(about["step"]), about["best"]
         if about["threads"] != torch.get_num_threads():
             self.display.say(
                 f"the run used {about['threads']} threads, this is {torch.get_num_threads()}: "

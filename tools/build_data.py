@@ -211,14 +211,10 @@ SETS: dict[str, tuple[Build, Features]] = {
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=SETS, default=list(SETS), help="sets to build")
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the parquet files")
-    parser.add_argument(
-        "--root", type=Path, default=Path("/"), help="where the Debian packages are unpacked"
-    )
+    parser.add_argument("--root", type=Path, default=Path("/"), help="where the Debian packages are unpacked")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     for name in args.only:

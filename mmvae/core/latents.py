@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from pydantic import Field
@@ -16,9 +15,12 @@ from mmvae.core.registry import Registry, Settings
 
 
 class Posterior(ABC):
-    """q(z|x) for each of B rows. `mean` is [B, D]."""
+    """q(z|x) for each of B rows."""
 
-    mean: Tensor
+    @property
+    @abstractmethod
+    def mean(self) -> Tensor:
+        """The means, [B, D]."""
 
     @abstractmethod
     def sample(self, noise: Noise, k: int = 1) -> Tensor:
@@ -29,12 +31,15 @@ class Posterior(ABC):
         """Log-density of z [B, k, D] in nats, [B, k]."""
 
 
-@dataclass(frozen=True)
 class DiagonalGaussian(Posterior):
     """N(mean, diag(stddev^2)), both [B, D]."""
 
-    mean: Tensor
-    stddev: Tensor
+    def __init__(self, mean: Tensor, stddev: Tensor) -> None:
+        self._mean, self.stddev = mean, stddev
+
+    @property
+    def mean(self) -> Tensor:
+        return self._mean
 
     def sample(self, noise: Noise, k: int = 1) -> Tensor:
         return self.mean[:, None] + self.stddev[:, None] * noise.normal(k, self.mean.shape[1])

@@ -83,7 +83,7 @@ class DiscretizedLogistic(Likelihood):
 
     def sample(self, noise: Noise, temperature: float = 1.0) -> Tensor:
         shape = self.mean.shape[2:]
-        edges = torch.softmax(self.logits, dim=1).cumsum(1)
+        edges = torch.softmax(self.logits / temperature, dim=1).cumsum(1)
         component = (noise.uniform(*shape)[:, None] > edges).sum(1).clamp(max=self.mean.shape[1] - 1)
         u = noise.uniform(*shape)
         scale = self._choose(self.log_scale, component).exp() * temperature

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from mmvae.core.latents import Posterior
 from mmvae.core.noise import Noise
 from mmvae.core.registry import Registry, Settings
 from mmvae.core.vae import Batch, Network
@@ -29,16 +31,15 @@ class Terms:
     @property
     def negative_elbo(self) -> Tensor:
         """Rate plus distortion, [B]: the bound at KL weight 1."""
-        return self.rate + sum(self.distortion.values())
+        return torch.stack([self.rate, *self.distortion.values()]).sum(0)
 
 
 class Objective(ABC):
     """Calls the network and returns Terms; kl_weight is the schedule's value at this step."""
 
-    class Config(Settings):
-        """No settings of its own."""
+    Config: type[Settings] = Settings  # the table's further keys
 
-    def __init__(self, config: Settings) -> None:
+    def __init__(self, config: Any) -> None:
         self.config = config
 
     @abstractmethod
@@ -62,8 +63,9 @@ class ELBO(Objective):
         z = posterior.sample(noise)
         rate = network.prior.rate(posterior, z)
         distortion = {name: -score for name, score in network.log_prob(batch, z[:, 0]).items()}
-        floored = rate.mean(0).clamp(min=self.config.free_bits).sum()
-        loss = sum(distortion.values()).mean() + kl_weight * floored
+        mean = rate.mean(0)
+        floored = mean.clamp(min=self.config.free_bits) if self.config.free_bits else mean  # estimates may be negative
+        loss = torch.stack(list(distortion.values())).sum(0).mean() + kl_weight * floored.sum()
         return Terms(loss, rate.sum(1), distortion)
 
 
@@ -84,7 +86,9 @@ class ImportanceWeighted(Objective):
         return Terms(loss, rate.mean(1), {name: value.mean(1) for name, value in distortion.items()})
 
 
-def importance_terms(network, batch: Batch, posterior, z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def importance_terms(
+    network: Network, batch: Batch, posterior: Posterior, z: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
     """For draws z [B, k, D] of the posterior: log q(z|x) - log p(z), [B, k], and -log p(x|z) by modality, [B, k]."""
     k = z.shape[1]
     scores = network.log_prob(batch.repeat(k), z.flatten(0, 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +17,9 @@ from mmvae.core.registry import Registry, Settings
 class Prior(nn.Module, ABC):
     """A density over z in R^dim."""
 
-    class Config(Settings):
-        """No settings of its own."""
+    Config: type[Settings] = Settings  # the table's further keys
 
-    def __init__(self, config: Settings, dim: int) -> None:
+    def __init__(self, config: Any, dim: int) -> None:
         super().__init__()
         self.config, self.dim = config, dim
 
@@ -66,7 +66,7 @@ class FittedMixture(Prior):
     factors: Tensor
 
     def __init__(self, dim: int, components: int) -> None:
-        super().__init__(Prior.Config(), dim)
+        super().__init__(Settings(), dim)
         self.register_buffer("weights", torch.full((components,), 1 / components))
         self.register_buffer("means", torch.zeros(components, dim))
         self.register_buffer("factors", torch.eye(dim).repeat(components, 1, 1))

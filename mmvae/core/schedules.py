@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import Any
 
 from pydantic import Field
 
@@ -13,10 +14,9 @@ from mmvae.core.registry import Registry, Settings
 class Schedule(ABC):
     """A curve from 0 to 1; `weight(step)` scales it by the recipe's final KL weight."""
 
-    class Config(Settings):
-        """No settings of its own."""
+    Config: type[Settings] = Settings  # the table's further keys
 
-    def __init__(self, config: Settings) -> None:
+    def __init__(self, config: Any) -> None:
         self.config = config
 
     @abstractmethod

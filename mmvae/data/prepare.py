@@ -117,7 +117,9 @@ def prepare(
                 scratch.rename(folder)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-    return _open(folder, modalities, columns, selections, source.fingerprint)
+    prepared = _open(folder, modalities, columns, selections, source.fingerprint)
+    _judge(prepared.report, recipe.data.max_rejected)  # what is in the cache may have been let in by a larger share
+    return prepared
 
 
 def _column(recipe: Recipe, name: str, source: Source) -> str:
@@ -138,7 +140,7 @@ class _Readable:
         self.modality, self.rows, self.column = modality, rows, column
 
     def __iter__(self) -> Iterator[Raw]:
-        first_problem, any_read = "there are no rows", False
+        first_problem, any_read = "", False
         for index in range(len(self.rows)):
             cell = self.rows.cell(index, self.column)
             if cell is None:
@@ -146,12 +148,12 @@ class _Readable:
             try:
                 raw = read_cell(self.modality, cell)
             except (ValueError, OSError) as error:
-                first_problem = first_problem if index else f"{self.rows.where(index)}: {error}"
+                first_problem = first_problem or f"{self.rows.where(index)}: {error}"
                 continue
             any_read = True
             yield raw
         if not any_read:
-            raise ValueError(f"nothing to train on in column '{self.column}': {first_problem}")
+            raise ValueError(f"nothing to train on in column '{self.column}': {first_problem or 'there are no rows'}")
 
 
 def _fill(
@@ -185,7 +187,7 @@ def _fill(
                 for name, tensor in tensors.items():
                     writers[name].append(tensor)
             except (ValueError, OSError) as error:
-                report.rejected.append((rows.where(index), str(error).splitlines()[0]))
+                report.rejected.append((rows.where(index), (str(error) or type(error).__name__).splitlines()[0]))
             else:
                 kept[split].append(index)
         for writer in writers.values():
@@ -206,7 +208,8 @@ def _judge(report: Report, max_rejected: float) -> None:
         reasons = Counter(reason for _, reason in report.rejected)
         where, reason = report.rejected[0] if report.rejected else ("the data", "no rows")
         raise ValueError(
-            f"{len(report.rejected)} rows could not be used, a share of {share:.0%} (data.max_rejected = {max_rejected:.0%})"
+            f"{len(report.rejected)} rows could not be used, a share of {share:.0%} "
+            f"(data.max_rejected = {max_rejected:.0%})"
             + (f", and nothing is left in {', '.join(empty)}" if empty else "")
             + f"; {len(reasons)} kinds of reasons; the first: {where}: {reason}"
         )

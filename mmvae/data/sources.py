@@ -100,7 +100,8 @@ def default_column(name: str, kind: str, rows: Rows) -> str:
         if column in rows.columns:
             return column
     raise ValueError(
-        f"modalities.{name}: which column of {rows.source}? Set modalities.{name}.column to one of {', '.join(rows.columns)}"
+        f"modalities.{name}: which column of {rows.source}? "
+        f"Set modalities.{name}.column to one of {', '.join(rows.columns)}"
     )
 
 
@@ -142,6 +143,8 @@ def _folder(folder: Path, modalities: Mapping[str, Modality]) -> Source:
         for path in media:
             parts = path.relative_to(folder).parts
             by_split.setdefault(_split_name(parts[0]) or "train" if len(parts) > 1 else "train", []).append(path)
+        if "train" not in by_split:
+            raise ValueError(f"{folder}: no training split; it has {', '.join(by_split)}")
         return Source({split: _media(paths) for split, paths in by_split.items()}, _digest(media, folder))
     if any(path.suffix.lower() in TABLES for path in files):
         return _hub(str(folder), None, _digest(files, folder))
@@ -187,7 +190,7 @@ def _loaded(what: str, label: str, fingerprint: str | None, **options: Any) -> S
     try:
         loaded = datasets.load_dataset(what, **options)
     except Exception as error:  # datasets raises many kinds: all mean that the data cannot be had
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        reason = (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0]
         if Path(label).exists() or options.get("data_files"):
             raise ValueError(f"{label}: could not be read as a data set: {reason}") from None
         raise ValueError(
@@ -205,7 +208,7 @@ def _loaded(what: str, label: str, fingerprint: str | None, **options: Any) -> S
         for column, feature in table.features.items():
             if isinstance(feature, datasets.Image | datasets.Audio):
                 table = table.cast_column(column, type(feature)(decode=False))
-        if what == "text":  # blank lines separate, they are not observations
+        if table.info.builder_name == "text":  # blank lines separate, they are not observations
             table = table.select([i for i, line in enumerate(table["text"]) if line.strip()])
         splits[known] = Rows(table, tuple(table.column_names), label)
     if "train" not in splits:

@@ -28,8 +28,8 @@ class ColumnWriter:
 
     def append(self, tensor: Tensor | None) -> None:
         """Write one row. Raises ValueError when its type or number of axes differs from the first row's."""
-        self.present.append(tensor is not None)
         if tensor is None:
+            self.present.append(False)
             return
         array = tensor.contiguous().numpy()
         if self.dtype is None:
@@ -38,6 +38,7 @@ class ColumnWriter:
             raise ValueError(
                 f"a tensor of {array.dtype} {array.shape} among {self.dtype} of {len(self.shapes[0])} axes"
             )
+        self.present.append(True)
         self.shapes.append(array.shape)
         self.file.write(array.tobytes())
 

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 import torch
 from PIL import Image as Pillow
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from mmvae.core.likelihoods import Gaussian, Laplace, Likelihood
@@ -40,7 +40,9 @@ class Audio(Modality):
         likelihood: Literal["laplace", "gaussian"] = network(
             "laplace", "density of a bin; one learned scale a frequency"
         )
-        widths: tuple[int, ...] = network((16, 32, 64, 128), "channels at each halving of the plane", min_length=1)
+        widths: tuple[PositiveInt, ...] = network(
+            (16, 32, 64, 128), "channels at each halving of the plane", min_length=1
+        )
 
     config: Config
 

@@ -26,9 +26,7 @@ class Modality(ABC):
     as ValueError with one line that says what was wrong; the toolkit adds the file or row.
     """
 
-    class Config(Settings):
-        """The modality's table in a recipe: pydantic fields with defaults and units."""
-
+    Config: type[Settings] = Settings  # its table in a recipe: fields with defaults, units, descriptions
     suffix: ClassVar[str]  # of the files it writes, such as ".png"
     reads: ClassVar[tuple[str, ...]] = ()  # further suffixes of the files it reads
     temperature: ClassVar[float] = 0.0  # of generated samples unless the user says otherwise; 0 is the mode

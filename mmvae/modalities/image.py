@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image as Pillow
 from PIL import ImageOps, PngImagePlugin
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from mmvae.core.likelihoods import Bernoulli, DiscretizedLogistic, Likelihood
@@ -33,7 +33,7 @@ class Image(Modality):
     reads = (".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
     class Config(Settings):
-        size: int | tuple[int, int] | None = Field(
+        size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = Field(
             None, description="pixels: a side, or [height, width]; by default that of the training images"
         )
         channels: Literal[1, 3, 4] | None = Field(
@@ -45,15 +45,22 @@ class Image(Modality):
             description="8-bit discretized logistic mixture, or black and white (pixels of 128 and more are white)",
         )
         mixture: int = network(1, "components of the logistic mixture", ge=1)
-        widths: tuple[int, ...] = network((32, 64, 128), "channels at each halving of the plane", min_length=1)
+        widths: tuple[PositiveInt, ...] = network((32, 64, 128), "channels at each halving of the plane", min_length=1)
 
     config: Config
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         size = config.size
-        self.size: tuple[int, int] | None = (size, size) if isinstance(size, int) else size
+        self.size = (size, size) if isinstance(size, int) else size
         self.channels: int | None = config.channels
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width, once they are set or fitted."""
+        assert self.size is not None, "fit the modality first"
+        assert self.channels is not None
+        return self.channels, self.size[0], self.size[1]
 
     def read(self, file: Path | BinaryIO) -> np.ndarray:
         with warnings.catch_warnings():
@@ -76,10 +83,15 @@ class Image(Modality):
         if isinstance(value, Pillow.Image):
             return self._shaped(value)
         array = np.asarray(value)
-        if array.dtype == object or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in MODES):
+        if (
+            array.dtype == object
+            or not array.size
+            or array.ndim not in (2, 3)
+            or (array.ndim == 3 and array.shape[2] not in MODES)
+        ):
             raise ValueError(f"an image is an array [height, width] or [height, width, 1, 3 or 4], not {array.shape}")
         if array.dtype != np.uint8:
-            if array.size == 0 or not (array.min() >= 0 and array.max() <= 255):
+            if not (array.min() >= 0 and array.max() <= 255):
                 raise ValueError("pixels are numbers from 0 to 255")
             array = array.astype(np.uint8)
         return self._shaped(Pillow.fromarray(array.squeeze(2) if array.shape[2:] == (1,) else array))
@@ -110,12 +122,12 @@ class Image(Modality):
         self.size, self.channels = first.shape[:2], first.shape[2]
 
     def to_tensor(self, raw: np.ndarray) -> Tensor:
-        if raw.shape != (*self.size, self.channels):
+        tensor = torch.from_numpy(raw.transpose(2, 0, 1).copy())
+        if tensor.shape != self.shape:
             raise ValueError(
-                f"the image is {_describe(raw.shape)}, the first training image {_describe((*self.size, self.channels))}: "
+                f"the image is {_describe(tensor.shape)}, the first training image {_describe(self.shape)}: "
                 "to bring all to one shape set the image's size and channels in the recipe"
             )
-        tensor = torch.from_numpy(raw.transpose(2, 0, 1).copy())
         return (tensor > 127).to(torch.uint8) if self.config.likelihood == "bernoulli" else tensor
 
     def to_raw(self, tensor: Tensor) -> np.ndarray:
@@ -123,16 +135,16 @@ class Image(Modality):
         return values.permute(1, 2, 0).contiguous().cpu().numpy()
 
     def state(self) -> dict[str, Any]:
-        return {"size": list(self.size), "channels": self.channels}
+        return {"size": list(self.shape[1:]), "channels": self.shape[0]}
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.size, self.channels = tuple(state["size"]), state["channels"]
 
     def encoder(self, outputs: int) -> nn.Module:
-        return Encoder((self.channels, *self.size), outputs, self.config)
+        return Encoder(self.shape, outputs, self.config)
 
     def decoder(self, latent: int) -> nn.Module:
-        return Decoder(latent, (self.channels, *self.size), self.config)
+        return Decoder(latent, self.shape, self.config)
 
     def scores(self, nll: Tensor, values: Tensor) -> dict[str, float]:
         return {"bits/dim": nll.mean().item() / values[0].numel() / math.log(2)}
@@ -179,8 +191,8 @@ class Image(Modality):
             return picture.info.get(TAG)
 
 
-def _describe(shape: tuple[int, ...]) -> str:
-    return f"{shape[0]}x{shape[1]} {MODES[shape[2]]}"
+def _describe(shape: Sequence[int]) -> str:
+    return f"{shape[1]}x{shape[2]} {MODES[shape[0]]}"
 
 
 class Encoder(ConvEncoder):

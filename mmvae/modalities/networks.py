@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 
-def _groups(channels: int) -> int:
-    return next(groups for groups in (8, 4, 2, 1) if channels % groups == 0)
+def _activation(channels: int) -> tuple[nn.Module, nn.Module]:
+    groups = next(groups for groups in (8, 4, 2, 1) if channels % groups == 0)
+    return nn.GroupNorm(groups, channels), nn.SiLU()
 
 
 class ResidualBlock(nn.Module):
@@ -14,15 +15,11 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        last = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(last.weight)
         self.layers = nn.Sequential(
-            nn.GroupNorm(_groups(channels), channels),
-            nn.SiLU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
-            nn.GroupNorm(_groups(channels), channels),
-            nn.SiLU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
+            *_activation(channels), nn.Conv2d(channels, channels, 3, padding=1), *_activation(channels), last
         )
-        nn.init.zeros_(self.layers[-1].weight)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.layers(x)
@@ -37,7 +34,8 @@ def pyramid(height: int, width: int, levels: int) -> list[tuple[int, int]]:
 
 
 class ConvEncoder(nn.Module):
-    """Planes [B, C, H, W] to [B, outputs]: 4x4 convolutions of stride 2, a residual block at each size.
+    """Planes [B, C, H, W] to [B, outputs]: 4x4 convolutions of stride 2, each but the first followed by a residual
+    block (at the finest size it would cost most and bring least).
 
     shape: (C, H, W). widths: channels at each halving.
     """
@@ -48,9 +46,11 @@ class ConvEncoder(nn.Module):
         layers: list[nn.Module] = []
         channels = shape[0]
         for width in widths[: len(sizes) - 1]:
-            layers += [nn.Conv2d(channels, width, 4, stride=2, padding=1), ResidualBlock(width)]
+            layers.append(nn.Conv2d(channels, width, 4, stride=2, padding=1))
+            if len(layers) > 1:
+                layers.append(ResidualBlock(width))
             channels = width
-        self.convolutions = nn.Sequential(*layers, nn.GroupNorm(_groups(channels), channels), nn.SiLU())
+        self.convolutions = nn.Sequential(*layers, *_activation(channels))
         self.head = nn.Linear(channels * sizes[-1][0] * sizes[-1][1], outputs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,17 +67,12 @@ class ConvDecoder(nn.Module):
         self.start = (widths[-1] if widths else shape[0], *sizes[-1])
         self.stem = nn.Linear(latent, self.start[0] * self.start[1] * self.start[2])
         layers: list[nn.Module] = []
-        for level in range(len(widths), 0, -1):
-            width, finer = widths[level - 1], widths[level - 2] if level > 1 else widths[0]
-            odd = (sizes[level - 1][0] % 2, sizes[level - 1][1] % 2)
-            layers += [
-                ResidualBlock(width),
-                nn.ConvTranspose2d(width, finer, 4, stride=2, padding=1, output_padding=odd),
-            ]
-        channels = widths[0] if widths else shape[0]
-        self.convolutions = nn.Sequential(
-            *layers, nn.GroupNorm(_groups(channels), channels), nn.SiLU(), nn.Conv2d(channels, shape[0], 3, padding=1)
-        )
+        for level in range(len(widths) - 1, -1, -1):
+            width, finer = widths[level], widths[level - 1] if level else shape[0]
+            odd = (sizes[level][0] % 2, sizes[level][1] % 2)
+            layers += [ResidualBlock(width)] if level else _activation(width)
+            layers.append(nn.ConvTranspose2d(width, finer, 4, stride=2, padding=1, output_padding=odd))
+        self.convolutions = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:
         return self.convolutions(self.stem(z).view(-1, *self.start))

@@ -57,6 +57,7 @@ class Text(Modality):
             raise ValueError(f"a text is a string, not {type(value).__name__}")
         if not value.strip():
             raise ValueError("the text is empty")
+        value.encode()  # half a surrogate pair is no text: raises UnicodeEncodeError, a ValueError
         return value
 
     def write(self, raw: str, path: Path) -> None:
@@ -147,7 +148,7 @@ def _train_tokenizer(config: Text.Config, raws: Iterable[str]) -> Any:
         if config.tokenizer == "words":
             tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
         else:
-            tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"(?s)."), "isolated")
+            tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
             tokenizer.decoder = decoders.Fuse()
         trainer = trainers.WordLevelTrainer(
             vocab_size=config.vocabulary - 1, special_tokens=[UNKNOWN], show_progress=False
@@ -162,7 +163,7 @@ def _pretrained_tokenizer(name: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer: Any = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
@@ -170,7 +171,10 @@ def _pretrained_tokenizer(name: str) -> Any:
         ) from error
     if not tokenizer.is_fast:
         raise ValueError(f"the tokenizer '{name}' has no fast form (tokenizer.json), which is needed to save it")
-    return tokenizer.backend_tokenizer
+    backend = tokenizer.backend_tokenizer
+    backend.no_padding()  # a tokenizer's file may ask for both
+    backend.no_truncation()
+    return backend
 
 
 class Encoder(nn.Module):

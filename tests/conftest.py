@@ -1,0 +1,93 @@
+"""Fixtures for every test: caches below a folder of their own, one thread, no network, small stand-in data."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# before anything imports datasets or transformers, which read these once
+_CACHE = Path(tempfile.mkdtemp(prefix="mmvae-tests-"))
+atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+os.environ["MMVAE_CACHE"] = str(_CACHE / "mmvae")
+os.environ["HF_DATASETS_CACHE"] = str(_CACHE / "datasets")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+from mmvae.recipe import Recipe  # noqa: E402
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of prepared data."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("MMVAE_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def pictures() -> Callable[..., list[np.ndarray]]:
+    """n different RGB pictures: a coloured square somewhere on a ground."""
+
+    def make(n: int, height: int = 8, width: int = 8, channels: int = 3, seed: int = 0) -> list[np.ndarray]:
+        random = np.random.default_rng(seed)
+        drawn = np.empty((n, height, width, channels), np.uint8)
+        for picture in drawn:
+            picture[:] = random.integers(0, 256, channels)
+            row, column = random.integers(0, height - 2), random.integers(0, width - 2)
+            picture[row : row + 3, column : column + 3] = random.integers(0, 256, channels)
+        return list(drawn)
+
+    return make
+
+
+@pytest.fixture
+def picture_folder(pictures: Callable[..., list[np.ndarray]]) -> Callable[..., Path]:
+    """Write n PNG files into a folder."""
+    from PIL import Image
+
+    def write(folder: Path, n: int, **how: Any) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        for index, picture in enumerate(pictures(n, **how)):
+            Image.fromarray(picture).save(folder / f"{index:03d}.png")
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def recipe_for() -> Callable[..., Recipe]:
+    """A recipe of one small modality over a data set; keywords are the modality's settings."""
+    small: dict[str, dict[str, Any]] = {
+        "image": {"widths": [8, 8]},
+        "text": {"embedding": 8, "hidden": 8, "max_tokens": 12},
+        "audio": {"sample_rate": 4000, "seconds": 0.1, "fft": 64, "hop": 16, "widths": [8, 8], "iterations": 4},
+    }
+
+    def make(kind: str, path: str | Path = "digits", data: dict[str, Any] | None = None, **settings: Any) -> Recipe:
+        return Recipe.load(
+            {
+                "name": "small",
+                "data": {"path": str(path), **(data or {})},
+                "modalities": {kind: {**small[kind], **settings}},
+                "latent": {"dim": 4},
+            }
+        )
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Weights drawn in a test are the same in every run and every order of tests."""
+    torch.manual_seed(0)

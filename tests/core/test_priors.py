@@ -1,0 +1,149 @@
+"""Priors: rates and densities against torch, Monte Carlo and scikit-learn."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Normal, kl_divergence
+
+from mmvae.core.latents import DiagonalGaussian
+from mmvae.core.noise import Noise, StepNoise
+from mmvae.core.priors import FittedMixture, Prior, StandardNormal, priors
+
+DIM = 3
+
+
+@pytest.fixture
+def posterior() -> DiagonalGaussian:
+    return DiagonalGaussian(torch.randn(5, DIM), torch.rand(5, DIM) + 0.2)
+
+
+@pytest.fixture
+def standard() -> StandardNormal:
+    return StandardNormal(Prior.Config(), DIM)
+
+
+def test_the_posterior_density_and_draws_are_the_normal_distribution(posterior: DiagonalGaussian) -> None:
+    z = posterior.sample(Noise(range(5)), k=4000)
+    expected = Normal(posterior.mean[:, None], posterior.stddev[:, None]).log_prob(z).sum(-1)
+    torch.testing.assert_close(posterior.log_prob(z), expected)
+    torch.testing.assert_close(z.mean(1), posterior.mean, atol=0.08, rtol=0)
+    torch.testing.assert_close(z.std(1), posterior.stddev, atol=0.06, rtol=0)
+
+
+def test_posterior_draws_carry_gradients_to_mean_and_deviation() -> None:
+    mean, stddev = torch.zeros(2, DIM, requires_grad=True), torch.ones(2, DIM, requires_grad=True)
+    z = DiagonalGaussian(mean, stddev).sample(Noise([0, 1]))
+    z.sum().backward()
+    assert mean.grad is not None
+    assert stddev.grad is not None
+    torch.testing.assert_close(mean.grad, torch.ones(2, DIM))
+    torch.testing.assert_close(stddev.grad, z[:, 0].detach())
+
+
+def test_the_standard_rate_equals_the_divergence_of_each_dimension(
+    standard: StandardNormal, posterior: DiagonalGaussian
+) -> None:
+    expected = kl_divergence(Normal(posterior.mean, posterior.stddev), Normal(0.0, 1.0))
+    torch.testing.assert_close(standard.rate(posterior, torch.empty(0)), expected)
+
+
+def test_the_standard_rate_equals_its_monte_carlo_estimate(
+    standard: StandardNormal, posterior: DiagonalGaussian
+) -> None:
+    z = posterior.sample(Noise(range(5)), k=20_000)
+    ratios = posterior.log_prob(z) - standard.log_prob(z)
+    estimate = Prior.rate(standard, posterior, z)
+    assert estimate.shape == (5, 1)
+    torch.testing.assert_close(estimate[:, 0], ratios.mean(1))
+    error = ratios.std(1) / 20_000**0.5
+    assert ((standard.rate(posterior, z).sum(1) - estimate[:, 0]).abs() < 5 * error).all()
+
+
+def test_the_rate_of_the_prior_itself_is_zero(standard: StandardNormal) -> None:
+    itself = DiagonalGaussian(torch.zeros(2, DIM), torch.ones(2, DIM))
+    assert torch.equal(standard.rate(itself, torch.empty(0)), torch.zeros(2, DIM))
+
+
+def test_the_standard_prior_scores_and_draws_the_normal_distribution(standard: StandardNormal) -> None:
+    z = standard.sample(StepNoise(0, 20_000, slice(None)))
+    assert z.shape == (20_000, DIM)
+    torch.testing.assert_close(standard.log_prob(z), Normal(0.0, 1.0).log_prob(z).sum(-1))
+    torch.testing.assert_close(z.mean(0), torch.zeros(DIM), atol=0.03, rtol=0)
+    torch.testing.assert_close(torch.cov(z.T), torch.eye(DIM), atol=0.05, rtol=0)
+
+
+# -- the mixture fitted after training --------------------------------------------------------------
+
+
+def two_clouds(dim: int, n: int = 600) -> Tensor:
+    """Draws of two Gaussians with full covariances, 3 to 1."""
+    generator = torch.Generator().manual_seed(3)
+    turns = torch.randn(2, dim, dim, generator=generator) * 0.4
+    z = torch.randn(n, dim, generator=generator)
+    which = torch.arange(n) % 4 == 0
+    return torch.where(which[:, None], z @ turns[0] + 2, z @ turns[1] - 1)
+
+
+def mixture(dim: int, components: int = 3) -> FittedMixture:
+    return FittedMixture.fit(two_clouds(dim), components, seed=0)
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_a_fitted_mixture_integrates_to_one(dim: int) -> None:
+    side = torch.linspace(-9, 9, 2001 if dim == 1 else 601)
+    grid = torch.stack(torch.meshgrid(*[side] * dim, indexing="ij"), -1)
+    density = mixture(dim).log_prob(grid).double().exp()
+    for _ in range(dim):
+        density = torch.trapezoid(density, side.double(), dim=-1)
+    assert density.item() == pytest.approx(1, abs=1e-3)
+
+
+def test_a_fitted_mixture_scores_as_scikit_learn_does() -> None:
+    from sklearn.mixture import GaussianMixture
+
+    z = two_clouds(DIM)
+    theirs = GaussianMixture(4, reg_covar=1e-3, random_state=7).fit(z.double().numpy())
+    ours = FittedMixture.fit(z, 4, seed=7)
+    expected = torch.from_numpy(theirs.score_samples(z.double().numpy())).float()
+    torch.testing.assert_close(ours.log_prob(z), expected, atol=1e-3, rtol=1e-4)
+
+
+def test_a_fitted_mixture_draws_have_its_mean_and_covariance() -> None:
+    prior = mixture(2)
+    drawn = prior.sample(StepNoise(0, 100_000, slice(None)))
+    mean = prior.weights @ prior.means
+    within = (prior.weights[:, None, None] * prior.factors @ prior.factors.mT).sum(0)
+    apart = prior.means - mean
+    torch.testing.assert_close(drawn.mean(0), mean, atol=0.03, rtol=0)
+    torch.testing.assert_close(torch.cov(drawn.T), within + (apart.T * prior.weights) @ apart, atol=0.06, rtol=0)
+
+
+def test_a_fitted_mixture_draws_a_row_from_its_own_seed() -> None:
+    prior = mixture(2)
+    assert torch.equal(prior.sample(Noise([1, 2, 3]))[1], prior.sample(Noise([9, 2]))[1])
+
+
+def test_few_draws_are_fitted_with_fewer_components() -> None:
+    assert len(FittedMixture.fit(two_clouds(DIM, n=40), 10, seed=0).weights) == 3
+    assert len(FittedMixture.fit(two_clouds(DIM, n=5), 10, seed=0).weights) == 1
+
+
+def test_a_fitted_mixture_is_wholly_in_its_state() -> None:
+    prior = mixture(DIM)
+    again = FittedMixture(DIM, len(prior.weights))
+    again.load_state_dict(prior.state_dict())
+    z = two_clouds(DIM)[:10]
+    assert torch.equal(again.log_prob(z), prior.log_prob(z))
+
+
+def test_the_rate_against_a_mixture_is_estimated_from_the_draws(posterior: DiagonalGaussian) -> None:
+    prior = mixture(DIM)
+    z = posterior.sample(Noise(range(5)), k=10)
+    torch.testing.assert_close(prior.rate(posterior, z)[:, 0], (posterior.log_prob(z) - prior.log_prob(z)).mean(1))
+
+
+def test_priors_are_known_by_name() -> None:
+    assert "standard" in priors.names()
+    assert priors.get("standard") is StandardNormal

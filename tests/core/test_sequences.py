@@ -1,0 +1,192 @@
+"""The autoregressive likelihood with the real text decoder: probabilities of all sequences of a tiny vocabulary."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+import pytest
+import torch
+from torch import Tensor
+
+from mmvae.core.likelihoods import AutoregressiveCategorical
+from mmvae.core.noise import Noise, StepNoise
+from mmvae.modalities.text import Decoder, Encoder, Text
+
+V, LENGTH, LATENT = 4, 3, 2
+END, PADDING = 0, V
+Z = torch.tensor([[0.7, -1.2]])
+
+
+def every_row() -> Tensor:
+    """All rows of at most LENGTH tokens: those that end, padded, and those of full length that do not."""
+    rows = []
+    for size in range(LENGTH + 1):
+        for tokens in itertools.product(range(1, V), repeat=size):
+            ended = (*tokens, END) if size < LENGTH else tokens
+            rows.append([*ended, *[PADDING] * (LENGTH - len(ended))])
+    return torch.tensor(rows, dtype=torch.int32)
+
+
+ROWS = every_row()
+
+
+@pytest.fixture
+def decoder() -> Decoder:
+    """An untrained decoder whose distributions are far from uniform."""
+    config = Text.Config(embedding=6, hidden=5, max_tokens=LENGTH)
+    network = Decoder(V, LATENT, config, never=[]).eval()
+    with torch.no_grad():
+        network.embedding.weight.mul_(3)
+        network.bias.copy_(torch.tensor([0.5, 0.0, -0.5, 0.3]))
+    return network
+
+
+def likelihood(decoder: Decoder, rows: int, never: tuple[int, ...] = ()) -> AutoregressiveCategorical:
+    return AutoregressiveCategorical(decoder, Z.expand(rows, -1), V, LENGTH, never)
+
+
+def scores(decoder: Decoder) -> Tensor:
+    with torch.no_grad():
+        return likelihood(decoder, len(ROWS)).log_prob(ROWS)
+
+
+def frequencies(drawn: Tensor) -> Tensor:
+    """How often each of ROWS was drawn."""
+    wide = torch.nn.functional.pad(drawn, (0, LENGTH - drawn.shape[1]), value=PADDING)
+    counts = Counter(map(tuple, wide.tolist()))
+    assert counts.keys() <= set(map(tuple, ROWS.tolist()))
+    return torch.tensor([counts[tuple(row)] for row in ROWS.tolist()]) / len(drawn)
+
+
+def test_there_are_as_many_rows_as_sequences() -> None:
+    assert len(ROWS) == 1 + 3 + 9 + 27
+
+
+def test_the_probabilities_of_all_sequences_sum_to_one(decoder: Decoder) -> None:
+    assert scores(decoder).double().exp().sum().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_sequences_are_drawn_as_often_as_they_are_scored(decoder: Decoder) -> None:
+    n = 40_000
+    with torch.no_grad():
+        found = frequencies(likelihood(decoder, n).sample(StepNoise(0, n, slice(None))))
+    expected = scores(decoder).exp()
+    statistic = (n * (found - expected) ** 2 / expected).sum().item()
+    assert statistic < 39 + 5 * (2 * 39) ** 0.5
+
+
+def test_temperature_sharpens_every_token(decoder: Decoder) -> None:
+    n, temperature = 40_000, 0.5
+    with torch.no_grad():
+        drawn = likelihood(decoder, n).sample(StepNoise(0, n, slice(None)), temperature)
+        logits, _ = decoder.step(Z, torch.tensor([PADDING]), decoder.start(Z))
+    first = torch.bincount(drawn[:, 0], minlength=V) / n
+    torch.testing.assert_close(first, torch.softmax(logits[0] / temperature, 0), atol=0.015, rtol=0)
+
+
+def test_the_mode_takes_the_best_token_at_each_step(decoder: Decoder) -> None:
+    with torch.no_grad():
+        mode = likelihood(decoder, 1).mode()[0].tolist()
+        for position, token in enumerate(mode):
+            following = torch.tensor([[*mode[:position], choice] for choice in range(V)])
+            assert likelihood(decoder, V).log_prob(following).argmax().item() == token
+
+
+def test_tokens_marked_never_are_scored_but_not_generated(decoder: Decoder) -> None:
+    n, never = 5000, (1, 3)
+    forbidden = likelihood(decoder, n, never)
+    with torch.no_grad():
+        drawn = forbidden.sample(StepNoise(0, n, slice(None)))
+        assert torch.isfinite(likelihood(decoder, len(ROWS), never).log_prob(ROWS)).all()
+        assert set(drawn.unique().tolist()) == {END, 2, PADDING}
+        assert set(forbidden.mode().unique().tolist()) <= {END, 2, PADDING}
+
+
+def test_nothing_but_padding_follows_an_end(decoder: Decoder) -> None:
+    with torch.no_grad():
+        drawn = likelihood(decoder, 500).sample(Noise(range(500)))
+    after = (drawn == END).cumsum(1).roll(1, 1)
+    after[:, 0] = 0
+    assert (drawn[after > 0] == PADDING).all()
+    assert (drawn[after == 0] != PADDING).all()
+
+
+def test_a_row_is_drawn_from_its_own_seed_whatever_the_batch(decoder: Decoder) -> None:
+    with torch.no_grad():
+        first, second = (likelihood(decoder, 3).sample(Noise([seed, 11, seed + 1])) for seed in (5, 80))
+    width = min(first.shape[1], second.shape[1])
+    assert torch.equal(first[1, :width], second[1, :width])
+
+
+def test_more_padding_changes_no_score(decoder: Decoder) -> None:
+    wide = torch.nn.functional.pad(ROWS, (0, 4), value=PADDING)
+    with torch.no_grad():
+        padded = likelihood(decoder, len(wide)).log_prob(wide)
+    torch.testing.assert_close(padded, scores(decoder), atol=1e-6, rtol=1e-6)
+
+
+def test_padding_gets_no_gradient(decoder: Decoder) -> None:
+    row = torch.tensor([[2, END]])
+    wide = torch.nn.functional.pad(row, (0, 3), value=PADDING)
+    gradients = []
+    for tokens in (row, wide):
+        decoder.zero_grad()
+        likelihood(decoder, 1).log_prob(tokens).sum().backward()
+        gradients.append([parameter.grad for parameter in decoder.parameters()])
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_scoring_and_stepping_give_the_same_logits(decoder: Decoder) -> None:
+    tokens = torch.tensor([[2, 3, 1]])
+    with torch.no_grad():
+        at_once = decoder.head(decoder.hidden(Z, tokens))
+        token, state, stepped = torch.tensor([PADDING]), decoder.start(Z), []
+        for following in tokens[0]:
+            logits, state = decoder.step(Z, token, state)
+            stepped.append(logits)
+            token = following[None]
+    torch.testing.assert_close(torch.stack(stepped, 1), at_once)
+
+
+def test_a_token_is_predicted_without_seeing_itself_or_what_follows(decoder: Decoder) -> None:
+    first, second = torch.tensor([[2, 3, 1]]), torch.tensor([[2, 1, 3]])
+    with torch.no_grad():
+        ours, theirs = (decoder.hidden(Z, tokens) for tokens in (first, second))
+    torch.testing.assert_close(ours[:, :2], theirs[:, :2])
+    assert not torch.allclose(ours[:, 2], theirs[:, 2])
+
+
+def test_z_reaches_every_token(decoder: Decoder) -> None:
+    z = Z.clone().requires_grad_()
+    for position in range(LENGTH):
+        (gradient,) = torch.autograd.grad(decoder.hidden(z, torch.tensor([[2, 3, 1]]))[0, position].sum(), z)
+        assert gradient.abs().min() > 0
+
+
+def test_word_dropout_acts_in_training_only() -> None:
+    network = Decoder(V, LATENT, Text.Config(embedding=6, hidden=5, max_tokens=LENGTH, word_dropout=0.5), never=[])
+    tokens = torch.tensor([[2, 3, 1]]).expand(20, -1)
+    z = Z.expand(20, -1)
+    with torch.no_grad():
+        trained = network.train().hidden(z, tokens)
+        still = network.eval().hidden(z, tokens)
+    assert not torch.allclose(trained, trained[:1].expand_as(trained))
+    torch.testing.assert_close(still, still[:1].expand_as(still))
+
+
+def test_padding_reaches_no_output_of_the_encoder() -> None:
+    encoder = Encoder(V, outputs=4, config=Text.Config(embedding=6, hidden=5))
+    rows = [torch.tensor([3, 1, 2, END]), torch.tensor([2, END]), torch.tensor([END])]
+    batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PADDING)
+    with torch.no_grad():
+        alone = torch.cat([encoder(row[None]) for row in rows])
+        torch.testing.assert_close(encoder(batch), alone)
+        torch.testing.assert_close(encoder(torch.nn.functional.pad(batch, (0, 5), value=PADDING)), alone)
+
+
+def test_the_encoder_reads_the_order_of_tokens() -> None:
+    encoder = Encoder(V, outputs=4, config=Text.Config(embedding=6, hidden=5))
+    with torch.no_grad():
+        onward, reversed_ = encoder(torch.tensor([[3, 1, 2, END], [2, 1, 3, END]]))
+    assert not torch.allclose(onward, reversed_)
