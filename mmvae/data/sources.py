@@ -118,6 +118,8 @@ def _builtin(name: str) -> Source:
 
 
 def _file(path: Path, modalities: Mapping[str, Modality]) -> Source:
+    if not path.stat().st_size:
+        raise ValueError(f"{path}: the file is empty")
     kind = TABLES.get(path.suffix.lower())
     if kind:
         return _tables(kind, {"train": [path]}, path.name, _digest([path], path.parent))

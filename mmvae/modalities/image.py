@@ -66,15 +66,14 @@ class Image(Modality):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's warnings (large, odd metadata) are judged below
             try:
-                picture = Pillow.open(file)
-                if picture.width * picture.height > self.config.max_pixels:
-                    raise ValueError(
-                        f"{picture.width}x{picture.height} pixels are more than max_pixels = {self.config.max_pixels}"
-                    )
-                picture.load()
+                with Pillow.open(file) as opened:
+                    if opened.width * opened.height > self.config.max_pixels:
+                        raise ValueError(
+                            f"{opened.width}x{opened.height} pixels are more than max_pixels = {self.config.max_pixels}"
+                        )
+                    picture = ImageOps.exif_transpose(opened)
             except (OSError, SyntaxError, Pillow.DecompressionBombError) as error:
                 raise ValueError(f"not a readable image: {error}") from error
-        picture = ImageOps.exif_transpose(picture)
         if picture.mode.startswith("I"):  # 16 bits, which Pillow would saturate rather than scale
             picture = Pillow.fromarray((np.asarray(picture).astype(np.int64) // 257).clip(0, 255).astype(np.uint8))
         return self._shaped(picture)

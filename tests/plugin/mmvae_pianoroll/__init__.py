@@ -27,6 +27,7 @@ class PianoRoll(Modality):
 
     suffix = ".mid"
     reads = (".midi",)
+    temperature = 0.7
 
     class Config(Settings):
         steps: int = Field(

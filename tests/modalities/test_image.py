@@ -1,0 +1,268 @@
+"""Images: files of every mode in, the same pixels out, and clear words for what is no image."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image as Pillow
+from pydantic import ValidationError
+
+from mmvae.modalities.image import Image
+
+Pictures = Callable[..., list[np.ndarray]]
+
+
+def image(**config: Any) -> Image:
+    return Image(Image.Config(**config))
+
+
+def fitted(raws: list[np.ndarray], **config: Any) -> Image:
+    modality = image(**config)
+    modality.fit(raws)
+    return modality
+
+
+def saved(picture: Pillow.Image, path: Path, **options: Any) -> Path:
+    picture.save(path, **options)
+    return path
+
+
+# -- tensors and back -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("height", "width", "channels"), [(1, 1, 1), (7, 13, 3), (5, 4, 4), (28, 28, 1)])
+def test_pixels_survive_the_way_to_a_tensor_and_to_a_file(
+    height: int, width: int, channels: int, tmp_path: Path
+) -> None:
+    raw = np.random.default_rng(0).integers(0, 256, (height, width, channels)).astype(np.uint8)
+    modality = fitted([raw])
+    tensor = modality.to_tensor(raw)
+    assert tensor.shape == (channels, height, width)
+    assert tensor.dtype == torch.uint8
+    assert np.array_equal(modality.to_raw(tensor), raw)
+    modality.write(raw, tmp_path / "a.png")
+    assert np.array_equal(modality.read(tmp_path / "a.png"), raw)
+
+
+@pytest.mark.parametrize("size", [(9, 14), (3, 5), (1, 1), (16, 16)])
+@pytest.mark.parametrize("likelihood", ["logistic", "bernoulli"])
+def test_images_of_any_size_are_scored_drawn_and_read_back(
+    size: tuple[int, int], likelihood: str, pictures: Pictures
+) -> None:
+    raws = [np.full((*size, 3), value, np.uint8) for value in (0, 255)]
+    modality = fitted(raws, widths=[4, 4], likelihood=likelihood, mixture=2)
+    batch = torch.stack([modality.to_tensor(raw) for raw in raws])
+    with torch.no_grad():
+        assert modality.encoder(6)(batch).shape == (2, 6)
+        decoded = modality.decoder(3)(torch.randn(2, 3))
+        assert torch.isfinite(decoded.log_prob(batch)).all()
+    assert decoded.mode().shape == batch.shape
+    assert modality.to_raw(decoded.mode()[0]).shape == (*size, 3)
+
+
+def test_bernoulli_images_are_black_and_white_split_at_128() -> None:
+    raw = np.array([[0, 127, 128, 255]], np.uint8)[..., None]
+    modality = fitted([raw], likelihood="bernoulli")
+    assert modality.to_tensor(raw).flatten().tolist() == [0, 0, 1, 1]
+    assert modality.to_raw(modality.to_tensor(raw)).flatten().tolist() == [0, 0, 255, 255]
+
+
+def test_an_image_unlike_the_first_is_refused_with_the_way_out(pictures: Pictures) -> None:
+    modality = fitted(pictures(1))
+    with pytest.raises(ValueError, match="9x8 RGB, the first training image 8x8 RGB: .*set the image's size"):
+        modality.to_tensor(pictures(1, height=9)[0])
+
+
+def test_what_is_fitted_is_in_the_state(pictures: Pictures) -> None:
+    modality, again = fitted(pictures(1, height=5, width=6, channels=1)), image()
+    again.load_state(modality.state())
+    raw = pictures(1, height=5, width=6, channels=1)[0]
+    assert torch.equal(again.to_tensor(raw), modality.to_tensor(raw))
+
+
+# -- files ------------------------------------------------------------------------------------------
+
+
+def test_a_size_in_the_recipe_brings_every_image_to_it(pictures: Pictures, tmp_path: Path) -> None:
+    path = saved(Pillow.fromarray(pictures(1, height=20, width=10)[0]), tmp_path / "a.png")
+    assert image(size=6).read(path).shape == (6, 6, 3)
+    assert image(size=[4, 7]).read(path).shape == (4, 7, 3)
+
+
+def test_sixteen_bits_are_scaled_not_saturated(tmp_path: Path) -> None:
+    values = np.array([[0, 257, 128 * 257, 65535]], np.uint16)
+    path = saved(Pillow.fromarray(values), tmp_path / "a.png")
+    assert image().read(path).flatten().tolist() == [0, 1, 128, 255]
+
+
+def test_transparent_parts_are_white_where_three_channels_are_wanted(tmp_path: Path) -> None:
+    pixels = np.array([[[255, 0, 0, 255], [255, 0, 0, 0]]], np.uint8)
+    path = saved(Pillow.fromarray(pixels), tmp_path / "a.png")
+    assert image(channels=3).read(path)[0].tolist() == [[255, 0, 0], [255, 255, 255]]
+    assert image(channels=1).read(path)[0, 1].tolist() == [255]
+    assert np.array_equal(image().read(path), pixels)
+
+
+def test_a_palette_is_looked_up(pictures: Pictures, tmp_path: Path) -> None:
+    raw = pictures(1)[0]
+    path = saved(Pillow.fromarray(raw).convert("P", palette=Pillow.Palette.ADAPTIVE), tmp_path / "a.png")
+    assert np.array_equal(image().read(path), raw)
+
+
+def test_a_transparent_palette_colour_is_white(tmp_path: Path) -> None:
+    picture = Pillow.new("P", (2, 1))
+    picture.putpalette([255, 0, 0, 0, 255, 0])
+    picture.putpixel((1, 0), 1)
+    path = saved(picture, tmp_path / "a.png", transparency=1)
+    assert image(channels=3).read(path)[0].tolist() == [[255, 0, 0], [255, 255, 255]]
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("1", 1), ("L", 1), ("LA", 4), ("CMYK", 3), ("RGB", 3), ("RGBA", 4)])
+def test_every_mode_becomes_gray_rgb_or_rgba(mode: str, channels: int, tmp_path: Path) -> None:
+    suffix = ".tif" if mode == "CMYK" else ".png"
+    path = saved(Pillow.new(mode, (3, 2)), tmp_path / f"a{suffix}")
+    assert image().read(path).shape == (2, 3, channels)
+    for wanted in (1, 3, 4):
+        assert image(channels=wanted).read(path).shape == (2, 3, wanted)
+
+
+def test_a_photograph_is_turned_as_its_camera_says(tmp_path: Path) -> None:
+    exif = Pillow.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees
+    path = saved(Pillow.new("RGB", (8, 4)), tmp_path / "a.jpg", exif=exif)
+    assert image().read(path).shape == (8, 4, 3)
+
+
+def test_an_image_is_read_from_an_open_file_too(pictures: Pictures) -> None:
+    raw, file = pictures(1)[0], io.BytesIO()
+    Pillow.fromarray(raw).save(file, "png")
+    file.seek(0)
+    assert np.array_equal(image().read(file), raw)
+
+
+def test_an_image_of_too_many_pixels_is_rejected_before_it_is_decoded(tmp_path: Path) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    for side in (20_000, 10_000):  # Pillow itself refuses the first, and only warns of the second
+        header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0))
+        (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")))
+        with pytest.raises(ValueError, match=r"pixels|bomb"):
+            image().read(tmp_path / "bomb.png")
+    with pytest.raises(ValueError, match="8x8 pixels are more than max_pixels = 63"):
+        image(max_pixels=63).read(saved(Pillow.new("L", (8, 8)), tmp_path / "small.png"))
+
+
+def test_the_first_picture_of_an_animation_is_read_and_the_file_closed(pictures: Pictures, tmp_path: Path) -> None:
+    first, second = (Pillow.fromarray(raw) for raw in pictures(2))
+    path = saved(first, tmp_path / "a.gif", save_all=True, append_images=[second])
+    assert np.array_equal(image(channels=3).read(path), np.asarray(Pillow.open(path).convert("RGB")))
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"not an image at all", b"\xff\xd8\xff"])
+def test_what_is_no_image_is_refused_in_words(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(ValueError, match="not a readable image"):
+        image().read(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("form", ["png", "jpeg", "gif", "bmp", "tiff", "webp", "ppm"])
+def test_a_damaged_file_is_read_or_refused_but_never_crashes(form: str, pictures: Pictures) -> None:
+    file = io.BytesIO()
+    Pillow.fromarray(pictures(1, height=16, width=16)[0]).save(file, form)
+    sound, random = file.getvalue(), np.random.default_rng(0)
+    refused = 0
+    for _ in range(60):
+        damaged = bytearray(sound)
+        for place in random.integers(0, len(sound), 4):
+            damaged[place] = random.integers(0, 256)
+        try:
+            image(max_pixels=10_000).read(io.BytesIO(bytes(damaged[: random.integers(8, len(sound) + 1)])))
+        except ValueError:
+            refused += 1
+    assert refused > 0
+
+
+# -- values -----------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    shape=st.sampled_from([(4, 5), (4, 5, 1), (4, 5, 3), (4, 5, 4)]),
+    dtype=st.sampled_from([np.uint8, np.int64, np.float32]),
+)
+def test_arrays_of_pixels_are_taken_as_they_are(shape: tuple[int, ...], dtype: type) -> None:
+    values = np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
+    raw = image().parse(values)
+    assert raw.dtype == np.uint8
+    assert np.array_equal(raw, values.reshape(4, 5, -1))
+
+
+def test_lists_and_pillow_images_are_taken() -> None:
+    assert image().parse([[0, 255], [1, 2]])[..., 0].tolist() == [[0, 255], [1, 2]]
+    assert image().parse(Pillow.new("RGB", (3, 2), "red"))[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["a.b", 3, None, [], [[0, 256]], [[-1, 0]], [[float("nan")]], np.zeros((2, 2, 2)), np.zeros((0, 3), np.uint8)],
+    ids=repr,
+)
+def test_values_that_are_no_pixels_are_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"an image is an array|pixels are numbers from 0 to 255"):
+        image().parse(value)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"size": 0}, {"size": [-1, 4]}, {"channels": 2}, {"widths": []}, {"widths": [0]}, {"mixture": 0}],
+    ids=str,
+)
+def test_settings_that_make_no_sense_are_refused(config: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        image(**config)
+
+
+# -- for people ---------------------------------------------------------------------------------------
+
+
+def test_a_note_is_kept_in_the_picture_and_leaves_its_pixels(pictures: Pictures, tmp_path: Path) -> None:
+    raw, path = pictures(1)[0], tmp_path / "a.png"
+    modality = fitted([raw])
+    modality.write(raw, path)
+    assert Image.read_tag(path) is None
+    Image.tag(path, '{"seed": 1, "über": "ß"}')
+    assert Image.read_tag(path) == '{"seed": 1, "über": "ß"}'
+    assert np.array_equal(modality.read(path), raw)
+
+
+def test_bits_per_dimension_are_nats_over_pixels_and_log_2(pictures: Pictures) -> None:
+    values = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    nll = torch.tensor([1.0, 3.0]) * 192 * 0.6931471805599453
+    assert image().scores(nll, values)["bits/dim"] == pytest.approx(2.0)
+
+
+def test_psnr_of_a_known_error() -> None:
+    black, gray = np.zeros((4, 4, 1), np.uint8), np.full((4, 4, 1), 16, np.uint8)
+    assert image().metrics([black], [gray])["PSNR (dB)"] == pytest.approx(20 * np.log10(255 / 16))
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 9])
+def test_a_sheet_shows_every_picture(count: int, pictures: Pictures, tmp_path: Path) -> None:
+    raws = pictures(count, height=64, width=64)
+    (path,) = fitted(raws).sheet(raws, tmp_path / "sheet")
+    shown = np.asarray(Pillow.open(path))
+    columns = int(np.ceil(np.sqrt(count)))
+    for index, raw in enumerate(raws):
+        top, left = index // columns * 66 + 1, index % columns * 66 + 1
+        assert np.array_equal(shown[top : top + 64, left : left + 64], raw)

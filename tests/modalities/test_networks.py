@@ -1,0 +1,48 @@
+"""Convolutional networks: planes of any size, there and back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmvae.modalities.networks import ConvDecoder, ConvEncoder, pyramid
+
+sides = st.integers(1, 40)
+
+
+@settings(max_examples=40, deadline=None)
+@given(height=sides, width=sides, channels=st.integers(1, 4), levels=st.integers(1, 4))
+def test_any_plane_is_encoded_and_decoded_to_its_own_size(height: int, width: int, channels: int, levels: int) -> None:
+    shape, widths = (channels, height, width), (4, 6, 8, 8)[:levels]
+    with torch.no_grad():
+        assert ConvEncoder(shape, 5, widths)(torch.zeros(2, *shape)).shape == (2, 5)
+        assert ConvDecoder(5, shape, widths)(torch.zeros(2, 5)).shape == (2, *shape)
+
+
+@given(height=st.integers(1, 300), width=st.integers(1, 300), levels=st.integers(1, 8))
+def test_a_pyramid_halves_and_keeps_sides_of_two(height: int, width: int, levels: int) -> None:
+    sizes = pyramid(height, width, levels)
+    assert sizes[0] == (height, width)
+    assert len(sizes) <= levels + 1
+    for (tall, wide), (lower, narrower) in zip(sizes, sizes[1:], strict=False):
+        assert (lower, narrower) == (tall // 2, wide // 2)
+        assert min(lower, narrower) >= 2
+
+
+@pytest.mark.parametrize("size", [(28, 28), (7, 13), (3, 3), (32, 5)])
+def test_a_gradient_reaches_every_weight(size: tuple[int, int]) -> None:
+    shape = (3, *size)
+    encoder, decoder = ConvEncoder(shape, 5, (4, 8)), ConvDecoder(5, shape, (4, 8))
+    decoder(encoder(torch.randn(2, *shape))).square().sum().backward()
+    for network in (encoder, decoder):
+        for name, parameter in network.named_parameters():
+            assert parameter.grad is not None, name
+            assert torch.isfinite(parameter.grad).all(), name
+
+
+def test_a_row_does_not_depend_on_its_batch() -> None:
+    encoder, planes = ConvEncoder((1, 9, 9), 5, (4, 8)), torch.randn(4, 1, 9, 9)
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(planes)[1:2], encoder(planes[1:2]), atol=1e-5, rtol=1e-5)
