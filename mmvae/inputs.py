@@ -41,7 +41,10 @@ def read_input(modality: Modality, item: Any) -> Raw:
     if isinstance(item, str) and item.lower().endswith(suffixes):
         item = Path(item)
     if not isinstance(item, Path):
-        return modality.parse(item)
+        try:
+            return modality.parse(item)
+        except ValueError as error:
+            raise ValueError(f"{item!r}: {error}" if isinstance(item, str) else str(error)) from None
     if not item.is_file():
         raise FileNotFoundError(f"no file '{item}'")
     if item.suffix.lower() not in suffixes:

@@ -20,7 +20,7 @@ class Display:
     def __init__(self, shown: bool = True) -> None:
         self.shown = shown
         self.console = Console(stderr=True, highlight=False)
-        self._last = 0.0
+        self._last = time.monotonic()
         self._bar: Progress | None = None
         if shown and sys.stderr.isatty():
             self._bar = Progress(

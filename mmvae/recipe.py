@@ -161,8 +161,7 @@ class Recipe(Settings):
         try:
             return cls(**tables)
         except ValidationError as error:
-            table = {"data": Data, "train": Train}.get(str(error.errors()[0]["loc"][0]), cls)
-            raise ValueError("\n".join(f"{where}: {line}" for line in _explain(error, table.model_fields))) from None
+            raise ValueError("\n".join(f"{where}: {line}" for line in _explain(error, cls.model_fields))) from None
 
     def modality(self, name: str) -> Modality:
         """A new, unfitted modality of the recipe. Raises ValueError when its settings do not go together."""
@@ -206,7 +205,8 @@ def _explain(error: ValidationError, known: Iterable[str], where: str = "") -> I
     for item in error.errors():
         key = where + ".".join(map(str, item["loc"]))
         if item["type"] == "extra_forbidden":
-            yield f"{key}: unknown key; {nearest(str(item['loc'][-1]), known)}"
+            table = {"data": Data, "train": Train}.get(str(item["loc"][0])) if item["loc"][1:] else None
+            yield f"{key}: unknown key; {nearest(str(item['loc'][-1]), table.model_fields if table else known)}"
         elif item["type"] == "value_error":
             text = str(item["ctx"]["error"])
             yield from text.splitlines() if text.startswith(f"{item['loc'][0]}.") else [f"{key}: {text}"]

@@ -264,7 +264,7 @@ def returns(b: Bench) -> None:
 
 
 def files(b: Bench) -> None:
-    """read takes what write wrote (path or open file), tag leaves what read_tag finds, a bad file is a ValueError."""
+    """read takes what write wrote and raises only ValueError for other files; read_tag finds what tag left."""
     modality, note = b.modality, json.dumps({"model": "modèle", "z": "A" * 400}, ensure_ascii=False)
     for i, raw in enumerate(b.raws):
         path = b.folder / f"{i}{modality.suffix}"

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from mmvae import checkpoint
+from mmvae.card import write_card
 from mmvae.core.noise import StepNoise, mix
 from mmvae.core.objectives import Objective, Terms
 from mmvae.core.vae import Batch, Network
@@ -277,9 +278,12 @@ class Run:
 
     def _finish(self) -> VAE:
         vae = VAE.load(self.folder, str(self.device))
-        if self.recipe.prior["fitted"] and self.rank == 0:
-            fit_prior(vae, self.prepared.splits["train"].store)
-            vae.save_weights()
+        if self.rank == 0:
+            if self.recipe.prior["fitted"]:
+                fit_prior(vae, self.prepared.splits["train"].store)
+                vae.save_weights()
+            terms = bounds.elbo(vae.network, self.prepared.splits["validation"].store, self.device)
+            write_card(self.folder, self.recipe, terms, self.prepared.report.rows)
         return vae
 
 

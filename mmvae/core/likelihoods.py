@@ -27,7 +27,7 @@ class Likelihood(ABC):
 
     @abstractmethod
     def mode(self) -> Tensor:
-        """The most probable x for each row (for text: the greedy approximation)."""
+        """One typical x for each row: the most probable, or what stands for it (greedy text, a mixture's mean)."""
 
 
 def _sum(values: Tensor) -> Tensor:
@@ -90,8 +90,9 @@ class DiscretizedLogistic(Likelihood):
         return self._pixels(self._choose(self.mean, component) + scale * (u.log() - (-u).log1p()))
 
     def mode(self) -> Tensor:
-        peak = torch.log_softmax(self.logits, dim=1) - self.log_scale
-        return self._pixels(self._choose(self.mean, peak.argmax(1)))
+        # the nearest value to the mean: the peak of a mixture flickers from pixel to pixel
+        weights = torch.softmax(self.logits, dim=1)
+        return self._pixels((weights * self.mean.clamp(-1, 1)).sum(1))
 
 
 class Gaussian(Likelihood):

@@ -106,6 +106,9 @@ class Audio(Modality):
     def tag(cls, path: Path, note: str) -> None:
         import soundfile
 
+        if len(note.encode()) > 2000:  # libsndfile writes longer ones, and does not read them
+            super().tag(path, note)
+            return
         samples, rate = soundfile.read(path, dtype="int16", always_2d=True)
         _save(samples.T, rate, path, note)
 
@@ -114,7 +117,7 @@ class Audio(Modality):
         import soundfile
 
         with soundfile.SoundFile(path) as sound:
-            return sound.comment or None
+            return sound.comment or super().read_tag(path)
 
     # -- spectrograms -------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from mmvae.modalities.networks import ConvDecoder, ConvEncoder
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 TAG = "mmvae"
+LARGEST = 256  # pixels of a side, unless the recipe asks for more
 
 
 class Image(Modality):
@@ -105,7 +106,9 @@ class Image(Modality):
                 ground = Pillow.new("RGBA", picture.size, "white")
                 picture = Pillow.alpha_composite(ground, picture)
             picture = picture.convert(MODES[self.channels])
-        if self.config.size and self.size and picture.size != self.size[::-1]:
+        if self.size and picture.size != self.size[::-1]:
+            if not self.config.size:
+                self.note(f"not of {self.size[0]}x{self.size[1]} pixels as the first is: cropped and resized")
             picture = ImageOps.fit(picture, self.size[::-1], Pillow.Resampling.LANCZOS)
         return np.atleast_3d(np.asarray(picture))
 
@@ -118,14 +121,18 @@ class Image(Modality):
 
     def fit(self, raws: Iterable[np.ndarray]) -> None:
         first = next(iter(raws))
+        if max(first.shape[:2]) > LARGEST and not self.config.size:
+            raise ValueError(
+                f"the first training image has {first.shape[0]}x{first.shape[1]} pixels, too many to train on as it is: "
+                "set the image's size in the recipe, to 64 or so"
+            )
         self.size, self.channels = first.shape[:2], first.shape[2]
 
     def to_tensor(self, raw: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(raw.transpose(2, 0, 1).copy())
         if tensor.shape != self.shape:
             raise ValueError(
-                f"the image is {_describe(tensor.shape)}, the first training image {_describe(self.shape)}: "
-                "to bring all to one shape set the image's size and channels in the recipe"
+                f"the image is {_describe(tensor.shape)}, the first training image {_describe(self.shape)}"
             )
         return (tensor > 127).to(torch.uint8) if self.config.likelihood == "bernoulli" else tensor
 
@@ -211,8 +218,8 @@ class Decoder(nn.Module):
     def __init__(self, latent: int, shape: tuple[int, int, int], config: Image.Config) -> None:
         super().__init__()
         self.shape, self.mixture, self.binary = shape, config.mixture, config.likelihood == "bernoulli"
-        planes = shape[0] if self.binary else 3 * config.mixture * shape[0]
-        self.planes = ConvDecoder(latent, (planes, *shape[1:]), config.widths)
+        planes = 1 if self.binary else 3 * config.mixture
+        self.planes = ConvDecoder(latent, (planes * shape[0], *shape[1:]), config.widths)
 
     def forward(self, z: Tensor) -> Likelihood:
         planes = self.planes(z)

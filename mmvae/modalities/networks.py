@@ -58,21 +58,24 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """z [B, latent] to planes [B, C, H, W]: the encoder's way back, by transposed 4x4 convolutions of stride 2."""
+    """z [B, latent] to planes [B, C, H, W]: the encoder's way back, by transposed 4x4 convolutions of stride 2; a last
+    3x3 convolution evens out the checkerboard that those leave."""
 
     def __init__(self, latent: int, shape: tuple[int, int, int], widths: tuple[int, ...]) -> None:
         super().__init__()
         sizes = pyramid(*shape[1:], len(widths))
         widths = widths[: len(sizes) - 1]
-        self.start = (widths[-1] if widths else shape[0], *sizes[-1])
-        self.stem = nn.Linear(latent, self.start[0] * self.start[1] * self.start[2])
+        channels = widths[-1] if widths else shape[0]
+        self.start = (channels, *sizes[-1])
+        self.stem = nn.Linear(latent, channels * sizes[-1][0] * sizes[-1][1])
         layers: list[nn.Module] = []
         for level in range(len(widths) - 1, -1, -1):
-            width, finer = widths[level], widths[level - 1] if level else shape[0]
+            finer = widths[level - 1] if level else max(8, widths[0] // 2)
             odd = (sizes[level][0] % 2, sizes[level][1] % 2)
-            layers += [ResidualBlock(width)] if level else _activation(width)
-            layers.append(nn.ConvTranspose2d(width, finer, 4, stride=2, padding=1, output_padding=odd))
-        self.convolutions = nn.Sequential(*layers)
+            layers += [ResidualBlock(channels)] if level else _activation(channels)
+            layers.append(nn.ConvTranspose2d(channels, finer, 4, stride=2, padding=1, output_padding=odd))
+            channels = finer
+        self.convolutions = nn.Sequential(*layers, *_activation(channels), nn.Conv2d(channels, shape[0], 3, padding=1))
 
     def forward(self, z: Tensor) -> Tensor:
         return self.convolutions(self.stem(z).view(-1, *self.start))

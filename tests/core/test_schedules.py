@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from mmvae.core.registry import Settings
 from mmvae.core.schedules import Constant, Cyclical, Linear, Schedule, Sigmoid, schedules
 
 steps = st.integers(0, 10**7)
@@ -69,7 +70,7 @@ def test_cyclical_starts_again_at_each_period_and_stays_at_1_after_the_last() ->
     ("config", "values"),
     [(Linear.Config, {"warmup": 0}), (Sigmoid.Config, {"warmup": -1}), (Cyclical.Config, {"rise": 0.0})],
 )
-def test_lengths_that_make_no_sense_are_refused(config: type[Schedule.Config], values: dict[str, float]) -> None:
+def test_lengths_that_make_no_sense_are_refused(config: type[Settings], values: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         config(**values)
 

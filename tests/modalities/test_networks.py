@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -26,7 +28,7 @@ def test_a_pyramid_halves_and_keeps_sides_of_two(height: int, width: int, levels
     sizes = pyramid(height, width, levels)
     assert sizes[0] == (height, width)
     assert len(sizes) <= levels + 1
-    for (tall, wide), (lower, narrower) in zip(sizes, sizes[1:], strict=False):
+    for (tall, wide), (lower, narrower) in itertools.pairwise(sizes):
         assert (lower, narrower) == (tall // 2, wide // 2)
         assert min(lower, narrower) >= 2
 

@@ -148,7 +148,7 @@ def test_a_pretrained_vocabulary_may_have_holes(tmp_path: Path) -> None:
 
 
 def test_a_tokenizer_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no tokenizer '.*nowhere'"):
+    with pytest.raises(ValueError, match=r"no tokenizer '.*nowhere'"):
         text(tokenizer=str(tmp_path / "nowhere"))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -93,22 +92,12 @@ class PianoRoll(Modality):
         """A piano roll, time from left to right, one colour a voice."""
         bars = []
         for voice, color in enumerate(COLORS):
-            for start, length, pitch in notes(raw, voice):
-                place = f'x="{4 * start}" y="{3 * (127 - pitch)}" width="{4 * length - 1}" height="3"'
+            for start, end, pitch in midi.notes(raw, voice):
+                place = f'x="{4 * start}" y="{3 * (127 - pitch)}" width="{4 * (end - start) - 1}" height="3"'
                 bars.append(f'<rect {place} fill="{color}"/>')
         top = 3 * (127 - max(self.highest, 60))
         box = f"0 {top} {4 * len(raw)} {3 * (127 - min(self.lowest, 60)) + 3 - top}"
         return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" height="120">{"".join(bars)}</svg>'
-
-
-def notes(raw: list[Chord], voice: int) -> Iterable[tuple[int, int, int]]:
-    """The sounding notes of one voice: start and length in 16ths, pitch. A pitch repeated is a note held."""
-    start = 0
-    for pitch, held in groupby(chord[voice] for chord in raw):
-        length = len(list(held))
-        if pitch:
-            yield start, length, pitch
-        start += length
 
 
 def _chord(value: Any) -> Chord:

@@ -1,0 +1,92 @@
+"""Order: which rows each step takes is a pure function of seed and step."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mmvae.data.store import Order, epochs, rows_of
+
+LENGTHS = torch.randint(1, 200, (500,), generator=torch.Generator().manual_seed(0))
+
+
+def taken(order: Order, steps: int) -> Tensor:
+    return torch.cat([order(step) for step in range(steps)])
+
+
+@settings(deadline=None, max_examples=40)
+@given(rows=st.integers(1, 60), batch=st.integers(1, 70), seed=st.integers(0, 2**63 - 1))
+def test_every_epoch_is_a_permutation_of_the_rows(rows: int, batch: int, seed: int) -> None:
+    steps = -(-3 * rows // batch)
+    sequence = taken(Order(rows, batch, seed), steps)[: 3 * rows]
+    for epoch in sequence.split(rows):
+        assert sorted(epoch.tolist()) == list(range(rows))
+
+
+def test_epochs_and_seeds_have_orders_of_their_own() -> None:
+    first, second = taken(Order(100, 50, seed=1), 4).split(100)
+    other = taken(Order(100, 50, seed=5), 2)
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+@settings(deadline=None, max_examples=40)
+@given(steps=st.lists(st.integers(0, 400), min_size=1, max_size=12), ragged=st.booleans())
+def test_a_step_takes_the_same_rows_whatever_was_asked_before(steps: list[int], ragged: bool) -> None:
+    lengths = LENGTHS if ragged else None
+    order = Order(500, 7, 3, lengths)
+    for step in steps:
+        assert torch.equal(order(step), Order(500, 7, 3, lengths)(step))
+
+
+def test_every_step_has_a_full_batch() -> None:
+    for lengths in (None, LENGTHS):
+        order = Order(500, 32, 0, lengths)
+        assert {len(order(step)) for step in range(100)} == {32}
+
+
+def test_a_window_of_rows_of_unlike_length_is_the_rows_of_the_plain_order() -> None:
+    batch, window = 5, Order.WINDOW
+    plain, bucketed = Order(500, batch, 9), Order(500, batch, 9, LENGTHS)
+    for start in (0, window, 2 * window):
+        steps = range(start, start + window)
+        ours, theirs = (torch.cat([order(step) for step in steps]).sort().values for order in (bucketed, plain))
+        assert torch.equal(ours, theirs)
+
+
+def test_rows_of_unlike_length_are_each_taken_once_an_epoch() -> None:
+    # 500 rows in batches of 5 are 100 steps, of which 96 make three whole windows: count over 8 epochs, 25 windows
+    counts = taken(Order(500, 5, 9, LENGTHS), 800).bincount(minlength=500)
+    assert (counts == 8).all()
+
+
+def padding(order: Order, steps: int) -> float:
+    """The share of padding in the batches."""
+    lengths = [LENGTHS[order(step)] for step in range(steps)]
+    widest = sum(int(batch.max()) * len(batch) for batch in lengths)
+    return 1 - sum(int(batch.sum()) for batch in lengths) / widest
+
+
+def test_batches_hold_rows_of_like_length() -> None:
+    assert padding(Order(500, 8, 0), 62) > 0.4
+    assert padding(Order(500, 8, 0, LENGTHS), 62) < 0.1
+
+
+def test_batches_of_a_window_do_not_come_by_length() -> None:
+    order = Order(500, 8, 0, LENGTHS)
+    means = torch.stack([LENGTHS[order(step)].float().mean() for step in range(Order.WINDOW)])
+    place = torch.arange(Order.WINDOW).float()
+    assert torch.corrcoef(torch.stack([means, place]))[0, 1].abs() < 0.5
+
+
+@given(count=st.integers(0, 100), size=st.integers(1, 30))
+def test_runs_of_rows_cover_all_in_order(count: int, size: int) -> None:
+    runs = rows_of(count, size)
+    assert [row for run in runs for row in run] == list(range(count))
+    assert all(0 < len(run) <= size for run in runs)
+
+
+def test_epochs_count_how_often_a_row_is_seen() -> None:
+    assert epochs(steps=10, batch_size=5, rows=25) == 2

@@ -1,0 +1,301 @@
+"""Sources: folders, files, tables and data laid out like the hub's, as splits of rows."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image as Pillow
+
+from mmvae.data.sources import BUILTIN, Rows, Source, default_column, open_source, read_cell
+from mmvae.modalities.contract import Modality
+from mmvae.recipe import Recipe
+
+LINES = [f"line number {i}" for i in range(12)]
+SHARED = Path(os.environ.get("MMVAE_SHARED") or Path(__file__).parents[3] / "shared" / "data")
+
+
+@pytest.fixture
+def opened(recipe_for: Callable[..., Recipe]) -> Callable[..., Source]:
+    """Open a data set for one modality or several."""
+
+    def opened(path: Path | str, *kinds: str) -> Source:
+        return open_source(str(path), None, {kind: recipe_for(kind).modality(kind) for kind in kinds})
+
+    return opened
+
+
+Open = Callable[..., Source]
+Folder = Callable[..., Path]
+
+
+def sizes(source: Source) -> dict[str, int]:
+    return {name: len(rows) for name, rows in source.splits.items()}
+
+
+def column(rows: Rows, name: str) -> list[Any]:
+    return [rows.cells[i][name] for i in range(len(rows))]
+
+
+# -- folders of files -----------------------------------------------------------------------------
+
+
+def test_a_folder_of_pictures_is_one_split_in_the_order_of_names(
+    opened: Open, picture_folder: Folder, tmp_path: Path
+) -> None:
+    picture_folder(tmp_path, 3)
+    picture_folder(tmp_path / "below" / "deep", 2)
+    (tmp_path / "notes.md").write_text("not a picture")
+    (tmp_path / ".hidden.png").write_bytes(b"")
+    source = opened(tmp_path, "image")
+    assert sizes(source) == {"train": 5}
+    files = column(source.splits["train"], "file")
+    assert files == sorted(files)
+    assert source.splits["train"].where(0) == str(files[0])
+
+
+def test_subfolders_named_like_splits_are_the_splits(opened: Open, picture_folder: Folder, tmp_path: Path) -> None:
+    for n, name in enumerate(("train", "val", "test"), start=1):
+        picture_folder(tmp_path / name, n)
+    assert sizes(opened(tmp_path, "image")) == {"test": 3, "train": 1, "validation": 2}
+
+
+def test_a_folder_of_tests_alone_cannot_be_trained_on(opened: Open, picture_folder: Folder, tmp_path: Path) -> None:
+    picture_folder(tmp_path / "test", 3)
+    with pytest.raises(ValueError, match="no training split; it has test"):
+        opened(tmp_path, "image")
+
+
+def test_suffixes_count_whatever_their_case(opened: Open, picture_folder: Folder, tmp_path: Path) -> None:
+    (picture_folder(tmp_path, 1) / "000.png").rename(tmp_path / "000.PNG")
+    assert sizes(opened(tmp_path, "image")) == {"train": 1}
+
+
+def test_sounds_of_every_format_are_found(opened: Open, tmp_path: Path) -> None:
+    for name in ("a.wav", "b.flac", "c.ogg", "d.aiff"):
+        soundfile.write(tmp_path / name, np.zeros(100), 8000)
+    assert [path.name for path in column(opened(tmp_path, "audio").splits["train"], "file")] == sorted(
+        ("a.wav", "b.flac", "c.ogg", "d.aiff")
+    )
+
+
+def test_one_picture_is_a_data_set_of_one_row(opened: Open, picture_folder: Folder, tmp_path: Path) -> None:
+    assert sizes(opened(picture_folder(tmp_path, 2) / "001.png", "image")) == {"train": 1}
+
+
+def test_the_fingerprint_changes_with_contents_and_names_and_not_with_the_place(
+    opened: Open, picture_folder: Folder, tmp_path: Path
+) -> None:
+    first = opened(picture_folder(tmp_path / "a", 3), "image").fingerprint
+    assert opened(picture_folder(tmp_path / "b", 3), "image").fingerprint == first
+    (tmp_path / "b" / "000.png").rename(tmp_path / "b" / "zzz.png")
+    assert opened(tmp_path / "b", "image").fingerprint != first
+    picture_folder(tmp_path / "a", 1, seed=9)
+    assert opened(tmp_path / "a", "image").fingerprint != first
+
+
+# -- tables ---------------------------------------------------------------------------------------
+
+
+def table(path: Path, lines: list[str]) -> Path:
+    """Lines as a table in the format of the path's suffix."""
+    if path.suffix == ".txt":
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    elif path.suffix == ".csv":
+        path.write_text("text\n" + "".join(f'"{line}"\n' for line in lines), encoding="utf-8")
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps({"text": line}) + "\n" for line in lines), encoding="utf-8")
+    else:
+        import pyarrow
+        from pyarrow import parquet
+
+        parquet.write_table(pyarrow.table({"text": lines}), path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".csv", ".jsonl", ".parquet"])
+def test_a_table_of_any_format_gives_its_lines(suffix: str, opened: Open, tmp_path: Path) -> None:
+    lines = [*LINES, "già, 🎉"]
+    rows = opened(table(tmp_path / f"a{suffix}", lines), "text").splits["train"]
+    assert rows.columns == ("text",)
+    assert column(rows, "text") == lines
+    assert rows.where(2) == f"a{suffix}, row 3"
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".csv", ".jsonl", ".parquet"])
+def test_a_folder_of_tables_named_like_splits_gives_the_splits(suffix: str, opened: Open, tmp_path: Path) -> None:
+    for n, name in enumerate(("train", "validation", "test"), start=2):
+        table(tmp_path / f"{name}{suffix}", LINES[:n])
+    assert sizes(opened(tmp_path, "text")) == {"train": 2, "validation": 3, "test": 4}
+
+
+@pytest.mark.parametrize("name", ["a.txt", "train.txt"])
+def test_blank_lines_separate_and_are_no_rows(name: str, opened: Open, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("one\n\n  \ntwo\n\n")
+    for path in (tmp_path / name, tmp_path):
+        assert column(opened(path, "text").splits["train"], "text") == ["one", "two"]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_text_that_is_not_utf_8_is_refused_by_name(encoding: str, opened: Open, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("caffè\n".encode(encoding))
+    with pytest.raises(ValueError, match=r"a\.txt: could not be read as a data set: 'utf-8' codec can't decode"):
+        opened(tmp_path / "a.txt", "text")
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".csv", ".jsonl", ".parquet", ".png"])
+def test_a_file_of_no_bytes_is_refused_by_name(suffix: str, opened: Open, tmp_path: Path) -> None:
+    (tmp_path / f"a{suffix}").write_bytes(b"")
+    with pytest.raises(ValueError, match=rf"a\{suffix}: the file is empty"):
+        opened(tmp_path / f"a{suffix}", "image" if suffix == ".png" else "text")
+
+
+@pytest.mark.parametrize(("suffix", "content"), [(".jsonl", '{"text": "a"}\n{broken\n'), (".parquet", "PAR1 no")])
+def test_a_damaged_table_is_refused_by_name_in_one_line(
+    suffix: str, content: str, opened: Open, tmp_path: Path
+) -> None:
+    (tmp_path / f"a{suffix}").write_text(content)
+    with pytest.raises(ValueError, match="could not be read as a data set") as caught:
+        opened(tmp_path / f"a{suffix}", "text")
+    assert len(str(caught.value).splitlines()) == 1
+    assert f"a{suffix}" in str(caught.value)
+
+
+def test_a_table_that_changes_is_read_again(opened: Open, tmp_path: Path) -> None:
+    first = opened(table(tmp_path / "a.jsonl", LINES), "text")
+    second = opened(table(tmp_path / "a.jsonl", LINES[:5]), "text")
+    assert sizes(second) == {"train": 5}
+    assert first.fingerprint != second.fingerprint
+
+
+# -- as the hub lays data out ---------------------------------------------------------------------
+
+
+def shard(folder: Path, split: str, feature: str, contents: list[bytes]) -> None:
+    """A parquet file as the hub has them: bytes under a declared feature, and a label."""
+    import pyarrow
+    from pyarrow import parquet
+
+    cells = [{"bytes": content, "path": str(i)} for i, content in enumerate(contents)]
+    features = {feature: {"_type": feature.capitalize()}, "label": {"dtype": "int64", "_type": "Value"}}
+    rows = pyarrow.table({feature: cells, "label": list(range(len(cells)))})
+    rows = rows.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    folder.mkdir(exist_ok=True)
+    parquet.write_table(rows, folder / f"{split}-00000-of-00001.parquet")
+
+
+def png(picture: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Pillow.fromarray(picture).save(file, "png")
+    return file.getvalue()
+
+
+def test_pictures_in_shards_are_read_from_their_bytes(
+    opened: Open, pictures: Callable[..., list[np.ndarray]], recipe_for: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    drawn = pictures(5)
+    shard(tmp_path / "set", "train", "image", [png(picture) for picture in drawn[:3]])
+    shard(tmp_path / "set", "test", "image", [png(picture) for picture in drawn[3:]])
+    source = opened(tmp_path / "set", "image")
+    assert sizes(source) == {"train": 3, "test": 2}
+    assert source.splits["train"].columns == ("image", "label")
+    modality = recipe_for("image").modality("image")
+    for cell, picture in zip(column(source.splits["test"], "image"), drawn[3:], strict=True):
+        assert np.array_equal(read_cell(modality, cell), picture)
+
+
+def test_sounds_in_shards_are_read_from_their_bytes(
+    opened: Open, recipe_for: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, 0.5 * np.ones(400), 8000, format="WAV")
+    shard(tmp_path / "set", "train", "audio", [file.getvalue()] * 2)
+    (cell, _) = column(opened(tmp_path / "set", "audio").splits["train"], "audio")
+    assert read_cell(recipe_for("audio").modality("audio"), cell).shape == (1, 200)  # at the recipe's 4 kHz
+
+
+@pytest.mark.parametrize(("name", "kind"), [("mnist", "image"), ("fsdd", "audio"), ("kjv", "text")])
+def test_sets_of_the_hub_are_opened_where_they_are_present(
+    name: str, kind: str, opened: Open, recipe_for: Callable[..., Recipe]
+) -> None:
+    if not (SHARED / name).is_dir():
+        pytest.skip(f"no {SHARED / name}")
+    source = opened(SHARED / name, kind)
+    rows = source.splits["train"]
+    assert {"train", "test"} <= source.splits.keys()
+    assert len(rows) > 1000
+    assert read_cell(recipe_for(kind).modality(kind), rows.cells[0][default_column(kind, kind, rows)]) is not None
+
+
+@pytest.mark.parametrize("name", BUILTIN)
+def test_built_in_sets_are_opened(name: str, opened: Open, recipe_for: Callable[..., Recipe]) -> None:
+    kind = {"emoji": "image", "definitions": "text", "drums": "audio", "digits": "image"}[name]
+    rows = opened(name, kind).splits["train"]
+    assert len(rows) > 100
+    assert read_cell(recipe_for(kind).modality(kind), rows.cells[0][default_column(kind, kind, rows)]) is not None
+
+
+# -- columns --------------------------------------------------------------------------------------
+
+
+def rows_with(*columns: str) -> Rows:
+    return Rows([], columns, "a.csv")
+
+
+def test_the_default_column_is_that_of_the_name_then_of_the_kind_then_the_only_one() -> None:
+    assert default_column("title", "text", rows_with("text", "title")) == "title"
+    assert default_column("title", "text", rows_with("label", "text")) == "text"
+    assert default_column("title", "text", rows_with("quote")) == "quote"
+
+
+def test_where_no_column_is_obvious_the_choices_are_named() -> None:
+    with pytest.raises(ValueError, match=r"Set modalities\.title\.column to one of quote, label"):
+        default_column("title", "text", rows_with("quote", "label"))
+
+
+def test_cells_are_files_bytes_or_values(
+    picture_folder: Folder, recipe_for: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    path = picture_folder(tmp_path, 1) / "000.png"
+    modality: Modality = recipe_for("image").modality("image")
+    expected = modality.read(path)
+    for cell in (path, {"bytes": path.read_bytes(), "path": None}, {"bytes": None, "path": str(path)}, expected):
+        assert np.array_equal(read_cell(modality, cell), expected)
+
+
+# -- what is not there ------------------------------------------------------------------------------
+
+
+def test_an_empty_folder_says_what_was_looked_for(opened: Open, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no file that audio reads .*\.wav.*; it holds no files"):
+        opened(tmp_path, "audio")
+
+
+def test_a_folder_of_another_kind_says_what_it_holds(opened: Open, picture_folder: Folder, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no file that audio reads .*; it holds 3 \.png"):
+        opened(picture_folder(tmp_path, 3), "audio")
+
+
+def test_a_file_of_an_unknown_kind_says_what_is_known(opened: Open, tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"a\.zip: a data set is a folder, or a file of \.txt"):
+        opened(tmp_path / "a.zip", "text")
+
+
+@pytest.mark.parametrize("path", ["/no/such/folder", "./nothing", "~/nothing-here", "missing.csv", "a/b/c"])
+def test_a_path_that_is_not_there_is_said_to_be_missing(path: str, opened: Open) -> None:
+    with pytest.raises(FileNotFoundError, match="no file or folder"):
+        opened(path, "text")
+
+
+def test_a_name_that_is_nothing_says_where_it_was_looked_for(opened: Open) -> None:
+    with pytest.raises(ValueError, match=r"no data set 'emojis': not built in \(emoji, .*\), not a local") as caught:
+        opened("emojis", "image")
+    assert len(str(caught.value).splitlines()) == 1

@@ -1,0 +1,73 @@
+"""Splits: disjoint, complete, and a function of the data's seed alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmvae.data.sources import Rows, Selection, Source
+from mmvae.data.splits import make_splits
+from mmvae.recipe import Data
+
+
+def splits(settings: dict[str, Any] | None = None, **declared: int) -> dict[str, list[int]]:
+    """Row numbers by split for a source whose declared splits have so many rows."""
+    rows = {name: Rows([{"x": i} for i in range(count)], ("x",), "here") for name, count in declared.items()}
+    made = make_splits(Source(rows, "print"), Data(path="here", **(settings or {})))
+    return {name: cells(selection) for name, selection in made.items()}
+
+
+def cells(selection: Selection) -> list[int]:
+    return [selection.cell(i, "x") for i in range(len(selection))]
+
+
+@given(rows=st.integers(3, 300), validation=st.floats(0, 0.4), test=st.floats(0, 0.4), seed=st.integers(0, 2**31))
+def test_made_splits_share_no_row_and_miss_none(rows: int, validation: float, test: float, seed: int) -> None:
+    made = splits({"validation": validation, "test": test, "seed": seed}, train=rows)
+    assert sorted(row for part in made.values() for row in part) == list(range(rows))
+    assert made.keys() == {"train", *(["validation"] if validation else []), *(["test"] if test else [])}
+    for name, share in (("validation", validation), ("test", test)):
+        if share:
+            assert len(made[name]) == max(1, round(share * rows))
+
+
+def test_the_same_seed_makes_the_same_splits_and_another_others() -> None:
+    first, again, other = (splits({"seed": seed}, train=100) for seed in (0, 0, 1))
+    assert first == again
+    assert first["test"] != other["test"]
+
+
+def test_rows_are_shuffled_before_they_are_split() -> None:
+    assert splits(train=100)["validation"] != list(range(100))[-10:]
+    assert max(splits(train=100)["test"]) - min(splits(train=100)["test"]) > 20
+
+
+def test_declared_splits_are_kept_and_missing_ones_come_out_of_training() -> None:
+    made = splits(train=50, test=7)
+    assert made["test"] == list(range(7))
+    assert sorted(made["train"] + made["validation"]) == list(range(50))
+    assert splits(train=50, validation=5, test=7)["train"] == list(range(50))
+
+
+def test_a_limit_applies_to_each_split() -> None:
+    made = splits({"limit": 4}, train=100, test=50)
+    assert {name: len(rows) for name, rows in made.items()} == {"train": 4, "validation": 4, "test": 4}
+
+
+def test_a_limit_keeps_the_splits_disjoint() -> None:
+    made = splits({"limit": 5}, train=100)
+    assert len({row for rows in made.values() for row in rows}) == 15
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2])
+def test_too_few_rows_for_three_splits_are_refused(rows: int) -> None:
+    with pytest.raises(ValueError, match=f"{rows} rows are too few"):
+        splits(train=rows)
+
+
+def test_a_selection_names_its_rows_by_their_place_in_the_source() -> None:
+    rows = Rows([{"x": i} for i in range(5)], ("x",), "a.csv")
+    assert rows.select([4, 0]).where(0) == "a.csv, row 5"

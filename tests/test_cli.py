@@ -1,0 +1,281 @@
+"""The command line: bad input ends with one line and status 2; what it writes can be opened and made again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from mmvae import cli
+from mmvae.training import train
+
+SMALL = [
+    *("train.steps=4", "train.batch_size=8", "train.evaluate_every=4", "train.threads=1"),
+    *("latent.dim=4", "data.limit=60", "prior.fitted=1"),
+]
+IMAGE = ["modalities.image.widths=[8]", *SMALL]
+TEXT = ["modalities.text.hidden=8", "modalities.text.embedding=8", "modalities.text.vocabulary=400", *SMALL]
+AUDIO = ["modalities.audio.widths=[4,4]", "modalities.audio.iterations=2", *SMALL]
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process: its status, output and errors."""
+
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mmvae", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, errors = capsys.readouterr()
+        return int(ended.value.code or 0), out, errors
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A barely trained model of each built-in modality."""
+    base = tmp_path_factory.mktemp("models")
+    train("image/digits", IMAGE, base / "image", progress=False)
+    train("text/definitions", TEXT, base / "text", progress=False)
+    train("audio/drums", AUDIO, base / "audio", progress=False)
+    return {name: base / name for name in ("image", "text", "audio")}
+
+
+# -- bad input ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def world(tmp_path: Path, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder full of things that a user may hand over by mistake."""
+    monkeypatch.chdir(tmp_path)
+    for name, target in models.items():
+        (tmp_path / name).symlink_to(target)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.docx").write_text("x")
+    (tmp_path / "bad").mkdir()
+    for name in "abcd":
+        (tmp_path / "bad" / f"{name}.png").write_bytes(b"not a picture")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n")
+    (tmp_path / "broken.wav").write_bytes(b"RIFF")
+    soundfile.write(tmp_path / "silent.wav", np.zeros((0, 1), np.float32), 16000)
+    (tmp_path / "latin.txt").write_bytes("più\n".encode("latin-1"))
+    (tmp_path / "broken.toml").write_text("name = ")
+    (tmp_path / "loop.toml").write_text('extends = "loop"\n')
+    (tmp_path / "nameless.toml").write_text('[data]\npath = "digits"\n[modalities.image]\n')
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n3,4\n")
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "config.json").write_text("{")
+    (tmp_path / "future").mkdir()
+    (tmp_path / "future" / "config.json").write_text('{"format": 99, "mmvae": "9.0"}')
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    for file in models["image"].glob("*.json"):
+        (cut / file.name).write_bytes(file.read_bytes())
+    (cut / "model.safetensors").write_bytes((models["image"] / "model.safetensors").read_bytes()[:1000])
+    return tmp_path
+
+
+BAD: list[tuple[str, str]] = [
+    ("train image/emojy", "did you mean 'image/emoji'?"),
+    ("train missing.toml", "no recipe 'missing.toml'"),
+    ("train broken.toml", "not a TOML file"),
+    ("train loop.toml", "extends itself"),
+    ("train nameless.toml", "name: missing"),
+    ("train image/digits train.stesp=3", "train.stesp: unknown key; did you mean 'steps'?"),
+    ("train image/digits latent.dimm=3", "latent.dimm: unknown key; did you mean 'dim'?"),
+    ("train image/digits modalities.image.with=3", "did you mean 'widths'?"),
+    ("train image/digits optimizer.name=3", "optimizer: unknown key"),
+    ("train image/digits train.steps=many", "train.steps: input should be a valid integer"),
+    ("train image/digits train.learning_rate=nan", "finite number"),
+    ("train image/digits train.steps=0", "greater than or equal to 1"),
+    ("train image/digits kl.kind=liner", "unknown KL schedule 'liner': did you mean 'linear'?"),
+    ("train image/digits prior.kind=vamp", "unknown prior 'vamp'"),
+    ("train image/digits objective.kind=elbow", "did you mean 'elbo'?"),
+    ("train image/digits modalities.image.kind=imag", "unknown modality 'imag': did you mean 'image'?"),
+    ("train image/digits steps", "not of the form table.key=value"),
+    ("train image/digits data.path=./nowhere", "no file or folder './nowhere'"),
+    ("train image/digits data.path=empty", "it holds no files"),
+    ("train image/digits data.path=notes", "it holds 1 .docx"),
+    ("train image/digits data.path=bad", "not a readable image"),
+    ("train audio/drums data.path=bad", "no file that audio reads"),
+    ("train text/verses data.path=latin.txt", "latin.txt"),
+    ("train image/digits data.path=table.csv", "which column of table.csv"),
+    ("train image/digits modalities.image.column=pixels", "no column 'pixels'"),
+    ("train image/digits data.path=nobody/nothing", "no data set 'nobody/nothing'"),
+    ("train image/digits --out image", "holds a run already"),
+    ("train image/digits --out new --resume", "nothing to resume in 'new'"),
+    ("train image/digits data.validation=0 --out new", "training needs a validation split"),
+    ("train audio/drums modalities.audio.hop=400", "hop = 400 must be at most half of fft"),
+    ("generate nowhere", "no model folder 'nowhere'"),
+    ("generate empty", "not a model folder"),
+    ("generate config", "not the config of a model"),
+    ("generate future", "saved in format 99 by mmvae 9.0"),
+    ("generate cut", "not a readable safetensors file"),
+    ("generate image -n 0", "-n"),
+    ("generate image --prior fited", "fited"),
+    ("generate image --sed 3", "No such option"),
+    ("reconstruct image missing.png", "no file 'missing.png'"),
+    ("reconstruct image broken.png", "broken.png: not a readable image"),
+    ("reconstruct image empty", "it holds no files"),
+    ("reconstruct image silent.wav", "'silent.wav': an image is an array"),
+    ("reconstruct audio broken.wav", "broken.wav: not a readable sound"),
+    ("reconstruct audio silent.wav", "the file holds no samples"),
+    ("reconstruct audio broken.png", "broken.png"),
+    ("interpolate image broken.png", "between two inputs, not 1"),
+    ("interpolate image --path spiral", "spiral"),
+    ("evaluate image --split testing", "no split 'testing'"),
+    ("evaluate image --k 100", "multiple of 64"),
+    ("reproduce broken.png", "holds no note"),
+    ("reproduce nowhere.png", "no file 'nowhere.png'"),
+    ("doctor nowhere/", "no data set 'nowhere/'"),
+    ("doctor digits --modality smell", "unknown modality 'smell'"),
+    ("recipes show text/names2", "did you mean 'text/names'?"),
+    ("fly", "No such command"),
+]
+
+
+@pytest.mark.parametrize(("line", "says"), BAD, ids=[line for line, _ in BAD])
+def test_bad_input_ends_with_one_line_and_status_2(run: Run, world: Path, line: str, says: str) -> None:
+    status, out, errors = run(*line.split())
+    lines = errors.strip().splitlines()
+    assert status == 2
+    assert says in errors
+    assert len(lines) == 1, errors
+    assert lines[0].startswith("mmvae: ")
+    assert out == ""
+
+
+def test_a_real_process_ends_without_a_traceback(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "mmvae", "generate", str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("mmvae: ")
+    assert done.stderr.count("\n") == 1
+
+
+# -- what works -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["image", "text", "audio"])
+def test_generated_files_open_and_are_made_again(run: Run, models: dict[str, Path], tmp_path: Path, kind: str) -> None:
+    out = tmp_path / "out"
+    status, printed, _ = run("generate", models[kind], "-n", "3", "--seed", "4", "--out", out, "--json")
+    files = [Path(name) for name in json.loads(printed)["files"]]
+    assert status == 0
+    assert len(files) == 3
+    assert (out / "gallery.html").stat().st_size > 500
+    assert list(out.glob("sheet.*"))
+    for file in files:
+        again = tmp_path / f"again{file.suffix}"
+        assert run("reproduce", file, "--out", again)[0] == 0
+        assert again.read_bytes() == file.read_bytes()
+
+
+def test_reproducing_with_another_model_is_refused(run: Run, models: dict[str, Path], tmp_path: Path) -> None:
+    run("generate", models["image"], "-n", "1", "--out", tmp_path)
+    train("image/digits", [*IMAGE, "train.seed=9"], tmp_path / "other", progress=False)
+    status, _, errors = run("reproduce", tmp_path / "000.png", "--model", tmp_path / "other")
+    assert status == 2
+    assert "is not the model that made the file" in errors
+
+
+def test_reconstruct_takes_files_folders_tables_and_sentences(
+    run: Run, models: dict[str, Path], tmp_path: Path
+) -> None:
+    run("generate", models["image"], "-n", "2", "--out", tmp_path / "pictures")
+    for given, count in ((tmp_path / "pictures", 3), (tmp_path / "pictures" / "000.png", 1)):
+        _, printed, _ = run("reconstruct", models["image"], given, "--out", tmp_path / "again", "--json")
+        assert len(json.loads(printed)["files"]) == count  # the folder's contact sheet is a picture too
+    lines = tmp_path / "lines.csv"
+    lines.write_text("text\na small dog\nthe act of running\n")
+    status, printed, _ = run("reconstruct", models["text"], lines, "a third one", "--out", tmp_path / "text", "--json")
+    assert status == 0
+    assert len(json.loads(printed)["files"]) == 3
+
+
+def test_interpolation_between_inputs_and_between_random_points(
+    run: Run, models: dict[str, Path], tmp_path: Path
+) -> None:
+    for ends in ((), ("a small dog", "the act of running")):
+        status, printed, _ = run("interpolate", models["text"], *ends, "--steps", "5", "--out", tmp_path, "--json")
+        assert status == 0
+        assert len(json.loads(printed)["files"]) == 5
+
+
+@pytest.mark.parametrize("kind", ["image", "text", "audio"])
+def test_evaluate_prints_and_writes_the_same_figures(
+    run: Run, models: dict[str, Path], tmp_path: Path, kind: str
+) -> None:
+    path = tmp_path / "figures.json"
+    status, printed, _ = run("evaluate", models[kind], "--limit", "8", "--k", "4", "--out", path, "--json")
+    figures: dict[str, Any] = json.loads(printed)
+    assert status == 0
+    assert json.loads(path.read_text()) == figures
+    assert figures["rows"] == 8
+    assert figures["-ELBO (nats)"] == pytest.approx(
+        figures["rate (nats)"] + figures[f"distortion, {kind} (nats)"], rel=1e-6
+    )
+    assert 0 <= figures["mutual information, N = 8 (nats)"] + 0.5 <= np.log(8) + 0.5
+    assert any(key.startswith("reconstruction") for key in figures)
+    unit = {"image": "bits/dim", "text": "perplexity", "audio": None}[kind]
+    assert unit is None or figures[unit] > 0
+
+
+def test_info_doctor_and_lists(run: Run, models: dict[str, Path], tmp_path: Path) -> None:
+    described = json.loads(run("info", models["image"], "--json")[1])
+    assert described["data"] == "digits"
+    assert described["parameters"] > 1000
+    assert {item["name"] for item in json.loads(run("modalities", "--json")[1])} >= {"image", "text", "audio"}
+    (tmp_path / "a.wav").write_bytes(b"RIFF")
+    soundfile.write(tmp_path / "b.wav", np.full(800, 0.1, np.float32), 8000)
+    found = json.loads(run("doctor", tmp_path, "--modality", "audio", "--json")[1])
+    assert found["bfloat16"]
+    assert (found["data"]["rows"], found["data"]["usable"]) == (2, 1)
+    assert "a.wav" in found["data"]["rejected"][0][0]
+
+
+def test_recipes_are_listed_shown_copied_and_validated(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = json.loads(run("recipes", "list", "--json")[1])
+    assert "text/definitions" in names
+    assert run("recipes", "copy", "text/definitions")[0] == 0
+    assert run("recipes", "copy", "text/definitions")[0] == 2  # never overwritten
+    assert run("recipes", "validate", "definitions.toml", "train.steps=3")[0] == 0
+    shown = json.loads(run("recipes", "show", "definitions.toml", "train.steps=3", "--json")[1])
+    assert shown["train"]["steps"] == 3
+
+
+def test_help_and_version_need_no_torch() -> None:
+    program = "import sys; sys.argv[1:] = ['--help']; from mmvae.cli import app; app(standalone_mode=False)"
+    check = "; assert not {'torch', 'transformers', 'pydantic'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program + check], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "generate" in done.stdout
+
+
+def benchmark_start_up() -> tuple[float, float]:
+    """Seconds of `mmvae --help` and of bare Python: run this file to see them; a timing is no test."""
+    times = []
+    for command in ([sys.executable, "-m", "mmvae", "--help"], [sys.executable, "-c", "pass"]):
+        start = time.perf_counter()
+        for _ in range(5):
+            subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+        times.append((time.perf_counter() - start) / 5)
+    return times[0], times[1]
+
+
+if __name__ == "__main__":
+    print("mmvae --help {:.3f} s, bare Python {:.3f} s".format(*benchmark_start_up()))

@@ -1,0 +1,130 @@
+"""A package of a stranger's: installed, listed, trained and used through the command line alone; and a broken one."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mmvae
+from mmvae.modalities.registry import modalities
+
+PLUGIN = Path(__file__).parent / "plugin"
+CHORALES = Path("/work/shared/data/music/jsb-chorales-16th.json")  # made pieces where it is absent
+SMALL = ["data.limit=48", "modalities.pianoroll.width=8", "latent.dim=8", "prior.fitted=2"]
+SHORT = ["train.steps=20", "train.batch_size=16", "train.evaluate_every=20", "train.threads=1"]
+
+
+def run(site: Path, *words: str | Path, status: int = 0) -> subprocess.CompletedProcess[str]:
+    """`python -m words` with the packages in `site` installed."""
+    result = subprocess.run(
+        [sys.executable, "-m", *map(str, words)],
+        env={**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert result.returncode == status, result.stderr
+    return result
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of installed packages: the piano rolls, and one whose import fails."""
+    site = tmp_path_factory.mktemp("site")
+    quiet = ["--quiet", "--disable-pip-version-check", "--no-index", "--no-deps", "--no-build-isolation"]
+    run(site, "pip", "install", *quiet, "--target", site, PLUGIN)
+    (site / "broken_plugin.py").write_text("raise ImportError('no library of holograms')\n")
+    about = site / "mmvae_broken-1.2.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: mmvae-broken\nVersion: 1.2\n")
+    (about / "entry_points.txt").write_text("[mmvae.modalities]\nhologram = broken_plugin:Hologram\n")
+    return site
+
+
+@pytest.fixture(scope="module")
+def model(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained model of piano rolls."""
+    folder = tmp_path_factory.mktemp("model")
+    run(site, "mmvae_pianoroll.data", folder / "chorales", *([CHORALES] if CHORALES.is_file() else []))
+    path = f"data.path={folder / 'chorales'}"
+    run(site, "mmvae", "train", PLUGIN / "chorales.toml", path, *SMALL, *SHORT, "--out", folder / "run")
+    return folder / "run"
+
+
+def test_it_is_listed_with_its_package(site: Path) -> None:
+    listed = {item["name"]: item for item in json.loads(run(site, "mmvae", "modalities", "--json").stdout)}
+    assert listed["pianoroll"]["origin"] == "mmvae-pianoroll 0.1.0"
+    assert listed["image"]["origin"] == "built in"
+    assert listed["hologram"]["origin"] == "mmvae-broken 1.2"
+    assert "no library of holograms" in listed["hologram"]["about"]
+
+
+def test_it_keeps_the_contract(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(site)
+    kind = modalities.get("pianoroll")
+    from mmvae_pianoroll.data import compose  # ty: ignore[unresolved-import]
+
+    for steps in (16, 13):
+        mmvae.check_modality(kind(kind.Config(steps=steps, width=4)), [compose(seed)[:steps] for seed in range(5)])
+
+
+def test_it_generates_midi_files(site: Path, model: Path, tmp_path: Path) -> None:
+    run(site, "mmvae", "generate", model, "-n", "4", "--seed", "3", "--out", tmp_path / "new")
+    files = sorted((tmp_path / "new").glob("*.mid"))
+    assert len(files) == 4
+    for file in files:
+        _expect_midi(file.read_bytes())
+    assert (tmp_path / "new" / "gallery.html").read_text().count("<svg") == 4
+    # the files that it wrote are files that it reads
+    run(site, "mmvae", "interpolate", model, files[0], files[1], "--steps", "5", "--out", tmp_path / "between")
+    assert len(list((tmp_path / "between").glob("*.mid"))) == 5
+    run(site, "mmvae", "reproduce", files[2], "--out", tmp_path / "again.mid")
+    assert (tmp_path / "again.mid").read_bytes() == files[2].read_bytes()
+
+
+def test_it_is_evaluated(site: Path, model: Path) -> None:
+    figures = json.loads(run(site, "mmvae", "evaluate", model, "--split", "test", "--k", "2", "--json").stdout)
+    assert figures["split"] == "test"
+    assert figures["-ELBO (nats)"] > 0
+    assert 0 <= figures[f"reconstruction, pianoroll: notes kept, N = {figures['rows']}"] <= 1
+
+
+def test_a_broken_plugin_is_named_when_asked_for(site: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "holograms.toml"
+    recipe.write_text('name = "holograms"\n[data]\npath = "digits"\n[modalities.hologram]\n')
+    stderr = run(site, "mmvae", "train", recipe, "--out", tmp_path / "run", status=2).stderr
+    assert stderr.startswith("mmvae: ")
+    assert stderr.count("\n") == 1
+    assert "mmvae-broken 1.2" in stderr
+    assert "no library of holograms" in stderr
+
+
+def test_a_broken_plugin_harms_nobody_else(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(site)
+    assert "hologram" in modalities.names()
+    recipe = {
+        "name": "digits",
+        "data": {"path": "digits", "limit": 32},
+        "modalities": {"image": {"widths": [4]}},
+        "latent": {"dim": 4},
+        "train": {"steps": 2, "batch_size": 8, "threads": 1},
+    }
+    model = mmvae.train(recipe, out=tmp_path / "run", progress=False)
+    paths = model.generate(2).save(tmp_path / "new")
+    assert len(paths) == 2
+    assert json.loads(modalities.get("image").read_tag(paths[0]) or "")["verb"] == "generate"
+
+
+def _expect_midi(data: bytes) -> None:
+    """One track of notes that start and end, by the letter of the standard."""
+    assert data[:14] == b"MThd" + struct.pack(">IHHH", 6, 0, 1, 480)
+    assert data[14:18] == b"MTrk"
+    assert struct.unpack(">I", data[18:22])[0] == len(data) - 22
+    assert data.endswith(b"\xff\x2f\x00")
+    assert max(byte for byte in data[22:-3] if byte < 0x80) < 128

@@ -1,0 +1,334 @@
+"""Recipes: what is accepted, what is refused and in which words, and what they build."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmvae.core.objectives import ELBO, ImportanceWeighted
+from mmvae.core.schedules import Constant, Cyclical
+from mmvae.modalities.image import Image
+from mmvae.recipe import Recipe, copy_recipe, find_recipe, recipe_names
+
+TABLES: dict[str, Any] = {"name": "small", "data": {"path": "digits"}, "modalities": {"image": {}}}
+
+
+def load(*overrides: str, **tables: Any) -> Recipe:
+    return Recipe.load({**TABLES, **tables}, overrides)
+
+
+def refused(*overrides: str, **tables: Any) -> list[str]:
+    """The lines with which a recipe is refused."""
+    with pytest.raises(ValueError, match=r".") as caught:
+        load(*overrides, **tables)
+    return str(caught.value).splitlines()
+
+
+def toml(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+# -- shipped recipes --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_shipped_recipe_loads_and_builds_its_parts(name: str) -> None:
+    recipe = Recipe.load(name)
+    assert recipe.about
+    assert recipe.build_latent().dim == recipe.build_prior().dim == recipe.latent["dim"]
+    assert recipe.build_objective()
+    assert 0 <= recipe.build_schedule()(0) <= 1
+    assert all(recipe.modality(modality) for modality in recipe.modalities)
+
+
+def test_recipes_of_every_modality_are_shipped() -> None:
+    assert {name.split("/")[0] for name in recipe_names()} >= {"audio", "image", "text"}
+
+
+def test_an_unknown_recipe_gets_the_nearest_name() -> None:
+    with pytest.raises(FileNotFoundError, match=r"no recipe 'text/definition'.*did you mean 'text/definitions'"):
+        find_recipe("text/definition")
+
+
+def test_a_copied_recipe_loads_the_same_and_overwrites_nothing(tmp_path: Path) -> None:
+    path = copy_recipe("text/definitions", tmp_path / "mine.toml")
+    assert Recipe.load(path) == Recipe.load("text/definitions")
+    with pytest.raises(FileExistsError, match="exists already"):
+        copy_recipe("text/definitions", path)
+
+
+# -- what a recipe holds ----------------------------------------------------------------------------
+
+
+def test_defaults_are_filled_in() -> None:
+    recipe = load()
+    assert recipe.modalities["image"] == {**Image.Config().model_dump(mode="json"), "kind": "image", "column": None}
+    assert recipe.latent == {"kind": "gaussian", "dim": 32}
+    assert recipe.kl == {"kind": "constant", "weight": 1.0}
+
+
+@pytest.mark.parametrize("mode", ["json", "python"])
+def test_a_recipe_written_out_loads_unchanged(mode: str) -> None:
+    for name in recipe_names():
+        recipe = Recipe.load(name, ["modalities.other.kind=image", "modalities.other.size=[4, 5]"])
+        assert Recipe.load(recipe.model_dump(mode=mode)) == recipe
+
+
+def test_a_recipe_loads_the_same_from_a_file_and_from_a_dict(tmp_path: Path) -> None:
+    path = toml(
+        tmp_path / "a.toml",
+        'name = "small"\n[data]\npath = "digits"\n[modalities.image]\n[kl]\nkind = "linear"\nwarmup = 5\n',
+    )
+    assert Recipe.load(path) == Recipe.load(str(path)) == load(kl={"kind": "linear", "warmup": 5})
+
+
+def test_what_is_loaded_from_is_left_as_it_was() -> None:
+    tables = copy.deepcopy(TABLES)
+    Recipe.load(tables, ["data.seed=3", "modalities.image.mixture=4", "train.steps=9"])
+    assert tables == TABLES
+
+
+def test_a_recipe_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        setattr(load(), "name", "other")  # noqa: B010
+
+
+def test_parts_are_built_with_their_settings() -> None:
+    recipe = load(
+        objective={"kind": "importance", "samples": 7},
+        kl={"kind": "cyclical", "period": 10, "weight": 0.5},
+        latent={"dim": 5},
+        modalities={"picture": {"kind": "image", "mixture": 2}},
+    )
+    objective, schedule, modality = recipe.build_objective(), recipe.build_schedule(), recipe.modality("picture")
+    assert isinstance(objective, ImportanceWeighted)
+    assert objective.config.samples == 7
+    assert isinstance(schedule, Cyclical)
+    assert schedule.config.period == 10
+    assert isinstance(modality, Image)
+    assert modality.config.mixture == 2
+    assert recipe.build_prior().dim == recipe.build_latent().dim == 5
+    assert isinstance(load().build_objective(), ELBO)
+    assert isinstance(load().build_schedule(), Constant)
+
+
+def test_prepared_settings_leave_out_those_of_networks() -> None:
+    same = (load("modalities.image.widths=[4]"), load("modalities.image.mixture=3"), load("train.steps=5"))
+    assert all(recipe.prepared("image") == load().prepared("image") for recipe in same)
+    for override in ("modalities.image.size=8", "modalities.image.channels=3", "modalities.image.column=x"):
+        assert load(override).prepared("image") != load().prepared("image")
+
+
+# -- overrides --------------------------------------------------------------------------------------
+
+
+def test_overrides_have_the_types_of_toml() -> None:
+    recipe = load(
+        "train.steps=200",
+        "train.learning_rate=5e-4",
+        "data.path=a b/c.txt",
+        'data.config="no"',
+        "modalities.image.size=[8, 9]",
+        "modalities.image.channels=3",
+        "kl.kind=linear",
+        "about=x = y",
+    )
+    assert recipe.train.steps == 200
+    assert recipe.train.learning_rate == 5e-4
+    assert recipe.data.path == "a b/c.txt"
+    assert recipe.data.config == "no"
+    assert recipe.modalities["image"]["size"] == [8, 9]
+    assert recipe.kl["kind"] == "linear"
+    assert recipe.about == "x = y"
+
+
+def test_a_word_where_a_number_belongs_is_refused() -> None:
+    assert refused("train.steps=many") == [
+        "recipe: train.steps: input should be a valid integer, unable to parse string as an integer, not 'many'"
+    ]
+
+
+@pytest.mark.parametrize("override", ["train.steps", "=5", "", "steps 5"])
+def test_an_override_of_another_form_is_refused_with_an_example(override: str) -> None:
+    assert "is not of the form table.key=value, such as train.steps=200" in refused(override)[0]
+
+
+def test_an_override_below_what_is_no_table_is_refused() -> None:
+    assert refused("name.first=x") == ["'name.first=x': 'name' is not a table"]
+
+
+def test_overrides_apply_in_order() -> None:
+    assert load("train.steps=5", "train.steps=6").train.steps == 6
+
+
+# -- refusals ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("train.stepz=1", "train.stepz: unknown key; did you mean 'steps'?"),
+        ("data.pth=x", "data.pth: unknown key; did you mean 'path'?"),
+        ("latent.dims=1", "latent.dims: unknown key; did you mean 'dim'?"),
+        ("kl.wieght=1", "kl.wieght: unknown key; did you mean 'weight'?"),
+        ("objective.freebits=1", "objective.freebits: unknown key; did you mean 'free_bits'?"),
+        ("modalities.image.sizes=1", "modalities.image.sizes: unknown key; did you mean 'size'?"),
+        ("modalities.image.colum=x", "modalities.image.colum: unknown key; did you mean 'column'?"),
+        ("trian.steps=1", "trian: unknown key; did you mean 'train'?"),
+    ],
+)
+def test_an_unknown_key_gets_the_nearest(override: str, line: str) -> None:
+    assert refused(override) == [f"recipe: {line}"]
+
+
+def test_everything_that_is_wrong_is_said_at_once() -> None:
+    lines = refused("data.pth=x", "train.stepz=1", "latnt.dim=2", "kl.wieght=3")
+    expected = {"data.pth": "path", "train.stepz": "steps", "latnt": "latent", "kl.wieght": "weight"}
+    assert sorted(lines) == sorted(
+        f"recipe: {key}: unknown key; did you mean '{near}'?" for key, near in expected.items()
+    )
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["train.learning_rate=nan", "kl.weight=nan", "kl.weight=inf", "objective.free_bits=nan", "data.validation=nan"],
+)
+def test_numbers_that_are_none_are_refused(override: str) -> None:
+    (line,) = refused(override)
+    assert line.startswith(f"recipe: {override.split('=')[0]}: input should be")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "train.steps=0",
+        "train.batch_size=-1",
+        "train.ema=1",
+        "data.validation=1.5",
+        "data.max_rejected=-0.1",
+        "latent.dim=0",
+        "kl.weight=-1",
+        "modalities.image.mixture=0",
+        "modalities.image.size=0",
+        "name=a/b",
+    ],
+)
+def test_values_out_of_range_are_refused_by_key(override: str) -> None:
+    assert all(line.startswith(f"recipe: {override.split('=')[0]}") for line in refused(override))
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("modalities.image.kind=imag", "unknown modality 'imag': did you mean 'image'?"),
+        ("latent.kind=gausian", "unknown posterior family 'gausian': did you mean 'gaussian'?"),
+        ("prior.kind=standrad", "unknown prior 'standrad': did you mean 'standard'?"),
+        ("objective.kind=elb", "unknown objective 'elb': did you mean 'elbo'?"),
+        ("kl.kind=linaer", "unknown KL schedule 'linaer': did you mean 'linear'?"),
+    ],
+)
+def test_an_unknown_part_gets_the_nearest(override: str, words: str) -> None:
+    (line,) = refused(override)
+    assert line.endswith(words)
+
+
+def test_a_part_is_a_registered_name_and_never_a_path_to_code() -> None:
+    for kind in ("mmvae.modalities.image:Image", "os:system", "os.system"):
+        assert "unknown modality" in refused(modalities={"image": {"kind": kind}})[0]
+
+
+def test_what_is_missing_is_named() -> None:
+    with pytest.raises(ValueError, match="data: missing") as caught:
+        Recipe.load({"name": "x"})
+    assert sorted(str(caught.value).splitlines()) == ["recipe: data: missing", "recipe: modalities: missing"]
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        {"data": "digits"},
+        {"data": {"path": Path("digits")}},
+        {"modalities": {}},
+        {"modalities": {"a-b": {}}},
+        {"kl": 3},
+    ],
+    ids=str,
+)
+def test_tables_of_another_shape_are_refused(tables: dict[str, Any]) -> None:
+    assert all(line.startswith(f"recipe: {next(iter(tables))}") for line in refused(**tables))
+
+
+def test_settings_that_do_not_go_together_are_refused() -> None:
+    with pytest.raises(ValueError, match="hop = 300 must be at most half of fft = 512"):
+        Recipe.load({**TABLES, "modalities": {"audio": {"hop": 300}}}).modality("audio")
+
+
+@pytest.mark.parametrize("text", ["name = ", "name: small", "\x00", "[data\n"])
+def test_a_file_that_is_no_toml_is_refused_by_name(text: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"a\.toml: not a TOML file"):
+        Recipe.load(toml(tmp_path / "a.toml", text))
+
+
+def test_a_file_that_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_bytes(b"name = '\xff'")
+    with pytest.raises(ValueError, match=r"a\.toml: not a TOML file"):
+        Recipe.load(tmp_path / "a.toml")
+
+
+def test_a_date_where_a_name_belongs_is_refused(tmp_path: Path) -> None:
+    path = toml(tmp_path / "a.toml", 'name = 2020-01-01\n[data]\npath = "digits"\n[modalities.image]\n')
+    with pytest.raises(ValueError, match="name: input should be a valid string"):
+        Recipe.load(path)
+
+
+# -- extends ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A recipe to extend."""
+    return toml(
+        tmp_path / "base.toml",
+        'name = "base"\n[data]\npath = "digits"\nseed = 4\n[modalities.image]\nmixture = 2\n'
+        '[kl]\nkind = "cyclical"\nperiod = 7\n[train]\nsteps = 50\n',
+    )
+
+
+def extended(base: Path, text: str) -> Recipe:
+    return Recipe.load(toml(base.parent / "mine.toml", f'extends = "base"\n{text}'))
+
+
+def test_an_extended_recipe_is_merged_table_by_table(base: Path) -> None:
+    recipe = extended(base, 'name = "mine"\n[data]\npath = "emoji"\n[train]\nbatch_size = 3\n')
+    assert recipe.name == "mine"
+    assert (recipe.data.path, recipe.data.seed) == ("emoji", 4)
+    assert (recipe.train.steps, recipe.train.batch_size) == (50, 3)
+    assert recipe.modalities["image"]["mixture"] == 2
+    assert recipe.kl["period"] == 7
+
+
+def test_a_table_of_another_kind_replaces_the_whole(base: Path) -> None:
+    assert extended(base, '[kl]\nkind = "linear"\n').kl == {"kind": "linear", "weight": 1.0, "warmup": 1000}
+    assert extended(base, "[kl]\nweight = 2.0\n").kl["period"] == 7
+
+
+def test_a_shipped_recipe_may_be_extended(tmp_path: Path) -> None:
+    recipe = Recipe.load(toml(tmp_path / "a.toml", 'extends = "text/definitions"\n[train]\nsteps = 3\n'))
+    shipped = Recipe.load("text/definitions")
+    assert recipe == shipped.model_copy(update={"train": shipped.train.model_copy(update={"steps": 3})})
+
+
+def test_a_circle_of_extensions_is_refused(tmp_path: Path) -> None:
+    toml(tmp_path / "a.toml", 'extends = "b"\n')
+    toml(tmp_path / "b.toml", 'extends = "a"\n')
+    with pytest.raises(ValueError, match=r"a\.toml: extends itself"):
+        Recipe.load(tmp_path / "a.toml")
+
+
+def test_an_extension_of_nothing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no recipe 'nowhere'"):
+        Recipe.load(toml(tmp_path / "a.toml", 'extends = "nowhere"\n'))

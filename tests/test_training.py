@@ -1,0 +1,238 @@
+"""Training: resumable to the bit, the same on two processes, honest when it fails."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import mmvae
+from mmvae import checkpoint
+from mmvae.progress import Display
+from mmvae.recipe import Recipe
+from mmvae.resume import FILE
+from mmvae.training import Interrupted, Run, train
+
+SMALL = [
+    "modalities.image.widths=[8,16]",
+    "latent.dim=4",
+    "prior.fitted=2",
+    "train.steps=20",
+    "train.batch_size=32",
+    "train.evaluate_every=10",
+    "train.threads=1",
+    "data.limit=200",
+]
+
+
+def recipe(*overrides: str) -> Recipe:
+    return Recipe.load("image/digits", [*SMALL, *overrides])
+
+
+def log(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """Make a run behave as if a signal came during a step."""
+    one = Run._one
+
+    def counted(self: Run, module: Any) -> Any:
+        result = one(self, module)
+        if self.step + 1 == steps:
+            self._stop(signal.SIGINT, None)
+        return result
+
+    monkeypatch.setattr(Run, "_one", counted)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 20 steps without a stop."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    train(recipe(), out=folder, progress=False)
+    return folder
+
+
+def equal(a: Path, b: Path) -> bool:
+    first, second = checkpoint.read_tensors(a)[0], checkpoint.read_tensors(b)[0]
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("steps", [7, 10, 13])
+def test_a_stopped_run_resumes_to_the_same_bits(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    with monkeypatch.context() as patched:
+        stop_after(patched, steps)
+        with pytest.raises(Interrupted, match=f"step {steps} of 20"):
+            train(recipe(), out=tmp_path / "run", progress=False)
+    train(recipe(), out=tmp_path / "run", resume=True, progress=False)
+    assert equal(tmp_path / "run" / FILE, whole / FILE)
+    assert equal(tmp_path / "run" / checkpoint.WEIGHTS, whole / checkpoint.WEIGHTS)
+
+
+def test_text_with_its_dropout_resumes_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sentences = tmp_path / "lines.txt"
+    sentences.write_text("\n".join(f"the {a} of the {b}" for a in "abcdef" for b in ("cat", "dogs", "old house")))
+    text = Recipe.load(
+        "text/definitions",
+        [f"data.path={sentences}", "modalities.text.hidden=16", "modalities.text.embedding=8", "latent.dim=4"]
+        + ["train.steps=12", "train.batch_size=4", "train.evaluate_every=6", "train.threads=1", "prior.fitted=0"],
+    )
+    train(text, out=tmp_path / "whole", progress=False)
+    with monkeypatch.context() as patched:
+        stop_after(patched, 5)
+        with pytest.raises(Interrupted):
+            train(text, out=tmp_path / "run", progress=False)
+    train(text, out=tmp_path / "run", resume=True, progress=False)
+    assert equal(tmp_path / "run" / FILE, tmp_path / "whole" / FILE)
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "mmvae", "train", "image/digits", *SMALL, *arguments]
+
+
+def test_two_processes_give_the_loss_of_one(whole: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        command("--nproc", "2", "--out", str(tmp_path / "two")),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two = ([entry["loss"] for entry in log(folder) if "loss" in entry] for folder in (whole, tmp_path / "two"))
+    assert two == pytest.approx(one, rel=1e-4)
+
+
+def test_a_killed_run_resumes_from_its_last_save_to_the_same_bits(tmp_path: Path) -> None:
+    long = ["train.steps=60", "train.evaluate_every=20"]
+    train(recipe(*long), out=tmp_path / "whole", progress=False)
+    process = subprocess.Popen(command(*long, "--out", str(tmp_path / "run")), stderr=subprocess.DEVNULL)
+    saved = tmp_path / "run" / FILE
+    deadline = time.monotonic() + 120
+    while not saved.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert saved.exists()
+    train(recipe(*long), out=tmp_path / "run", resume=True, progress=False)
+    assert equal(saved, tmp_path / "whole" / FILE)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        command("train.steps=100000", "train.evaluate_every=100000", "--out", str(tmp_path / "run")),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (tmp_path / "run" / "log.jsonl").exists():
+        time.sleep(0.05)
+    while time.monotonic() < deadline and not (tmp_path / "run" / "log.jsonl").read_text():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "go on with --resume" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+    assert (tmp_path / "run" / FILE).is_file()
+
+
+def test_the_first_losses_are_golden(whole: Path) -> None:
+    # a change that should not change numerics must leave these alone
+    first, second = (entry for entry in log(whole) if "loss" in entry)
+    assert first["loss"] == pytest.approx(330.76, rel=2e-3)
+    assert second["loss"] == pytest.approx(319.47, rel=2e-3)
+
+
+def test_every_term_of_the_log_is_there_and_adds_up(whole: Path) -> None:
+    for entry in log(whole):
+        if "loss" in entry:
+            assert entry["loss"] == pytest.approx(entry["rate"] + entry["distortion/image"], rel=1e-5)
+            assert entry["examples/s"] > 0
+        else:
+            assert entry["validation/-ELBO"] == pytest.approx(
+                entry["validation/rate"] + entry["validation/distortion/image"], rel=1e-6
+            )
+
+
+def test_training_lowers_the_bound(whole: Path) -> None:
+    bounds = [entry["validation/-ELBO"] for entry in log(whole) if "validation/-ELBO" in entry]
+    assert bounds[-1] < bounds[0]
+
+
+def test_validation_is_at_kl_weight_1_whatever_the_schedule(tmp_path: Path) -> None:
+    train(recipe("kl.kind=linear", "kl.warmup=1000000", "train.steps=10"), out=tmp_path, progress=False)
+    training, validation = log(tmp_path)[-2:]
+    assert training["KL weight"] < 1e-4
+    assert training["loss"] == pytest.approx(training["distortion/image"], rel=1e-3)
+    terms = validation["validation/rate"] + validation["validation/distortion/image"]
+    assert validation["validation/-ELBO"] == pytest.approx(terms)
+
+
+def test_what_a_run_leaves_behind(whole: Path) -> None:
+    names = {path.name for path in whole.iterdir()}
+    assert names >= {
+        "model.safetensors",
+        "config.json",
+        "image.json",
+        "log.jsonl",
+        "tensorboard",
+        "previews",
+        "README.md",
+    }
+    assert (whole / "previews" / "0000020.html").is_file()
+    assert (whole / "previews" / "0000020-samples-image.png").is_file()
+    assert not [name for name in names if name.startswith(".")]
+
+
+def test_the_returned_model_is_the_saved_one(tmp_path: Path) -> None:
+    vae = train(recipe("train.steps=10"), out=tmp_path / "run", progress=False)
+    again = mmvae.VAE.load(tmp_path / "run")
+    assert again.fitted is not None
+    pictures = [sample["image"] for sample in (vae.generate(3, seed=5), again.generate(3, seed=5))]
+    assert all((a == b).all() for a, b in zip(*pictures, strict=True))
+
+
+def test_a_loss_that_is_not_finite_names_the_step_and_a_remedy(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"at step \d+: try a smaller train.learning_rate"):
+        train(recipe("train.learning_rate=1e30"), out=tmp_path / "run", progress=False)
+
+
+def test_a_run_is_not_overwritten(whole: Path) -> None:
+    with pytest.raises(ValueError, match="holds a run already: go on with --resume"):
+        train(recipe(), out=whole, progress=False)
+
+
+def test_resuming_another_recipe_is_refused(whole: Path) -> None:
+    with pytest.raises(ValueError, match="the recipe has changed in train"):
+        train(recipe("train.steps=30"), out=whole, resume=True, progress=False)
+
+
+def test_weights_do_not_depend_on_how_often_one_validates(whole: Path, tmp_path: Path) -> None:
+    train(recipe("train.evaluate_every=5"), out=tmp_path, progress=False)
+    assert equal(tmp_path / FILE, whole / FILE)
+
+
+def test_learning_rate_rises_and_falls(tmp_path: Path) -> None:
+    run = Run(recipe("train.steps=100", "train.learning_rate=0.01"), tmp_path / "run", False, Display(False))
+    rates = []
+    for run.step in range(100):
+        rates.append(run._learning_rate())
+    assert max(rates) == pytest.approx(0.01, rel=0.01)
+    assert rates.index(max(rates)) == 4
+    assert rates[0] == pytest.approx(0.002)
+    assert rates[-1] < 1e-5
+    assert all(math.isfinite(rate) and rate > 0 for rate in rates)
