@@ -105,6 +105,8 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{folder}: saved in format {form} by mmvae {config.get('mmvae')}; "
             f"this is mmvae {mmvae.__version__}, format {FORMAT}"
         )
+    if not isinstance(config.get("recipe"), dict):
+        raise ValueError(f"{folder / CONFIG}: not the config of a model: it has no recipe")
     return config
 
 
@@ -116,7 +118,7 @@ def load(folder: Path) -> tuple[Recipe, dict[str, Modality], Network, FittedMixt
     for name, modality in modalities.items():
         try:
             modality.load_state(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")))
-        except (OSError, json.JSONDecodeError, KeyError) as error:
+        except Exception as error:  # each modality, those of strangers too, judges its state in its own way
             raise ValueError(f"{folder}: the state of '{name}' could not be read: {error}") from None
     if not (folder / WEIGHTS).is_file():
         raise ValueError(f"{folder}: no {WEIGHTS} yet: it is written at the first validation of `mmvae train`")
@@ -126,7 +128,7 @@ def load(folder: Path) -> tuple[Recipe, dict[str, Modality], Network, FittedMixt
         components, dim = tensors[FITTED + "means"].shape
         fitted = FittedMixture(dim, components)
         fitted.load_state_dict({name: tensors.pop(FITTED + name) for name in fitted.state_dict()})
-    with torch.device("meta"):
+    with torch.random.fork_rng(devices=[]):  # not on "meta": there nn.Embedding imports torch's compiler, for 2 seconds
         network = build(recipe, modalities)
     try:
         network.load_state_dict(tensors, assign=True)

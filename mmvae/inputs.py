@@ -23,6 +23,8 @@ def to_batch(modalities: Mapping[str, Modality], inputs: Inputs) -> Batch:
     columns = inputs if isinstance(inputs, Mapping) else _by_modality(modalities, inputs)
     if not any(map(len, columns.values())):
         raise ValueError("there are no inputs")
+    if len({len(column) for column in columns.values()}) > 1:
+        raise ValueError("every modality needs as many rows as the others, None where a row lacks it")
     values, present = {}, {}
     for name, column in columns.items():
         if name not in modalities:
@@ -31,7 +33,8 @@ def to_batch(modalities: Mapping[str, Modality], inputs: Inputs) -> Batch:
         present[name] = torch.tensor([item is not None for item in column])
         rows = [modality.to_tensor(read_input(modality, item)) for item in column if item is not None]
         same = len({row.shape for row in rows}) <= 1
-        values[name] = torch.stack(rows) if rows and same else modality.collate(rows)
+        if rows:
+            values[name] = torch.stack(rows) if same else modality.collate(rows)
     return Batch(values, present)
 
 

@@ -22,6 +22,9 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+from mmvae import checkpoint  # noqa: E402
+from mmvae.core.priors import FittedMixture  # noqa: E402
+from mmvae.generation import VAE  # noqa: E402
 from mmvae.recipe import Recipe  # noqa: E402
 
 torch.set_num_threads(1)
@@ -91,3 +94,40 @@ def recipe_for() -> Callable[..., Recipe]:
 def _seeded() -> None:
     """Weights drawn in a test are the same in every run and every order of tests."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def raws_of(pictures: Callable[..., list[np.ndarray]]) -> Callable[..., list[Any]]:
+    """n raw observations of a built-in modality."""
+
+    def make(kind: str, n: int) -> list[Any]:
+        random = np.random.default_rng(1)
+        words = ["the", "cat", "sat", "on", "a", "mat", "and", "saw", "the", "dog", "ran", "far"]
+        return {
+            "image": lambda: pictures(n),
+            "text": lambda: [" ".join(random.choice(words, 5)) for _ in range(n)],
+            "audio": lambda: [random.uniform(-0.5, 0.5, (1, 400)).astype(np.float32) for _ in range(n)],
+        }[kind]()
+
+    return make
+
+
+@pytest.fixture
+def vae_for(recipe_for: Callable[..., Recipe], raws_of: Callable[..., list[Any]]) -> Callable[..., VAE]:
+    """An untrained model of one or several modalities whose outputs depend strongly on z."""
+
+    def make(*kinds: str, fitted: bool = False, seed: int = 0) -> VAE:
+        tables = {kind: recipe_for(kind).modalities[kind] for kind in kinds}
+        recipe = Recipe.load({"name": "small", "data": {"path": "x"}, "modalities": tables, "latent": {"dim": 4}})
+        modalities = {kind: recipe.modality(kind) for kind in kinds}
+        for kind, modality in modalities.items():
+            modality.fit(raws_of(kind, 6))
+        torch.manual_seed(seed)
+        network = checkpoint.build(recipe, modalities)
+        with torch.no_grad():
+            for parameter in network.decoders.parameters():
+                parameter.mul_(3)
+        prior = FittedMixture.fit(torch.randn(64, 4), 2, seed=0) if fitted else None
+        return VAE(network, modalities, recipe, prior)
+
+    return make

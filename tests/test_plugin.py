@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,9 +69,8 @@ def test_it_is_listed_with_its_package(site: Path) -> None:
 
 def test_it_keeps_the_contract(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(site)
-    kind = modalities.get("pianoroll")
-    from mmvae_pianoroll.data import compose  # ty: ignore[unresolved-import]
-
+    kind: Any = modalities.get("pianoroll")
+    compose = importlib.import_module("mmvae_pianoroll.data").compose
     for steps in (16, 13):
         mmvae.check_modality(kind(kind.Config(steps=steps, width=4)), [compose(seed)[:steps] for seed in range(5)])
 
