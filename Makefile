@@ -21,7 +21,7 @@ demo: install
 	$(BIN)/python tools/demo.py demo
 
 test: install-dev check
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: install-dev
 	$(BIN)/ruff format --check .

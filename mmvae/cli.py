@@ -72,17 +72,11 @@ def train(
 
 
 def _torchrun(nproc: int) -> None:
-    """Become torchrun with the same arguments."""
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc-per-node={nproc}",
-        "-m",
-        "mmvae",
-    ]
-    os.execv(sys.executable, [*command, *sys.argv[1:]])
+    """Become torchrun with the other arguments (it would take --nproc for its own)."""
+    given = iter(sys.argv[1:])
+    rest = [word for word in given if not (word == "--nproc" and next(given)) and not word.startswith("--nproc=")]
+    command = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={nproc}", "-m", "mmvae"]
+    os.execv(sys.executable, [sys.executable, *command, *rest])
 
 
 @app.command()

@@ -1,7 +1,9 @@
-"""Resume state: all that a stopped training needs to go on to the same weights, in one safetensors file."""
+"""Stopping and going on: signals, and all that a stopped training needs to reach the same weights."""
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,3 +65,11 @@ def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
     changed = [key for key in now if now[key] != before[key]]
     if changed:
         raise ValueError(f"cannot resume {folder}: the recipe has changed in {', '.join(changed)}")
+
+
+def on_signals(handler: Any) -> Any:
+    """Let Ctrl-C and SIGTERM call a handler, where that is possible; returns the one before."""
+    if threading.current_thread() is not threading.main_thread():
+        return signal.SIG_DFL
+    signal.signal(signal.SIGTERM, signal.SIG_DFL if handler is signal.default_int_handler else handler)
+    return signal.signal(signal.SIGINT, handler)

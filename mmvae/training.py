@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,7 +30,7 @@ from mmvae.hardware import autocast, best_device, keep_memory, use_threads
 from mmvae.previews import write_previews
 from mmvae.progress import Display
 from mmvae.recipe import Recipe
-from mmvae.resume import check_folder, restore_state, save_state
+from mmvae.resume import check_folder, on_signals, restore_state, save_state
 
 
 class Interrupted(Exception):
@@ -148,7 +146,7 @@ class Run:
         """Run to the last step, fit the prior, and return the best model."""
         settings = self.recipe.train
         module = DistributedDataParallel(self.step_module) if self.world > 1 else self.step_module
-        previous = _on_signals(self._stop)
+        previous = on_signals(self._stop)
         writer = _tensorboard(self.folder) if self.rank == 0 else None
         try:
             clock, seen = time.monotonic(), 0
@@ -169,7 +167,7 @@ class Run:
                 self._save_resume()
                 raise Interrupted(f"stopped at step {self.step} of {settings.steps}; go on with --resume")
         finally:
-            _on_signals(previous)
+            on_signals(previous)
             if writer:
                 writer.close()
         return self._finish()
@@ -285,14 +283,6 @@ class Run:
             terms = bounds.elbo(vae.network, self.prepared.splits["validation"].store, self.device)
             write_card(self.folder, self.recipe, terms, self.prepared.report.rows)
         return vae
-
-
-def _on_signals(handler: Any) -> Any:
-    """Let Ctrl-C and SIGTERM call a handler, where that is possible; returns the one before."""
-    if threading.current_thread() is not threading.main_thread():
-        return signal.SIG_DFL
-    signal.signal(signal.SIGTERM, signal.SIG_DFL if handler is signal.default_int_handler else handler)
-    return signal.signal(signal.SIGINT, handler)
 
 
 def _tensorboard(folder: Path) -> Any:

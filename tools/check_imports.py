@@ -20,6 +20,7 @@ LAYERS = (  # from the bottom; rooms of one layer do not import one another
     {"checkpoint", "inputs", "samples"},
     {"generation", "info", "resume"},
     {"evaluation", "fitting", "previews"},
+    {"card"},
     {"training"},
     {"cli"},
     {"__main__"},

@@ -10,7 +10,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -26,7 +26,7 @@ FILE = Path(__file__).parents[1] / "docs" / "reference.md"
 HEAD = """\
 # Reference
 
-Written by `tools/make_reference.py` from the code; change the descriptions there.
+Written by `tools/make_reference.py` from the code: change the descriptions there.
 
 [Recipes](#recipes) · [Commands](#commands) · [Python](#python) · [Likelihoods](#likelihoods)
 
@@ -43,16 +43,12 @@ def kind(annotation: Any, constraints: Iterable[Any] = ()) -> str:
     """A type and its bounds in the words of a recipe or a command line."""
     origin, args = get_origin(annotation), [arg for arg in get_args(annotation) if arg is not types.NoneType]
     bounds = [(sign, getattr(part, name, None)) for part in constraints for name, sign in SIGNS.items()]
-    if origin is Annotated:
-        words = kind(args[0])
-    elif origin is Literal:
+    if origin is Literal:
         words = " or ".join(f"`{json.dumps(arg)}`" for arg in args)
-    elif origin in (Union, types.UnionType):
-        words = " or ".join(map(kind, args))
-    elif origin is tuple and args[-1] is not Ellipsis:
-        words = f"[{', '.join(map(kind, args))}]"
+    elif origin in (list, tuple):
+        words = f"list of {kind(args[0])}" if len(args) == 1 or args[1] is ... else f"[{', '.join(map(kind, args))}]"
     else:
-        words = f"list of {kind(args[0])}" if origin else annotation.__name__.lower()
+        words = " or ".join(map(kind, args[:1] if origin is Annotated else args)) or annotation.__name__.lower()
     return ", ".join([words, *(f"{sign} {bound}" for sign, bound in bounds if bound is not None)])
 
 
@@ -63,8 +59,7 @@ def shown(default: Any) -> str:
 
 def table(first: str, rows: Iterable[list[str]]) -> str:
     """A table in Markdown."""
-    lines = [[first, "type", "default", "what"], ["---"] * 4, *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return "".join(f"| {' | '.join(row)} |\n" for row in [[first, "type", "default", "what"], ["---"] * 4, *rows])
 
 
 def text(thing: Any) -> str:
@@ -75,11 +70,11 @@ def text(thing: Any) -> str:
 def keys(settings: type[Settings], without: Iterable[str] = ()) -> str:
     """The keys of a table of a recipe."""
     rows = []
-    for name, field in settings.model_fields.items():
+    fields = {name: field for name, field in settings.model_fields.items() if name not in without}
+    for name, field in fields.items():
         about = field.description or ""
         default = shown(field.default) if not field.is_required() else "" if "by default" in about else "required"
-        if name not in without:
-            rows.append([f"`{name}`", kind(field.annotation, field.metadata), default, about])
+        rows.append([f"`{name}`", kind(field.annotation, field.metadata), default, about])
     return table("key", rows) if rows else "No keys of its own.\n"
 
 
@@ -92,16 +87,6 @@ def tables(name: str, settings: type[Settings], *registries: Registry[Any]) -> I
                 yield f'#### `kind = "{part}"`\n\n{text(registry.get(part))}\n{keys(registry.get(part).Config)}'
 
 
-def recipes() -> Iterator[str]:
-    """Every table of a recipe."""
-    yield f"### At the top\n\n{keys(Recipe, without={'data', 'modalities', 'train', *PARTS})}"
-    yield from tables("data", Data)
-    yield from tables("modalities.NAME", ModalityTable, modalities)
-    for name, (registry, settings) in PARTS.items():
-        yield from tables(name, settings, registry)
-    yield from tables("train", Train)
-
-
 def commands(app: typer.Typer, before: str = "mmvae") -> Iterator[str]:
     """Every command, with its arguments and options."""
     for command in app.registered_commands:
@@ -109,18 +94,15 @@ def commands(app: typer.Typer, before: str = "mmvae") -> Iterator[str]:
         hints = get_type_hints(callback, include_extras=True)
         usage, rows = [f"{before} {command.name or callback.__name__}"], []
         for name, parameter in inspect.signature(callback).parameters.items():
-            info, default = hints[name].__metadata__[0], parameter.default
-            required, switch = default is parameter.empty, default is False
+            info, required = hints[name].__metadata__[0], parameter.default is parameter.empty
             # in Annotated the first name of an option arrives as its default
-            words = [word for word in (info.default, *(info.param_decls or ())) if isinstance(word, str)] or [
-                f"--{name}"
-            ]
+            words = [word for word in (info.default, *(info.param_decls or ())) if isinstance(word, str)]
             if isinstance(info, typer.models.ArgumentInfo):
                 words = [name.upper()]
                 usage.append(name.upper() if required else f"[{name.upper()}]")
-            given = "required" if required else "" if switch else shown(default)
-            kinds = "" if switch else kind(hints[name], [info])
-            rows.append([" ".join(f"`{word}`" for word in words), kinds, given, info.help or ""])
+            called = " ".join(f"`{word}`" for word in words or [f"--{name}"])
+            default = "required" if required else shown(parameter.default)
+            rows.append([called, kind(hints[name], [info]), default, info.help or ""])
         yield f"### `{' '.join(usage)}`\n\n{text(callback)}\n{table('', rows)}"
     for group in app.registered_groups:
         yield from commands(group.typer_instance or typer.Typer(), f"{before} {group.name}")
@@ -137,33 +119,30 @@ def signature(function: Callable[..., Any], label: str) -> str:
 
 def described(thing: Any, label: str) -> Iterator[str]:
     """A function, or a class with its public methods."""
-    own = vars(thing) if inspect.isclass(thing) else {}
-    made = own.get("__init__") if own else thing
-    plain = made is None or is_dataclass(thing)  # the fields of a dataclass are in its docstring
-    yield f"### `{label}`\n\n" + ("" if plain else f"{signature(made, label)}\n\n") + text(thing)
+    own = vars(thing) if inspect.isclass(thing) else {"__init__": thing}
+    made = "__init__" in own and not is_dataclass(thing)  # the fields of a dataclass are in its docstring
+    yield "\n\n".join([f"### `{label}`", *([signature(own["__init__"], label)] if made else []), text(thing)])
     for name, member in own.items():
         function = getattr(member, "fget", None) or getattr(member, "__func__", member)
         if inspect.isfunction(function) and function.__doc__ and not name.startswith("_"):
-            full = f"{thing.__name__}.{name}" if isinstance(member, classmethod) else name
-            head = f"`{name}`, a property" if isinstance(member, property) else signature(function, full)
+            head = f"`{name}`, a property" if isinstance(member, property) else signature(function, name)
             yield f"- {head}\n\n{textwrap.indent(text(function), '  ')}"
-
-
-def python() -> Iterator[str]:
-    """Every public name, and what is met beside them."""
-    for name in mmvae.__all__:
-        if not name.startswith("__"):
-            yield from described(getattr(mmvae, name), f"mmvae.{name}")
-    yield from described(Samples, "mmvae.samples.Samples")
-    yield "## Likelihoods\n\nOf `mmvae.core.likelihoods`: what a decoder may return.\n"
-    for name, part in vars(likelihoods).items():
-        if inspect.isclass(part) and issubclass(part, mmvae.Likelihood) and part is not mmvae.Likelihood:
-            yield from described(part, name)
 
 
 def reference() -> str:
     """The whole page."""
-    return "\n".join([HEAD, *recipes(), "## Commands\n", *commands(cli.app), "## Python\n", *python()])
+    parts = [HEAD, f"### At the top\n\n{keys(Recipe, without={'data', 'modalities', 'train', *PARTS})}"]
+    parts += [*tables("data", Data), *tables("modalities.NAME", ModalityTable, modalities)]
+    parts += [part for name, (registry, settings) in PARTS.items() for part in tables(name, settings, registry)]
+    parts += [*tables("train", Train), "## Commands\n", *commands(cli.app), "## Python\n"]
+    public = {f"mmvae.{name}": getattr(mmvae, name) for name in mmvae.__all__ if not name.startswith("__")}
+    for label, thing in {**public, "mmvae.samples.Samples": Samples}.items():
+        parts += described(thing, label)
+    parts += ["## Likelihoods\n\nOf `mmvae.core.likelihoods`: what a decoder may return.\n"]
+    for name, part in vars(likelihoods).items():
+        if inspect.isclass(part) and issubclass(part, mmvae.Likelihood) and part is not mmvae.Likelihood:
+            parts += described(part, name)
+    return "\n".join(parts)
 
 
 if __name__ == "__main__":

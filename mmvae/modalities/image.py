@@ -123,8 +123,8 @@ class Image(Modality):
         first = next(iter(raws))
         if max(first.shape[:2]) > LARGEST and not self.config.size:
             raise ValueError(
-                f"the first training image has {first.shape[0]}x{first.shape[1]} pixels, too many to train on as it is: "
-                "set the image's size in the recipe, to 64 or so"
+                f"the first training image has {first.shape[0]}x{first.shape[1]} pixels, too many to train on "
+                "as it is: set the image's size in the recipe, to 64 or so"
             )
         self.size, self.channels = first.shape[:2], first.shape[2]
 

@@ -1,0 +1,57 @@
+"""Every shipped recipe trains for a few steps, on its real data where they are here and on small ones where not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from mmvae.data.sources import BUILTIN
+from mmvae.generation import VAE
+from mmvae.recipe import Recipe, find_recipe, recipe_names
+from mmvae.training import train
+
+SHARED = Path(os.environ.get("MMVAE_SHARED", Path(__file__).parents[2] / "shared")) / "data"
+HUB = {"ylecun/mnist": "mnist"}  # hub names that stand in a folder of another name
+
+
+def stand_in(kind: str, folder: Path) -> Path:
+    """Sixty small observations of a kind."""
+    random = np.random.default_rng(0)
+    folder.mkdir()
+    for index in range(60):
+        if kind == "image":
+            Image.fromarray(random.integers(0, 256, (28, 28), dtype=np.uint8)).save(folder / f"{index}.png")
+        elif kind == "audio":
+            soundfile.write(folder / f"{index}.wav", random.normal(0, 0.1, 4000).astype(np.float32), 8000)
+        else:
+            with (folder / "train.txt").open("a") as file:
+                file.write(" ".join(random.choice(["day", "night", "and", "the", "light", "was"], 5)) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_the_recipe_trains(name: str, tmp_path: Path) -> None:
+    recipe = Recipe.load(name)
+    path = recipe.data.path
+    (kind,) = (table["kind"] for table in recipe.modalities.values())
+    few = ["data.limit=80", "train.steps=2", "train.batch_size=8", "train.evaluate_every=2", "train.threads=1"]
+    if path not in BUILTIN:
+        local = SHARED / HUB.get(path, path)
+        here = local if local.is_dir() else stand_in(kind, tmp_path / "data")
+        few.append(f"data.path={here}")
+    train(name, few, tmp_path / "run", progress=False)
+    assert len(VAE.load(tmp_path / "run").generate(2)) == 2
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_the_head_of_the_recipe_states_command_minutes_and_scores(name: str) -> None:
+    head = [line for line in find_recipe(name).read_text().splitlines() if line.startswith("#")]
+    text = " ".join(head)
+    assert f"mmvae train {name}" in text
+    assert " minutes on 2 cores" in text
+    assert "-ELBO" in text
