@@ -77,10 +77,20 @@ def test_bernoulli_images_are_black_and_white_split_at_128() -> None:
     assert modality.to_raw(modality.to_tensor(raw)).flatten().tolist() == [0, 0, 255, 255]
 
 
-def test_an_image_unlike_the_first_is_refused_with_the_way_out(pictures: Pictures) -> None:
+def test_an_image_unlike_the_first_is_brought_to_it_and_counted(pictures: Pictures) -> None:
     modality = fitted(pictures(1))
-    with pytest.raises(ValueError, match=r"9x8 RGB, the first training image 8x8 RGB: .*set the image's size"):
-        modality.to_tensor(pictures(1, height=9)[0])
+    assert modality.parse(pictures(1, height=9)[0]).shape == (8, 8, 3)
+    assert modality.notes == {"not of 8x8 pixels as the first is: cropped and resized": 1}
+
+
+def test_a_photograph_is_too_large_to_train_on_unless_the_recipe_says_so(pictures: Pictures) -> None:
+    with pytest.raises(ValueError, match=r"300x200 pixels, too many .*: set the image's size"):
+        image().fit(pictures(1, height=300, width=200))
+
+
+def test_a_tensor_is_made_only_of_the_fitted_shape(pictures: Pictures) -> None:
+    with pytest.raises(ValueError, match="9x8 RGB, the first training image 8x8 RGB"):
+        fitted(pictures(1)).to_tensor(pictures(1, height=9)[0])
 
 
 def test_what_is_fitted_is_in_the_state(pictures: Pictures) -> None:
