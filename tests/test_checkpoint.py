@@ -119,6 +119,15 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_who_reads_the_old_file_reads_all_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old and long")
+    with path.open() as reader:
+        checkpoint.write_whole(path, lambda aside: aside.write_text("new"))
+        assert reader.read() == "old and long"
+    assert path.read_text() == "new"
+
+
 def test_tensors_of_any_layout_and_type_come_back(tmp_path: Path) -> None:
     shared = torch.arange(6.0)
     tensors = {

@@ -70,6 +70,11 @@ def test_observations_beyond_one_batch_go_on_where_it_ended(vae_for: MakeVAE) ->
     assert len({raw.tobytes() for raw in many["image"]}) == ROWS + 3
 
 
+def test_every_row_of_a_decoded_latent_has_a_draw_of_its_own(vae_for: MakeVAE) -> None:
+    drawn = vae_for("image").decode(torch.zeros(ROWS + 2, 4), temperature=1.0)["image"]
+    assert len({raw.tobytes() for raw in drawn}) == ROWS + 2
+
+
 def test_generated_latents_are_draws_of_the_fitted_prior_where_there_is_one(vae_for: MakeVAE) -> None:
     vae, seeds = vae_for("image", fitted=True), [mix(7, "prior", i) for i in range(3)]
     assert vae.fitted is not None

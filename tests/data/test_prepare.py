@@ -167,9 +167,12 @@ def test_a_damaged_file_is_named_and_counted(recipe_for: MakeRecipe, damaged: Pa
     assert all("not a readable image" in line for line in shown[1:])
 
 
-def test_more_damaged_files_than_the_recipe_allows_stop_the_run(recipe_for: MakeRecipe, damaged: Path) -> None:
+def test_more_damaged_files_than_the_recipe_allows_stop_the_run(
+    recipe_for: MakeRecipe, damaged: Path, cache: Path
+) -> None:
     with pytest.raises(ValueError, match=r"2 rows could not be used, a share of 5%.* the first: .*\.png: not a read"):
         prepare(recipe_for("image", damaged, data={"max_rejected": 0.01}))
+    assert list(cache.iterdir()) == []
 
 
 def test_the_share_is_checked_again_when_the_data_come_from_the_cache(recipe_for: MakeRecipe, damaged: Path) -> None:

@@ -101,6 +101,16 @@ def test_the_fingerprint_changes_with_contents_and_names_and_not_with_the_place(
     assert opened(tmp_path / "a", "image").fingerprint != first
 
 
+def test_the_fingerprint_sees_a_changed_byte_in_a_file_of_the_same_size(
+    opened: Open, picture_folder: Folder, tmp_path: Path
+) -> None:
+    path = picture_folder(tmp_path, 2) / "001.png"
+    before, content = opened(tmp_path, "image").fingerprint, bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(bytes(content))
+    assert opened(tmp_path, "image").fingerprint != before
+
+
 # -- tables ---------------------------------------------------------------------------------------
 
 
