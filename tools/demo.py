@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
 
-import mmvae
-from mmvae.gallery import cells, write_page
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
+
+import mmvae  # noqa: E402
+from mmvae.gallery import cells, write_page  # noqa: E402
 
 RECIPES = ("image/emoji", "text/definitions", "audio/drums")
 
