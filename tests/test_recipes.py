@@ -49,9 +49,6 @@ def test_the_recipe_trains(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_the_head_of_the_recipe_states_command_minutes_and_scores(name: str) -> None:
+def test_the_head_of_the_recipe_states_its_command(name: str) -> None:
     head = [line for line in find_recipe(name).read_text().splitlines() if line.startswith("#")]
-    text = " ".join(head)
-    assert f"mmvae train {name}" in text
-    assert " minutes on 2 cores" in text
-    assert "-ELBO" in text
+    assert f"mmvae train {name}" in head[0]

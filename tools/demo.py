@@ -9,8 +9,8 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
 
-import mmvae  # noqa: E402
-from mmvae.gallery import cells, write_page  # noqa: E402
+import mmvae
+from mmvae.gallery import cells, write_page
 
 RECIPES = ("image/emoji", "text/definitions", "audio/drums")
 
