@@ -17,7 +17,8 @@ import mmvae
 from mmvae.modalities.registry import modalities
 
 PLUGIN = Path(__file__).parent / "plugin"
-CHORALES = Path("/work/shared/data/music/jsb-chorales-16th.json")  # made pieces where it is absent
+SHARED = Path(os.environ.get("MMVAE_SHARED", Path(__file__).parents[2] / "shared"))
+CHORALES = SHARED / "data" / "music" / "jsb-chorales-16th.json"  # made pieces where it is absent
 SMALL = ["data.limit=48", "modalities.pianoroll.width=8", "latent.dim=8", "prior.fitted=2"]
 SHORT = ["train.steps=20", "train.batch_size=16", "train.evaluate_every=20", "train.threads=1"]
 
