@@ -9,6 +9,11 @@ import mmvae
 from mmvae.evaluation.bounds import Terms
 from mmvae.recipe import Recipe
 
+SHOWN = {  # how a contact sheet appears in Markdown, by its suffix
+    ".png": lambda path: f"![samples](previews/{path.name})\n",
+    ".txt": lambda path: f"```text\n{path.read_text(encoding='utf-8')}```\n",
+}
+
 
 def write_card(folder: Path, recipe: Recipe, terms: Terms, rows: Mapping[str, int]) -> None:
     """Write README.md. terms: of the validation split; rows: of each split."""
@@ -16,17 +21,24 @@ def write_card(folder: Path, recipe: Recipe, terms: Terms, rows: Mapping[str, in
     figures = {"-ELBO": terms.negative_elbo, "rate": terms.rate}
     figures |= {f"distortion, {name}": value for name, value in terms.distortion.items()}
     table = "\n".join(f"| {name} | {value:,.2f} |" for name, value in figures.items())
-    previews = "\n".join(f"![{path.stem}](previews/{path.name})" for path in sorted(folder.glob("previews/*.png"))[-3:])
+    last = max((path.name.split("-")[0] for path in folder.glob("previews/*-samples-*")), default="")
+    samples = [path for path in sorted(folder.glob(f"previews/{last}-samples-*")) if path.suffix in SHOWN]
     (folder / "README.md").write_text(
         f"""# {recipe.name}
 
 {recipe.about or "A variational autoencoder."} Made by mmvae {mmvae.__version__}.
 
-    mmvae generate {folder.name}
+{"".join(SHOWN[path.suffix](path) for path in samples)}
+These are samples, not chosen. For more, beside this folder:
+
+    mmvae generate {folder.name} -n 16
+
+or in Python, where {", ".join(f"`samples[{name!r}]`" for name in recipe.modalities)} holds them:
 
 ```python
 import mmvae
-mmvae.VAE.load("{folder.name}").generate(16, seed=0)
+
+samples = mmvae.VAE.load("{folder.name}").generate(16, seed=0)
 ```
 
 | | |
@@ -43,9 +55,7 @@ On the validation split, at KL weight 1, in nats a row:
 |---|---|
 {table}
 
-{previews}
-
-The whole recipe is in config.json; `mmvae evaluate {folder.name}` measures the test split.
+The whole recipe is in config.json. `mmvae evaluate {folder.name}` measures more, on the test split.
 """,
         encoding="utf-8",
     )

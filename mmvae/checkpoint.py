@@ -20,9 +20,10 @@ from mmvae.core.vae import Network
 from mmvae.modalities.contract import Modality, dump_state
 from mmvae.modalities.registry import modalities as registry
 from mmvae.recipe import Recipe
+from mmvae.recipe_files import CONFIG, read_config
 
 FORMAT = 1
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+WEIGHTS = "model.safetensors"
 FITTED = "fitted."  # prefix of the fitted prior's tensors
 
 
@@ -89,31 +90,15 @@ def save_weights(folder: Path, network: Network, fitted: FittedMixture | None = 
     save_tensors(folder / WEIGHTS, tensors)
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The config.json of a model. Raises FileNotFoundError or ValueError when the folder holds no usable model."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no model folder '{folder}'")
-    if not (folder / CONFIG).is_file():
-        raise ValueError(f"{folder}: not a model folder: it has no {CONFIG}; `mmvae train` writes one below runs/")
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        form = config["format"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder / CONFIG}: not the config of a model: {error}") from None
-    if form != FORMAT:
-        raise ValueError(
-            f"{folder}: saved in format {form} by mmvae {config.get('mmvae')}; "
-            f"this is mmvae {mmvae.__version__}, format {FORMAT}"
-        )
-    if not isinstance(config.get("recipe"), dict):
-        raise ValueError(f"{folder / CONFIG}: not the config of a model: it has no recipe")
-    return config
-
-
 def load(folder: Path) -> tuple[Recipe, dict[str, Modality], Network, FittedMixture | None]:
     """A saved model, on the CPU. Raises FileNotFoundError or ValueError with what is wrong with the folder."""
     config = read_config(folder)
-    recipe = Recipe.load(config["recipe"])
+    if config["format"] != FORMAT:
+        raise ValueError(
+            f"{folder}: saved in format {config['format']} by mmvae {config.get('mmvae')}; "
+            f"this is mmvae {mmvae.__version__}, format {FORMAT}"
+        )
+    recipe = Recipe.load(folder)
     modalities = {name: recipe.modality(name) for name in recipe.modalities}
     for name, modality in modalities.items():
         try:

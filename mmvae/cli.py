@@ -29,14 +29,14 @@ app.add_typer(recipes_app, name="recipes")
 Which = Literal["fitted", "standard"]
 Way = Literal["sphere", "line"]
 Model = Annotated[Path, typer.Argument(help="A model's folder, such as runs/emoji.")]
-Recipe = Annotated[str, typer.Argument(help="A recipe's file, or the name of a shipped one: text/definitions.")]
+Recipe = Annotated[
+    str, typer.Argument(help="A recipe's file, the name of a shipped one (text/definitions), or a run's folder.")
+]
 Overrides = Annotated[list[str] | None, typer.Argument(help="table.key=value ..., such as train.steps=200.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same output.")]
-Temperature = Annotated[
-    float | None, typer.Option(help="Of the likelihood; 0 takes its mode. By default what suits the modality.")
-]
+Heat = Annotated[float | None, typer.Option("--temperature", min=0, help="Of the likelihood; 0 takes its mode.")]
 
 
 def _print(value: Any, as_json: bool, text: str) -> None:
@@ -85,7 +85,7 @@ def generate(
     n: Annotated[int, typer.Option("-n", min=1, help="How many.")] = 16,
     out: Out = Path("generated"),
     seed: Seed = 0,
-    temperature: Temperature = None,
+    temperature: Heat = None,
     prior: Annotated[
         Which | None, typer.Option(help="'fitted' (the default where there is one) or 'standard'.")
     ] = None,
@@ -104,7 +104,7 @@ def reconstruct(
     inputs: Annotated[list[str], typer.Argument(help="Files, a folder, a table, or sentences for a model of text.")],
     out: Out = Path("reconstructed"),
     seed: Seed = 0,
-    temperature: Annotated[float, typer.Option(help="Of the likelihood; 0 takes its mode.")] = 0.0,
+    temperature: Heat = 0.0,
     as_json: Json = False,
 ) -> None:
     """Encode inputs and decode them again."""
@@ -125,7 +125,7 @@ def interpolate(
     path: Annotated[Way, typer.Option(help="'sphere' or 'line'.")] = "sphere",
     out: Out = Path("interpolated"),
     seed: Seed = 0,
-    temperature: Annotated[float, typer.Option(help="Of the likelihood; 0 takes its mode.")] = 0.0,
+    temperature: Heat = 0.0,
     as_json: Json = False,
 ) -> None:
     """Walk through the latent space from one observation to another."""
@@ -187,12 +187,8 @@ def reproduce(
     """Make a file again from the note in it."""
     from mmvae.generation import reproduce
 
-    path = out or file.with_name(f"reproduced-{file.name}")
-    vae, raw, made = reproduce(file, model)
-    modality = vae.modalities[made["modality"]]
-    modality.write(raw, path)
-    modality.tag(path, json.dumps(made))
-    _print({"file": str(path), "made": made}, as_json, f"{path}: made again by {vae.folder}, seed {made['seed']}")
+    path, made = reproduce(file, model, out)
+    _print({"file": str(path), "made": made}, as_json, f"{path}: made again by {made['model']}, seed {made['seed']}")
 
 
 @app.command()
@@ -208,7 +204,9 @@ def modalities(as_json: Json = False) -> None:
 @app.command()
 def doctor(
     data: Annotated[str | None, typer.Argument(help="A data set to look through: a name, file or folder.")] = None,
-    modality: Annotated[str, typer.Option(help="What the data are read as.")] = "image",
+    modality: Annotated[
+        str | None, typer.Option(help="What the data are read as [default: the first that reads them].")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Say what the machine has, and what a data set holds: why each rejected file was rejected."""
@@ -217,9 +215,8 @@ def doctor(
     figures = examine_machine()
     text = _table(figures)
     if data is not None:
-        found = examine_data(data, modality)
-        figures["data"] = found
-        text += f"\n\n{found['usable']} of {found['rows']} rows of {data} can be used as {modality}"
+        figures["data"] = found = examine_data(data, modality)
+        text += f"\n\n{found['usable']} of {found['rows']} rows of {data} can be used as {found['modality']}"
         text += "".join(f"\n  {count} rows {what}" for what, count in found["notes"].items())
         text += "".join(f"\n  {where}: {reason}" for where, reason in found["rejected"])
     _print(figures, as_json, text)
@@ -228,25 +225,31 @@ def doctor(
 @recipes_app.command("list")
 def recipes_list(as_json: Json = False) -> None:
     """List the shipped recipes."""
-    from mmvae.recipe import Recipe, recipe_names
+    from mmvae.recipe_files import read_recipe, recipe_names
 
-    found = {name: Recipe.load(name).about for name in recipe_names()}
+    found = {name: read_recipe(name)["about"] for name in recipe_names()}
     _print(found, as_json, _table(found))
 
 
 @recipes_app.command("show")
 def recipes_show(recipe: Recipe, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Print a recipe's file; with --json, the whole of it with every default."""
-    from mmvae.recipe import Recipe, find_recipe
+    """Print a recipe's file; with --json, the whole of it with overrides and every default."""
+    if not as_json:
+        from mmvae.recipe_files import find_recipe
 
-    whole = Recipe.load(recipe, overrides or []).model_dump(mode="json")
-    _print(whole, as_json, find_recipe(recipe).read_text(encoding="utf-8").rstrip())
+        if overrides:
+            raise ValueError("overrides are shown with --json")
+        typer.echo(find_recipe(recipe).read_text(encoding="utf-8").rstrip())
+        return
+    from mmvae.recipe import Recipe
+
+    typer.echo(Recipe.load(recipe, overrides or []).model_dump_json())
 
 
 @recipes_app.command("copy")
 def recipes_copy(recipe: Recipe, out: Annotated[Path | None, typer.Argument(help="File to write.")] = None) -> None:
     """Copy a recipe to a file of your own."""
-    from mmvae.recipe import copy_recipe
+    from mmvae.recipe_files import copy_recipe
 
     typer.echo(f"written to {copy_recipe(recipe, out)}")
 

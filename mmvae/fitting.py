@@ -17,8 +17,9 @@ def fit_prior(vae: VAE, store: Store) -> None:
     """Give a model its fitted prior: a mixture of at most the recipe's `prior.fitted` Gaussians over one
     posterior draw of each training row."""
     seed = vae.recipe.train.seed
-    rows = torch.randperm(len(store), generator=torch.Generator().manual_seed(seed))[:ROWS]
-    draws = []
+    chosen = torch.randperm(len(store), generator=torch.Generator().manual_seed(seed))[:ROWS]
+    rows = store.by_length()
+    rows, draws = rows[torch.isin(rows, chosen)], []
     for part in rows.split(256):
         noise = StepNoise(mix(seed, "fit", int(part[0])), len(part), slice(None), vae.device)
         draws.append(vae.network.posterior(store.batch(part).to(vae.device)).sample(noise)[:, 0])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -149,7 +151,11 @@ class VAE:
         self, z: Tensor | np.ndarray, seed: int = 0, temperature: float | None = None, verb: str = "decode"
     ) -> Samples:
         """Observations of every modality from latents [n, D]."""
+        if temperature is not None and not 0 <= temperature < math.inf:
+            raise ValueError(f"a temperature is a number from 0, not {temperature}")
         z = torch.as_tensor(z, dtype=torch.float32, device=self.device)
+        if z.ndim != 2 or z.shape[1] != self.network.latent.dim:
+            raise ValueError(f"latents are [n, {self.network.latent.dim}], not {list(z.shape)}")
         raws: dict[str, list[Raw]] = {name: [] for name in self.modalities}
         made = []
         for start in range(0, len(z), ROWS):
@@ -195,17 +201,27 @@ class VAE:
         return self._draw(made["modality"], z.expand(rows, -1), seeds, made["temperature"])[0]
 
 
-def reproduce(path: str | Path, model: str | Path | None = None) -> tuple[VAE, Raw, dict[str, Any]]:
-    """Make a written file's observation again from the note in it; returns the model, the observation and the note.
+def reproduce(
+    path: str | Path, model: str | Path | None = None, out: str | Path | None = None
+) -> tuple[Path, dict[str, Any]]:
+    """Make a written file's observation again from the note in it; returns the new file's path and the note.
 
-    model: the model's folder, by default the one the note names. Raises ValueError or FileNotFoundError.
+    model: the model's folder, by default the one the note names. out: by default reproduced-NAME beside the file.
+    Raises ValueError or FileNotFoundError.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file '{path}'")
     made = read_note(path)
+    if not (model or made["model"]):
+        raise ValueError(f"{path}: made by a model that was never saved, so it cannot be made again")
     vae = VAE.load(model or made["model"])
-    return vae, vae.remake(made), made
+    made["model"] = str(vae.folder)
+    raw, modality = vae.remake(made), vae.modalities[made["modality"]]
+    written = Path(out) if out else path.with_name(f"reproduced-{path.name}")
+    modality.write(raw, written)
+    modality.tag(written, json.dumps(made))
+    return written, made
 
 
 def slerp(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,9 @@ import mmvae
 from mmvae import checkpoint
 from mmvae.data.sources import FILE, default_column, open_source, read_cell
 from mmvae.hardware import best_device, free_cores, has_bf16
+from mmvae.modalities.contract import Modality
 from mmvae.modalities.registry import modalities as registry
+from mmvae.recipe_files import read_config
 
 PACKAGES = ("torch", "torchaudio", "transformers", "datasets", "librosa", "soundfile")
 
@@ -33,7 +38,7 @@ def list_modalities() -> list[dict[str, str]]:
 
 def describe(folder: Path) -> dict[str, Any]:
     """A model's recipe, data, size and parts, from its folder. Raises FileNotFoundError or ValueError."""
-    config = checkpoint.read_config(folder)
+    config = read_config(folder)
     recipe, _, network, fitted = checkpoint.load(folder)
     return {
         "model": str(folder),
@@ -64,24 +69,56 @@ def examine_machine() -> dict[str, Any]:
     }
 
 
-def examine_data(path: str, kind: str) -> dict[str, Any]:
-    """Read every row of a data set as one modality. Raises ValueError or FileNotFoundError when there is none."""
-    modality = registry.get(kind)(registry.get(kind).Config())
-    rejected, rows, usable = [], 0, 0
-    for split in open_source(path, None, {kind: modality}).splits.values():
-        column = FILE if split.columns == (FILE,) else default_column(kind, kind, split)
-        for index in range(len(split)):
-            rows += 1
-            try:
-                read_cell(modality, split.cells[index][column])
-                usable += 1
-            except (ValueError, OSError) as error:
-                rejected.append((split.where(index), str(error)))
+def examine_data(path: str, kind: str | None = None) -> dict[str, Any]:
+    """Read every row of a data set as one modality, by default the first that can read its first rows.
+
+    Raises ValueError or FileNotFoundError when there is no such data set, or nothing reads it.
+    """
+    kind = kind or _first_that_reads(path)
+    modality, cells = _cells(path, kind)
+    rejected, rows = [], 0
+    for where, cell in cells:
+        rows += 1
+        try:
+            read_cell(modality, cell)
+        except (ValueError, OSError) as error:
+            rejected.append((where, str(error)))
     return {
         "path": path,
         "modality": kind,
         "rows": rows,
-        "usable": usable,
+        "usable": rows - len(rejected),
         "rejected": rejected,
         "notes": modality.notes,
     }
+
+
+def _cells(path: str, kind: str) -> tuple[Modality, Iterator[tuple[str, Any]]]:
+    """A modality, and where each of a data set's observations is, with its cell."""
+    modality = registry.get(kind)(registry.get(kind).Config())
+    splits = open_source(path, None, {kind: modality}).splits.values()
+    columns = [FILE if rows.columns == (FILE,) else default_column(kind, kind, rows) for rows in splits]
+    return modality, (
+        (rows.where(index), rows.cells[index][column])
+        for rows, column in zip(splits, columns, strict=True)
+        for index in range(len(rows))
+    )
+
+
+def _first_that_reads(path: str) -> str:
+    reasons = {}
+    for kind in registry.names():
+        try:
+            modality, cells = _cells(path, kind)
+            for _, cell in islice(cells, 100):
+                with suppress(ValueError, OSError):
+                    read_cell(modality, cell)
+                    return kind
+            reasons[kind] = "reads none of the first 100 rows"
+        except FileNotFoundError:
+            raise
+        except ValueError as error:
+            reasons[kind] = str(error)
+    raise ValueError(
+        f"{path}: no modality reads it: " + "; ".join(f"as {kind}, {why}" for kind, why in reasons.items())
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,9 @@ def to_batch(modalities: Mapping[str, Modality], inputs: Inputs) -> Batch:
 
 
 def read_input(modality: Modality, item: Any) -> Raw:
-    """A path, or a string that ends like one of the modality's files, is read; all else is parsed."""
+    """A path, or a string that is one or ends like one of the modality's files, is read; all else is parsed."""
     suffixes = (modality.suffix, *modality.reads)
-    if isinstance(item, str) and item.lower().endswith(suffixes):
+    if isinstance(item, str) and (item.lower().endswith(suffixes) or os.path.isfile(item)):
         item = Path(item)
     if not isinstance(item, Path):
         try:
@@ -62,8 +63,8 @@ def expand(modalities: Mapping[str, Modality], items: Sequence[str]) -> list[Any
     """Command-line arguments as inputs: a folder or table becomes its rows, all else stays as it is."""
     expanded: list[Any] = []
     for item in items:
-        path = Path(item)
-        if not (path.is_dir() or (path.is_file() and path.suffix.lower() in TABLES)):
+        # os.path, unlike Path, takes a sentence of any length for no file
+        if not (os.path.isdir(item) or (os.path.isfile(item) and Path(item).suffix.lower() in TABLES)):
             expanded.append(item)
             continue
         if len(modalities) > 1:

@@ -19,8 +19,9 @@ class Display:
 
     def __init__(self, shown: bool = True) -> None:
         self.shown = shown
-        self.console = Console(stderr=True, highlight=False)
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._last = time.monotonic()
+        self._began = ("", 0, 0.0)  # what is under way, how much was done when it was first heard of, and when
         self._bar: Progress | None = None
         if shown and sys.stderr.isatty():
             self._bar = Progress(
@@ -47,12 +48,17 @@ class Display:
 
     def __call__(self, what: str, done: int, of: int, figures: Mapping[str, float] | None = None) -> None:
         """Show that `done` of `of` are done. Figures appear as "loss 12.3"."""
+        now = time.monotonic()
+        if what != self._began[0]:
+            self._began = (what, done, now)
         text = "  ".join(f"{name} {value:,.4g}" for name, value in (figures or {}).items())
         if self._bar:
             self._bar.update(self._task, description=what, completed=done, total=of, figures=text)
-        elif self.shown and time.monotonic() - self._last > QUIET:
-            self._last = time.monotonic()
-            self.console.print(f"{what} {done}/{of}  {text}")
+        elif self.shown and now - self._last > QUIET:
+            self._last = now
+            _, before, start = self._began
+            left = f"{(of - done) * (now - start) / (done - before):,.0f} s left" if done > before else ""
+            self.console.print(f"{what} {done}/{of}  {text}  {left}".rstrip())
 
     def say(self, line: str) -> None:
         """Print a line that stays."""

@@ -17,6 +17,7 @@ from mmvae.core.registry import Registry, Settings, nearest
 from mmvae.core.schedules import Schedule, schedules
 from mmvae.modalities.contract import Modality
 from mmvae.modalities.registry import modalities as modality_registry
+from mmvae.recipe_files import read_recipe
 
 T = TypeVar("T")
 
@@ -147,17 +148,19 @@ class Recipe(Settings):
         return {**own.model_dump(), **config.model_dump(mode="json")}
 
     @classmethod
-    def load(cls, source: str | Path | Mapping[str, Any], overrides: Iterable[str] = ()) -> Recipe:
-        """A validated recipe from a TOML file, the name of a shipped one ("text/definitions") or a dict.
+    def load(cls, source: str | Path | Mapping[str, Any] | Recipe, overrides: Iterable[str] = ()) -> Recipe:
+        """A validated recipe from a TOML file, the name of a shipped one ("text/definitions"), the folder of a run
+        (its own), a dict or another recipe.
 
         overrides: "table.key=value" as on the command line. Raises ValueError or FileNotFoundError
         with one line for each thing that is wrong.
         """
-        tables = dict(source) if isinstance(source, Mapping) else _read(find_recipe(source))
-        tables = copy.deepcopy(tables)  # overrides change it
+        if isinstance(source, Recipe):
+            source = source.model_dump(mode="json")
+        where = "recipe" if isinstance(source, Mapping) else str(source)
+        tables = copy.deepcopy(dict(source)) if isinstance(source, Mapping) else read_recipe(source)
         for override in overrides:
             _set(tables, override)
-        where = "recipe" if isinstance(source, Mapping) else str(source)
         try:
             return cls(**tables)
         except ValidationError as error:
@@ -232,61 +235,3 @@ def _set(tables: dict[str, Any], override: str) -> None:
         if not isinstance(tables, dict):
             raise ValueError(f"'{override}': '{step}' is not a table")
     tables[last] = value
-
-
-def recipes_folder() -> Path:
-    """Where the shipped recipes are: inside an installed package, or beside it in a checkout."""
-    package = Path(__file__).parent
-    return package / "recipes" if (package / "recipes").is_dir() else package.parent / "recipes"
-
-
-def recipe_names() -> list[str]:
-    """The names of the shipped recipes, such as "text/definitions"."""
-    folder = recipes_folder()
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.toml"))
-
-
-def find_recipe(source: str | Path) -> Path:
-    """The file of a recipe given by path or by the name of a shipped one. Raises FileNotFoundError."""
-    path = Path(source)
-    if path.is_file():
-        return path
-    shipped = recipes_folder() / f"{source}.toml"
-    if shipped.is_file():
-        return shipped
-    raise FileNotFoundError(f"no recipe '{source}': neither a file nor shipped; {nearest(str(source), recipe_names())}")
-
-
-def copy_recipe(source: str, out: Path | None = None) -> Path:
-    """Copy a recipe's file to `out`, by default its own name here. Raises FileExistsError rather than overwrite."""
-    found = find_recipe(source)
-    path = out or Path(found.name)
-    if path.exists():
-        raise FileExistsError(f"{path} exists already: name another file")
-    path.write_text(found.read_text(encoding="utf-8"), encoding="utf-8")
-    return path
-
-
-def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The tables of a file over those of the recipe that it extends."""
-    if path in seen:
-        raise ValueError(f"{path}: extends itself")
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a TOML file: {error}") from None
-    base = tables.pop("extends", None)
-    if base is None:
-        return tables
-    beside = path.parent / f"{base}.toml"
-    return _merged(_read(beside if beside.is_file() else find_recipe(str(base)), (*seen, path)), tables)
-
-
-def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` laid over `under`, table by table; a table of another kind replaces the whole."""
-    merged = dict(under)
-    for key, value in over.items():
-        below = merged.get(key)
-        same = isinstance(value, dict) and isinstance(below, dict) and value.get("kind", 0) in (below.get("kind"), 0)
-        merged[key] = _merged(below, value) if same else value  # type: ignore[arg-type]
-    return merged

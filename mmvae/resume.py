@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mmvae import checkpoint
 from mmvae.recipe import Recipe
+from mmvae.recipe_files import is_run
 
 FILE = "resume.safetensors"
 
@@ -40,9 +41,14 @@ def restore_state(
     tensors, about = checkpoint.read_tensors(folder / FILE)
     for name, module in modules.items():
         prefix = f"{name}."
-        module.load_state_dict(
-            {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-        )
+        own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        try:
+            module.load_state_dict(own)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[1].strip()
+            raise ValueError(
+                f"{folder / FILE}: saved by other networks than this version's, so the run cannot go on: {reason}"
+            ) from None
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         if key.startswith("optimizer."):
@@ -55,16 +61,21 @@ def restore_state(
 def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
     """Raises ValueError or FileNotFoundError unless a run of the recipe can start, or go on, in a folder."""
     if not resume:
-        if (folder / checkpoint.CONFIG).exists():
-            raise ValueError(f"{folder} holds a run already: go on with --resume, or name another folder with --out")
+        if is_run(folder):
+            raise ValueError(
+                f"{folder} holds a run already: go on with mmvae train {folder} --resume, or name another with --out"
+            )
         return
     if not (folder / FILE).is_file():
         raise FileNotFoundError(f"nothing to resume in '{folder}': it has no {FILE}")
-    before = Recipe.load(checkpoint.read_config(folder)["recipe"]).model_dump(mode="json")
+    before = Recipe.load(folder).model_dump(mode="json")
     now = recipe.model_dump(mode="json")
     changed = [key for key in now if now[key] != before[key]]
     if changed:
-        raise ValueError(f"cannot resume {folder}: the recipe has changed in {', '.join(changed)}")
+        raise ValueError(
+            f"cannot resume {folder}: the recipe has changed in {', '.join(changed)}; "
+            f"mmvae train {folder} --resume goes on with the one it began with"
+        )
 
 
 def on_signals(handler: Any) -> Any:

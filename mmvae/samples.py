@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from mmvae.gallery import cells, write_page
-from mmvae.modalities.contract import Modality, Raw
+from mmvae.modalities.contract import PAGE, SHEET, Modality, Raw
 from mmvae.modalities.registry import modalities as registry
 
 
@@ -46,8 +46,8 @@ class Samples:
                 paths.append(folder / f"{index:03d}{label}{modality.suffix}")
                 modality.write(raw, paths[-1])
                 modality.tag(paths[-1], json.dumps({**made, "modality": name}))
-            modality.sheet(column, folder / f"sheet{label}")
-        write_page(folder / "gallery.html", title, {f"{len(self)} samples": self._repr_html_()})
+            modality.sheet(column, folder / f"{SHEET}{label}")
+        write_page(folder / PAGE, title, {f"{len(self)} samples": self._repr_html_()})
         return paths
 
 

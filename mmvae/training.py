@@ -30,6 +30,7 @@ from mmvae.hardware import autocast, best_device, keep_memory, use_threads
 from mmvae.previews import write_previews
 from mmvae.progress import Display
 from mmvae.recipe import Recipe
+from mmvae.recipe_files import is_run
 from mmvae.resume import check_folder, on_signals, restore_state, save_state
 
 
@@ -47,14 +48,12 @@ def train(
     """Train a recipe and return the best model, which is saved in `out` (by default runs/<name>).
 
     overrides: "train.steps=200" and the like. resume: go on from the last save in `out`, to the same weights as
-    without a stop. Raises ValueError or FileNotFoundError for what the user can mend, Interrupted after Ctrl-C.
+    without a stop; the recipe may then be the run's folder. Raises ValueError or FileNotFoundError for what the user
+    can mend, Interrupted after Ctrl-C.
     """
-    recipe = (
-        recipe
-        if isinstance(recipe, Recipe) and not overrides
-        else Recipe.load(recipe.model_dump(mode="json") if isinstance(recipe, Recipe) else recipe, overrides)
-    )
-    folder = Path(out) if out is not None else Path("runs") / recipe.name
+    run = Path(recipe) if resume and isinstance(recipe, str | Path) and is_run(recipe) else None
+    recipe = Recipe.load(recipe, overrides)
+    folder = Path(out or run or Path("runs") / recipe.name)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1 and not dist.is_initialized():
         dist.init_process_group()
@@ -165,7 +164,9 @@ class Run:
                 self._agree_to_stop()
             if self.stopped:
                 self._save_resume()
-                raise Interrupted(f"stopped at step {self.step} of {settings.steps}; go on with --resume")
+                raise Interrupted(
+                    f"stopped at step {self.step} of {settings.steps}; go on with: mmvae train {self.folder} --resume"
+                )
         finally:
             on_signals(previous)
             if writer:
@@ -280,7 +281,9 @@ class Run:
             if self.recipe.prior["fitted"]:
                 fit_prior(vae, self.prepared.splits["train"].store)
                 vae.save_weights()
-            terms = bounds.elbo(vae.network, self.prepared.splits["validation"].store, self.device)
+            validation = self.prepared.splits["validation"]
+            write_previews(vae, validation, self.folder / "previews", self.step)  # as the finished model generates
+            terms = bounds.elbo(vae.network, validation.store, self.device)
             write_card(self.folder, self.recipe, terms, self.prepared.report.rows)
         return vae
 

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from mmvae import checkpoint
 from mmvae.core.noise import Noise
 from mmvae.generation import VAE
+from mmvae.recipe_files import read_config
 
 MakeVAE = Callable[..., VAE]
 KINDS = ("image", "text", "audio")
@@ -84,7 +85,7 @@ def test_a_saved_model_is_safetensors_and_json_and_nothing_else(saved: Path) -> 
 
 
 def test_the_config_says_what_made_the_model(saved: Path) -> None:
-    config = checkpoint.read_config(saved)
+    config = read_config(saved)
     assert config["format"] == checkpoint.FORMAT
     assert config["modalities"] == {"text": "built in"}
     assert config["recipe"]["latent"] == {"kind": "gaussian", "dim": 4}

@@ -11,7 +11,8 @@ import pytest
 from mmvae.core.objectives import ELBO, ImportanceWeighted
 from mmvae.core.schedules import Constant, Cyclical
 from mmvae.modalities.image import Image
-from mmvae.recipe import Recipe, copy_recipe, find_recipe, recipe_names
+from mmvae.recipe import Recipe
+from mmvae.recipe_files import copy_recipe, find_recipe, recipe_names
 
 TABLES: dict[str, Any] = {"name": "small", "data": {"path": "digits"}, "modalities": {"image": {}}}
 

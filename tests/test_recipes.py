@@ -12,7 +12,8 @@ from PIL import Image
 
 from mmvae.data.sources import BUILTIN
 from mmvae.generation import VAE
-from mmvae.recipe import Recipe, find_recipe, recipe_names
+from mmvae.recipe import Recipe
+from mmvae.recipe_files import find_recipe, recipe_names
 from mmvae.training import train
 
 SHARED = Path(os.environ.get("MMVAE_SHARED", Path(__file__).parents[2] / "shared")) / "data"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,14 +72,19 @@ def equal(a: Path, b: Path) -> bool:
 
 
 @pytest.mark.parametrize("steps", [7, 10, 13])
+@pytest.mark.parametrize("again", ["the recipe", "the folder"])
 def test_a_stopped_run_resumes_to_the_same_bits(
-    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, again: str
 ) -> None:
+    run = tmp_path / "run"
     with monkeypatch.context() as patched:
         stop_after(patched, steps)
         with pytest.raises(Interrupted, match=f"step {steps} of 20"):
-            train(recipe(), out=tmp_path / "run", progress=False)
-    train(recipe(), out=tmp_path / "run", resume=True, progress=False)
+            train(recipe(), out=run, progress=False)
+    if again == "the folder":
+        train(run, resume=True, progress=False)
+    else:
+        train(recipe(), out=run, resume=True, progress=False)
     assert equal(tmp_path / "run" / FILE, whole / FILE)
     assert equal(tmp_path / "run" / checkpoint.WEIGHTS, whole / checkpoint.WEIGHTS)
 
@@ -102,17 +110,45 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "mmvae", "train", "image/digits", *SMALL, *arguments]
 
 
-def test_two_processes_give_the_loss_of_one(whole: Path, tmp_path: Path) -> None:
+def test_two_processes_give_the_loss_of_one(tmp_path: Path) -> None:
+    # a floor that some dimensions are below and some above: it must be that of the whole batch
+    floor = "objective.free_bits=0.2"
+    train(recipe(floor), out=tmp_path / "one", progress=False)
     done = subprocess.run(
-        command("--nproc", "2", "--out", str(tmp_path / "two")),
+        command(floor, "--nproc", "2", "--out", str(tmp_path / "two")),
         capture_output=True,
         text=True,
         timeout=200,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    one, two = ([entry["loss"] for entry in log(folder) if "loss" in entry] for folder in (whole, tmp_path / "two"))
+    one, two = ([entry["loss"] for entry in log(tmp_path / name) if "loss" in entry] for name in ("one", "two"))
     assert two == pytest.approx(one, rel=1e-4)
+    first, second = (checkpoint.read_tensors(tmp_path / name / FILE)[0] for name in ("one", "two"))
+    for name in first:
+        torch.testing.assert_close(second[name], first[name], rtol=1e-3, atol=2e-3)
+
+
+def test_resuming_with_networks_of_another_version_is_refused(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "run")
+    tensors, about = checkpoint.read_tensors(whole / FILE)
+    changed = {name.replace("head", "neck"): tensor for name, tensor in tensors.items()}
+    checkpoint.save_tensors(tmp_path / "run" / FILE, changed, about)
+    with pytest.raises(ValueError, match="saved by other networks than this version's"):
+        train(tmp_path / "run", resume=True, progress=False)
+
+
+def test_the_card_says_how_to_use_the_model_and_shows_samples(whole: Path) -> None:
+    card = (whole / "README.md").read_text(encoding="utf-8")
+    (picture,) = re.findall(r"!\[samples\]\((\S+)\)", card)
+    assert (whole / picture).is_file()
+    (terms,) = [entry for entry in log(whole) if entry["step"] == 20 and "validation/-ELBO" in entry]
+    assert f"| -ELBO | {terms['validation/-ELBO']:,.2f} |" in card
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    scope: dict[str, Any] = {}
+    with contextlib.chdir(whole.parent):
+        exec(code, scope)
+    assert len(scope["samples"]) == 16
 
 
 def test_a_killed_run_resumes_from_its_last_save_to_the_same_bits(tmp_path: Path) -> None:
@@ -145,7 +181,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "go on with --resume" in errors.splitlines()[-1]
+    assert f"go on with: mmvae train {tmp_path / 'run'} --resume" in errors.splitlines()[-1]
     assert "Traceback" not in errors
     assert (tmp_path / "run" / FILE).is_file()
 
@@ -212,7 +248,7 @@ def test_a_loss_that_is_not_finite_names_the_step_and_a_remedy(tmp_path: Path) -
 
 
 def test_a_run_is_not_overwritten(whole: Path) -> None:
-    with pytest.raises(ValueError, match="holds a run already: go on with --resume"):
+    with pytest.raises(ValueError, match=r"holds a run already: go on with mmvae train \S+ --resume"):
         train(recipe(), out=whole, progress=False)
 
 

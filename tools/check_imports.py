@@ -14,7 +14,7 @@ from pathlib import Path
 
 LAYERS = (  # from the bottom; rooms of one layer do not import one another
     {"core"},
-    {"modalities"},
+    {"modalities", "recipe_files"},
     {"recipe", "testing"},
     {"data", "gallery", "hardware", "progress"},
     {"checkpoint", "inputs", "samples"},

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from pydantic import Field
 from torch import Tensor
+from torch.distributed.nn.functional import all_reduce
 
 from mmvae.core.latents import Posterior
 from mmvae.core.noise import Noise
@@ -63,10 +65,17 @@ class ELBO(Objective):
         z = posterior.sample(noise)
         rate = network.prior.rate(posterior, z)
         distortion = {name: -score for name, score in network.log_prob(batch, z[:, 0]).items()}
-        mean = rate.mean(0)
+        mean = _over_processes(rate.mean(0))
         floored = mean.clamp(min=self.config.free_bits) if self.config.free_bits else mean  # estimates may be negative
         loss = torch.stack(list(distortion.values())).sum(0).mean() + kl_weight * floored.sum()
         return Terms(loss, rate.sum(1), distortion)
+
+
+def _over_processes(mean: Tensor) -> Tensor:
+    """The mean over the rows of all processes that share a batch, so that their number changes nothing."""
+    if not dist.is_initialized():
+        return mean
+    return all_reduce(mean) / dist.get_world_size()
 
 
 class ImportanceWeighted(Objective):

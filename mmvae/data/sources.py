@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmvae.modalities.contract import Modality, Raw
+from mmvae.modalities.contract import Modality, Raw, is_by_product
 
 BUILTIN = ("emoji", "definitions", "drums", "digits")
 TABLES = {".txt": "text", ".csv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet", ".arrow": "arrow"}
@@ -20,6 +21,7 @@ SPLITS = {
     "test": ("test", "testing"),
 }
 FILE = "file"  # the only column of a folder of media files
+HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,12 @@ def open_source(path: str, config: str | None, modalities: Mapping[str, Modality
         return _folder(local, modalities)
     if local.is_file():
         return _file(local, modalities)
-    if path.startswith((".", "/", "~")) or local.suffix in TABLES or path.count("/") > 1:
-        raise FileNotFoundError(f"no file or folder '{path}'")
-    return _hub(path, config)
+    # a bare word is never looked up: offline, the hub's library takes any cached folder of that name for it
+    if not HUB_NAME.fullmatch(path) or local.suffix in TABLES:
+        raise FileNotFoundError(
+            f"no file or folder '{path}', and no built-in set: {', '.join(BUILTIN)} (a set of the hub is OWNER/NAME)"
+        )
+    return _loaded(path, path, None, name=config)
 
 
 def read_cell(modality: Modality, cell: Any) -> Raw:
@@ -137,7 +142,8 @@ def _media(paths: Iterable[Path]) -> Rows:
 
 
 def _folder(folder: Path, modalities: Mapping[str, Modality]) -> Source:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    files = [path for path in found if not is_by_product(path)]
     wanted = _suffixes(modalities) - TABLES.keys()
     media = [path for path in files if path.suffix.lower() in wanted]
     if media and len(modalities) == 1:
@@ -148,14 +154,16 @@ def _folder(folder: Path, modalities: Mapping[str, Modality]) -> Source:
         if "train" not in by_split:
             raise ValueError(f"{folder}: no training split; it has {', '.join(by_split)}")
         return Source({split: _media(paths) for split, paths in by_split.items()}, _digest(media, folder))
-    if any(path.suffix.lower() in TABLES for path in files):
-        return _hub(str(folder), None, _digest(files, folder))
-    found = ", ".join(
+    tables = [path for path in files if path.suffix.lower() in TABLES]
+    if tables:
+        chosen = None if len(files) == len(found) else [str(path) for path in tables]
+        return _loaded(str(folder), str(folder), _digest(files, folder), data_files=chosen)
+    held = ", ".join(
         f"{count} {suffix or 'without suffix'}" for suffix, count in Counter(p.suffix for p in files).items()
     )
     raise ValueError(
         f"{folder}: no file that {' or '.join(modalities)} reads ({', '.join(sorted(_suffixes(modalities)))}); "
-        f"it holds {found or 'no files'}"
+        f"it holds {held or 'no files'}"
     )
 
 
@@ -180,10 +188,6 @@ def _tables(kind: str, files: dict[str, list[Path]], name: str, fingerprint: str
     )
 
 
-def _hub(name: str, config: str | None, fingerprint: str | None = None) -> Source:
-    return _loaded(name, name, fingerprint, name=config)
-
-
 def _loaded(what: str, label: str, fingerprint: str | None, **options: Any) -> Source:
     import datasets
 
@@ -195,10 +199,7 @@ def _loaded(what: str, label: str, fingerprint: str | None, **options: Any) -> S
         reason = (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0]
         if Path(label).exists() or options.get("data_files"):
             raise ValueError(f"{label}: could not be read as a data set: {reason}") from None
-        raise ValueError(
-            f"no data set '{label}': not built in ({', '.join(BUILTIN)}), not a local file or folder, "
-            f"and the hub gave: {reason}"
-        ) from None
+        raise ValueError(f"no data set '{label}': no local file or folder, and the hub gave: {reason}") from None
     finally:
         if shown:
             datasets.enable_progress_bars()

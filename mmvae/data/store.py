@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -115,6 +114,11 @@ class Store:
         lengths = [length for column in self.columns.values() if (length := column.lengths()) is not None]
         return torch.stack(lengths).sum(0) if lengths else None
 
+    def by_length(self) -> Tensor:
+        """All row numbers [N], shortest first, so that batches hold little padding; in order where none differ."""
+        lengths = self.lengths()
+        return torch.arange(len(self)) if lengths is None else lengths.argsort(stable=True)
+
 
 class Order:
     """Which rows each training step takes: a pure function of seed and step, so that resuming is exact.
@@ -159,13 +163,3 @@ class Order:
             shuffled = torch.randperm(self.WINDOW, generator=generator).tolist()
             self._window = (window, [batches[i] for i in shuffled])
         return self._window[1][place]
-
-
-def rows_of(count: int, size: int) -> list[range]:
-    """Consecutive runs of at most `size` rows that cover `count`."""
-    return [range(start, min(start + size, count)) for start in range(0, count, size)]
-
-
-def epochs(steps: int, batch_size: int, rows: int) -> float:
-    """How often each row is seen."""
-    return math.nan if not rows else steps * batch_size / rows

@@ -13,7 +13,7 @@ from mmvae.core.latents import DiagonalGaussian
 from mmvae.core.noise import Noise, mix
 from mmvae.core.objectives import importance_weighted_bound
 from mmvae.core.vae import Batch, Network
-from mmvae.data.store import Store, rows_of
+from mmvae.data.store import Store
 
 
 @dataclass(frozen=True)
@@ -29,17 +29,17 @@ class Terms:
         return self.rate + sum(self.distortion.values())
 
 
-def batches(store: Store, size: int, device: torch.device, seed: int) -> Iterator[tuple[Batch, Noise]]:
-    """A split in order; the noise of row i depends on the seed and i only."""
-    for rows in rows_of(len(store), size):
-        yield store.batch(rows).to(device), Noise([mix(seed, i) for i in rows], device)
+def batches(store: Store, size: int, device: torch.device, seed: int) -> Iterator[tuple[Tensor, Batch, Noise]]:
+    """A split with its row numbers, short rows first; the noise of row i depends on the seed and i only."""
+    for rows in store.by_length().split(size):
+        yield rows, store.batch(rows).to(device), Noise([mix(seed, i) for i in rows.tolist()], device)
 
 
 @torch.inference_mode()
 def elbo(network: Network, store: Store, device: torch.device, seed: int = 0, size: int = 128) -> Terms:
     """The ELBO's terms on a split."""
     rate, distortion = 0.0, dict.fromkeys(store.columns, 0.0)
-    for batch, noise in batches(store, size, device, seed):
+    for _, batch, noise in batches(store, size, device, seed):
         posterior = network.posterior(batch)
         z = posterior.sample(noise)
         rate += network.prior.rate(posterior, z).sum().item()
@@ -55,11 +55,11 @@ def importance_nll(network: Network, store: Store, device: torch.device, k: int,
     draws = min(k, 64)
     if k % draws:
         raise ValueError(f"k = {k} draws: more than 64 must be a multiple of 64")
-    totals = []
-    for batch, noise in batches(store, max(1, 2048 // draws), device, seed):
+    nll = torch.empty(len(store))
+    for rows, batch, noise in batches(store, max(1, 2048 // draws), device, seed):
         bounds = [importance_weighted_bound(network, batch, noise, draws) for _ in range(k // draws)]
-        totals.append(torch.logsumexp(torch.stack(bounds), 0) - math.log(len(bounds)))
-    return -torch.cat(totals).cpu()
+        nll[rows] = math.log(len(bounds)) - torch.logsumexp(torch.stack(bounds), 0).cpu()
+    return nll
 
 
 @torch.inference_mode()
@@ -71,7 +71,7 @@ def latent_use(network: Network, store: Store, device: torch.device, seed: int =
     one draw a row; it cannot exceed the log of the number of rows.
     """
     means, deviations, draws = [], [], []
-    for batch, noise in batches(store, 256, device, seed):
+    for _, batch, noise in batches(store, 256, device, seed):
         posterior = network.posterior(batch)
         if not isinstance(posterior, DiagonalGaussian):
             raise ValueError("latent use is defined here for the diagonal Gaussian posterior")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import math
+import os
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -22,7 +24,10 @@ from mmvae.modalities.networks import ConvDecoder, ConvEncoder
 
 
 class Audio(Modality):
-    """Raw: float32 array [channels, samples] at the recipe's rate. Tensor: float16 [channels, bins, frames]."""
+    """Sounds of a fixed length, mono or stereo.
+
+    Raw: float32 array [channels, samples] at the recipe's rate. Tensor: float16 [channels, bins, frames].
+    """
 
     suffix = ".wav"
     reads = (".flac", ".ogg", ".mp3", ".opus", ".aif", ".aiff", ".au")
@@ -65,6 +70,7 @@ class Audio(Modality):
     def read(self, file: Path | BinaryIO) -> np.ndarray:
         import soundfile
 
+        _check_length(file)
         try:
             with soundfile.SoundFile(file) as sound:
                 rate, declared = sound.samplerate, sound.frames
@@ -92,9 +98,9 @@ class Audio(Modality):
         elif len(samples) != self.config.channels:
             samples = samples[: self.config.channels] if len(samples) > 1 else np.repeat(samples, 2, axis=0)
         if rate != self.config.sample_rate:
-            from torchaudio.functional import resample
+            import soxr  # torchaudio's resampler needs gigabytes where the two rates have no common factor
 
-            samples = resample(torch.from_numpy(samples.copy()), rate, self.config.sample_rate).numpy()
+            samples = soxr.resample(samples.T, rate, self.config.sample_rate).T
         if samples.shape[1] > self.samples:
             self.note(f"longer than {self.config.seconds:g} s: only the start is used")
         return np.ascontiguousarray(samples[:, : self.samples])
@@ -226,6 +232,18 @@ class Audio(Modality):
         pause = np.zeros((self.config.channels, self.config.sample_rate // 10), np.float32)
         self.write(np.concatenate([part for raw in raws for part in (raw, pause)], axis=1), paths[1])
         return paths
+
+
+def _check_length(file: Path | BinaryIO) -> None:
+    """Raise ValueError where a WAV or AIFF file is shorter than its head declares: libsndfile reads what is there."""
+    with file.open("rb") if isinstance(file, Path) else nullcontext(file) as opened:
+        head = opened.read(8)
+        size = opened.seek(0, os.SEEK_END)
+        opened.seek(0)
+    declared = 8 + int.from_bytes(head[4:], "little" if head.startswith(b"RIFF") else "big")
+    # a program that writes into a pipe declares 0 or the largest size
+    if head[:4] in (b"RIFF", b"FORM") and len(head) == 8 and size + 1 < declared < 2**31 - 2**16:
+        raise ValueError(f"the file is cut off: {declared} bytes are declared, {size} are there")
 
 
 def _save(samples: np.ndarray, rate: int, file: Path | BinaryIO, note: str = "") -> None:

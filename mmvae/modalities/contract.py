@@ -119,6 +119,15 @@ class Modality(ABC):
         return sidecar(path).read_text(encoding="utf-8") if sidecar(path).is_file() else None
 
 
+PAGE, SHEET = "gallery.html", "sheet"  # what is written beside samples, to look at them all
+
+
+def is_by_product(path: Path) -> bool:
+    """Whether a file is a note or contact sheet that mmvae wrote beside samples, and so no observation."""
+    note = path.suffix == ".json" and path.with_suffix("").is_file()
+    return note or (path.stem.split("-")[0] == SHEET and (path.parent / PAGE).is_file())
+
+
 def sidecar(path: Path) -> Path:
     """Where the note of a file goes whose format has no room for one."""
     return path.with_name(path.name + ".json")

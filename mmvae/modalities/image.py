@@ -28,7 +28,10 @@ LARGEST = 256  # pixels of a side, unless the recipe asks for more
 
 
 class Image(Modality):
-    """Raw: uint8 array [height, width, channels]. Tensor: uint8 [channels, height, width]."""
+    """Pictures, gray or in colour, of 8-bit pixels.
+
+    Raw: uint8 array [height, width, channels]. Tensor: uint8 [channels, height, width].
+    """
 
     suffix = ".png"
     reads = (".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
@@ -91,8 +94,10 @@ class Image(Modality):
         ):
             raise ValueError(f"an image is an array [height, width] or [height, width, 1, 3 or 4], not {array.shape}")
         if array.dtype != np.uint8:
-            if not (array.min() >= 0 and array.max() <= 255):
-                raise ValueError("pixels are numbers from 0 to 255")
+            if array.dtype.kind not in "iu":
+                raise ValueError(f"pixels are integers from 0 to 255, not {array.dtype}: scale and round them")
+            if array.min() < 0 or array.max() > 255:
+                raise ValueError(f"pixels are from 0 to 255, not from {array.min()} to {array.max()}")
             array = array.astype(np.uint8)
         return self._shaped(Pillow.fromarray(array.squeeze(2) if array.shape[2:] == (1,) else array))
 

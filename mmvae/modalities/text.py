@@ -22,7 +22,10 @@ UNKNOWN = "<unk>"
 
 
 class Text(Modality):
-    """Raw: str. Tensor: int32 [tokens], the end token 0 included; rows are padded with the vocabulary's size."""
+    """Sentences and other short texts.
+
+    Raw: str. Tensor: int32 [tokens], the end token 0 included; rows are padded with the vocabulary's size.
+    """
 
     suffix = ".txt"
     temperature = 0.7
@@ -44,6 +47,7 @@ class Text(Modality):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.tokenizer: Any = None
+        self.tokens = 0  # V: the end token and the tokenizer's own, once there is one
 
     def read(self, file: Path | BinaryIO) -> str:
         data = file.read_bytes() if isinstance(file, Path) else file.read()
@@ -64,12 +68,11 @@ class Text(Modality):
         path.write_text(raw + "\n", encoding="utf-8")
 
     def fit(self, raws: Iterable[str]) -> None:
-        self.tokenizer = _train_tokenizer(self.config, raws)
+        self._use(_train_tokenizer(self.config, raws))
 
-    @property
-    def tokens(self) -> int:
-        """V: the end token and the tokenizer's own."""
-        return self.tokenizer.get_vocab_size() + 1
+    def _use(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.tokens = max(tokenizer.get_vocab().values()) + 2  # a pretrained vocabulary may have holes
 
     def to_tensor(self, raw: str) -> Tensor:
         ids = [token + 1 for token in self.tokenizer.encode(raw, add_special_tokens=False).ids] + [0]
@@ -90,7 +93,7 @@ class Text(Modality):
     def load_state(self, state: dict[str, Any]) -> None:
         from tokenizers import Tokenizer
 
-        self.tokenizer = Tokenizer.from_str(json.dumps(state["tokenizer"]))
+        self._use(Tokenizer.from_str(json.dumps(state["tokenizer"])))
 
     def _never(self) -> list[int]:
         special = {UNKNOWN} | {

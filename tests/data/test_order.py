@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mmvae.data.store import Order, epochs, rows_of
+from mmvae.data.store import Order
 
 LENGTHS = torch.randint(1, 200, (500,), generator=torch.Generator().manual_seed(0))
 
@@ -79,14 +79,3 @@ def test_batches_of_a_window_do_not_come_by_length() -> None:
     means = torch.stack([LENGTHS[order(step)].float().mean() for step in range(Order.WINDOW)])
     place = torch.arange(Order.WINDOW).float()
     assert torch.corrcoef(torch.stack([means, place]))[0, 1].abs() < 0.5
-
-
-@given(count=st.integers(0, 100), size=st.integers(1, 30))
-def test_runs_of_rows_cover_all_in_order(count: int, size: int) -> None:
-    runs = rows_of(count, size)
-    assert [row for run in runs for row in run] == list(range(count))
-    assert all(0 < len(run) <= size for run in runs)
-
-
-def test_epochs_count_how_often_a_row_is_seen() -> None:
-    assert epochs(steps=10, batch_size=5, rows=25) == 2

@@ -15,6 +15,7 @@ import soundfile
 from PIL import Image as Pillow
 
 from mmvae.data.sources import BUILTIN, Rows, Source, default_column, open_source, read_cell
+from mmvae.generation import VAE
 from mmvae.modalities.contract import Modality
 from mmvae.recipe import Recipe
 
@@ -306,6 +307,24 @@ def test_a_path_that_is_not_there_is_said_to_be_missing(path: str, opened: Open)
 
 
 def test_a_name_that_is_nothing_says_where_it_was_looked_for(opened: Open) -> None:
-    with pytest.raises(ValueError, match=r"no data set 'emojis': not built in \(emoji, .*\), not a local") as caught:
+    with pytest.raises(FileNotFoundError, match=r"no file or folder 'emojis', and no built-in set: emoji, "):
         opened("emojis", "image")
+    with pytest.raises(
+        ValueError, match=r"no data set 'nobody/emojis': no local file or folder, and the hub"
+    ) as caught:
+        opened("nobody/emojis", "image")
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_bare_name_is_never_taken_from_the_cache_of_another_folder(opened: Open, tmp_path: Path) -> None:
+    (tmp_path / "poems").mkdir()
+    (tmp_path / "poems" / "train.txt").write_text("a line\nanother\n")
+    assert len(opened(tmp_path / "poems", "text").splits["train"]) == 2
+    with pytest.raises(FileNotFoundError, match="no file or folder 'poems'"):
+        opened("poems", "text")  # elsewhere
+
+
+def test_what_mmvae_writes_beside_samples_is_no_data(opened: Open, vae_for: Callable[..., VAE], tmp_path: Path) -> None:
+    for kind in ("image", "text", "audio"):
+        vae_for(kind).generate(3).save(tmp_path / kind)
+        assert len(opened(tmp_path / kind, kind).splits["train"]) == 3

@@ -1,0 +1,108 @@
+"""Recipes as files: the shipped ones by name, those of a user by path, and what a run was trained by."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from mmvae.core.registry import nearest
+
+CONFIG = "config.json"  # of a run's or model's folder
+
+
+def recipes_folder() -> Path:
+    """Where the shipped recipes are: inside an installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    return package / "recipes" if (package / "recipes").is_dir() else package.parent / "recipes"
+
+
+def recipe_names() -> list[str]:
+    """The names of the shipped recipes, such as "text/definitions"."""
+    folder = recipes_folder()
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.toml"))
+
+
+def find_recipe(source: str | Path) -> Path:
+    """The file of a recipe given by path or by the name of a shipped one. Raises FileNotFoundError."""
+    path = Path(source)
+    if path.is_file():
+        return path
+    shipped = recipes_folder() / f"{source}.toml"
+    if shipped.is_file():
+        return shipped
+    raise FileNotFoundError(f"no recipe '{source}': neither a file nor shipped; {nearest(str(source), recipe_names())}")
+
+
+def copy_recipe(source: str, out: Path | None = None) -> Path:
+    """Copy a recipe's file to `out`, by default its own name here.
+
+    Raises FileExistsError rather than overwrite, FileNotFoundError where there is no such recipe or folder.
+    """
+    found = find_recipe(source)
+    path = out or Path(found.name)
+    if path.exists():
+        raise FileExistsError(f"{path} exists already: name another file")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"no folder '{path.parent}' to write {path.name} to")
+    path.write_text(found.read_text(encoding="utf-8"), encoding="utf-8")
+    return path
+
+
+def is_run(source: str | Path) -> bool:
+    """Whether a path is the folder of a run or model, which knows its recipe."""
+    return (Path(source) / CONFIG).is_file()
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config.json of a run or model. Raises FileNotFoundError or ValueError when the folder holds none."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no model folder '{folder}'")
+    if not is_run(folder):
+        raise ValueError(f"{folder}: not a model folder: it has no {CONFIG}; `mmvae train` writes one below runs/")
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{folder / CONFIG}: not the config of a model: {error}") from None
+    if not isinstance(config, dict) or "format" not in config:
+        raise ValueError(f"{folder / CONFIG}: not the config of a model: it has no format")
+    return config
+
+
+def read_recipe(source: str | Path) -> dict[str, Any]:
+    """The tables of a recipe, from a TOML file, the name of a shipped one, or the folder of a run.
+
+    Raises ValueError or FileNotFoundError.
+    """
+    if is_run(source):
+        tables = read_config(Path(source)).get("recipe")
+        if not isinstance(tables, dict):
+            raise ValueError(f"{Path(source) / CONFIG}: not the config of a model: it has no recipe")
+        return tables
+    return _read(find_recipe(source))
+
+
+def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The tables of a file over those of the recipe that it extends."""
+    if path in seen:
+        raise ValueError(f"{path}: extends itself")
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a TOML file: {error}") from None
+    base = tables.pop("extends", None)
+    if base is None:
+        return tables
+    beside = path.parent / f"{base}.toml"
+    return _merged(_read(beside if beside.is_file() else find_recipe(str(base)), (*seen, path)), tables)
+
+
+def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` laid over `under`, table by table; a table of another kind replaces the whole."""
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        same = isinstance(value, dict) and isinstance(below, dict) and value.get("kind", 0) in (below.get("kind"), 0)
+        merged[key] = _merged(below, value) if same else value  # type: ignore[arg-type]
+    return merged
