@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from mmvae.recipe_files import find_recipe, recipe_names
 from mmvae.training import train
 
 SHARED = Path(os.environ.get("MMVAE_SHARED", Path(__file__).parents[2] / "shared")) / "data"
+README = Path(__file__).parents[1] / "README.md"
 HUB = {"ylecun/mnist": "mnist"}  # hub names that stand in a folder of another name
 
 
@@ -50,6 +52,12 @@ def test_the_recipe_trains(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_the_head_of_the_recipe_states_its_command(name: str) -> None:
-    head = [line for line in find_recipe(name).read_text().splitlines() if line.startswith("#")]
-    assert f"mmvae train {name}" in head[0]
+def test_the_head_of_the_recipe_states_command_minutes_and_scores_as_the_readme_does(name: str) -> None:
+    command, minutes, scores, *_ = find_recipe(name).read_text().splitlines()
+    assert command.startswith(f"# mmvae train {name}")
+    time = re.match(r"# ([\d.]+) minutes on 2 cores", minutes)
+    measured = re.match(r"# -ELBO ([\d,.]+), NLL \(k = 64\) ([\d,.]+), rate [\d.]+ nats; ", scores)
+    assert time
+    assert measured
+    (row,) = [line for line in README.read_text(encoding="utf-8").splitlines() if line.startswith(f"| `{name}` |")]
+    assert f"| {time[1]} | {measured[1]} | {measured[2]} |" in row

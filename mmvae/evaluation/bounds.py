@@ -13,6 +13,7 @@ from mmvae.core.latents import DiagonalGaussian
 from mmvae.core.noise import Noise, mix
 from mmvae.core.objectives import importance_weighted_bound
 from mmvae.core.vae import Batch, Network
+from mmvae.data.prepare import Progress
 from mmvae.data.store import Store
 
 
@@ -49,16 +50,21 @@ def elbo(network: Network, store: Store, device: torch.device, seed: int = 0, si
 
 
 @torch.inference_mode()
-def importance_nll(network: Network, store: Store, device: torch.device, k: int, seed: int = 0) -> Tensor:
+def importance_nll(
+    network: Network, store: Store, device: torch.device, k: int, seed: int = 0, progress: Progress | None = None
+) -> Tensor:
     """-log p(x) of each row by the importance-weighted bound with k draws (Burda et al. 2016), [N]."""
     # log-mean-exp over chunks of draws, so that memory does not grow with k
     draws = min(k, 64)
     if k % draws:
         raise ValueError(f"k = {k} draws: more than 64 must be a multiple of 64")
-    nll = torch.empty(len(store))
+    nll, done = torch.empty(len(store)), 0
     for rows, batch, noise in batches(store, max(1, 2048 // draws), device, seed):
         bounds = [importance_weighted_bound(network, batch, noise, draws) for _ in range(k // draws)]
         nll[rows] = math.log(len(bounds)) - torch.logsumexp(torch.stack(bounds), 0).cpu()
+        done += len(rows)
+        if progress:
+            progress(f"importance-weighted NLL, k = {k},", done, len(store))
     return nll
 
 

@@ -35,7 +35,7 @@ def evaluate(
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"limit": limit})})
     rows = prepare(recipe, vae.modalities, progress).split(split)
     terms = bounds.elbo(vae.network, rows.store, vae.device, seed)
-    nll = bounds.importance_nll(vae.network, rows.store, vae.device, k, seed)
+    nll = bounds.importance_nll(vae.network, rows.store, vae.device, k, seed, progress)
     use = bounds.latent_use(vae.network, rows.store, vae.device, seed)
     figures = {
         "-ELBO (nats)": terms.negative_elbo,
