@@ -32,6 +32,7 @@ Model = Annotated[Path, typer.Argument(help="A model's folder, such as runs/emoj
 Recipe = Annotated[
     str, typer.Argument(help="A recipe's file, the name of a shipped one (text/definitions), or a run's folder.")
 ]
+Shipped = Annotated[str, typer.Argument(help="A recipe's file, or the name of a shipped one: text/definitions.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="table.key=value ..., such as train.steps=200.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
@@ -57,26 +58,21 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on exactly where the run in the folder stopped.")
     ] = False,
-    nproc: Annotated[int, typer.Option(help="Processes on this machine, each with its share of every batch.")] = 1,
+    nproc: Annotated[
+        int, typer.Option(min=1, help="Processes on this machine, each with its share of every batch.")
+    ] = 1,
     as_json: Json = False,
 ) -> None:
     """Train a recipe."""
-    if nproc > 1 and "WORLD_SIZE" not in os.environ:
-        _torchrun(nproc)
+    from mmvae.launch import become_torchrun
+
+    become_torchrun(nproc)
     from mmvae.training import train
 
     model = train(recipe, overrides or [], out, resume)
     if int(os.environ.get("RANK", "0")) == 0:
         folder = str(model.folder)
         _print({"model": folder}, as_json, f"{folder} is ready: mmvae generate {folder}")
-
-
-def _torchrun(nproc: int) -> None:
-    """Become torchrun with the other arguments (it would take --nproc for its own)."""
-    given = iter(sys.argv[1:])
-    rest = [word for word in given if not (word == "--nproc" and next(given)) and not word.startswith("--nproc=")]
-    command = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={nproc}", "-m", "mmvae"]
-    os.execv(sys.executable, [sys.executable, *command, *rest])
 
 
 @app.command()
@@ -112,7 +108,7 @@ def reconstruct(
     from mmvae.inputs import expand
 
     vae = VAE.load(model)
-    _write(vae.reconstruct(expand(vae.modalities, inputs), seed, temperature), out, as_json)
+    _write(vae.reconstruct(expand(vae.recipe, vae.modalities, inputs), seed, temperature), out, as_json)
 
 
 @app.command()
@@ -141,6 +137,9 @@ def _write(samples: Samples, out: Path, as_json: bool) -> None:
     paths = samples.save(out)
     listed = [column for raws in samples.raws.values() for column in raws if isinstance(column, str)]
     text = "".join(f"{line}\n" for line in listed) + f"{len(paths)} files, and gallery.html, are in {out}"
+    for modality in samples.modalities.values():
+        for what, count in modality.notes.items():
+            typer.echo(f"{count} inputs {what}", err=True)
     _print({"out": str(out), "files": [str(path) for path in paths]}, as_json, text)
 
 
@@ -153,7 +152,8 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="Use at most so many rows.")] = None,
     seed: Seed = 0,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="File [default: MODEL/evaluation-SPLIT.json].")
+        Path | None,
+        typer.Option("--out", "-o", help="File [default: MODEL/evaluation-SPLIT.json; none with --data or --limit]."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -161,11 +161,14 @@ def evaluate(
     from mmvae.evaluation.evaluate import evaluate
     from mmvae.progress import Display
 
+    if out and not out.parent.is_dir():
+        raise FileNotFoundError(f"no folder '{out.parent}' to write {out.name} to")
     with Display(not as_json) as display:
         figures = evaluate(model, split, k, data, limit, seed, display)
-    path = out or model / f"evaluation-{split}.json"
-    path.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    _print(figures, as_json, f"{_table(figures)}\nwritten to {path}")
+    _print(figures, as_json, _table(figures))
+    path = out or (model / f"evaluation-{split}.json" if data is None and limit is None else None)
+    if path:
+        path.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @app.command()
@@ -210,15 +213,13 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """Say what the machine has, and what a data set holds: why each rejected file was rejected."""
-    from mmvae.info import examine_data, examine_machine
+    from mmvae.info import examine_data, examine_machine, told
 
     figures = examine_machine()
     text = _table(figures)
     if data is not None:
         figures["data"] = found = examine_data(data, modality)
-        text += f"\n\n{found['usable']} of {found['rows']} rows of {data} can be used as {found['modality']}"
-        text += "".join(f"\n  {count} rows {what}" for what, count in found["notes"].items())
-        text += "".join(f"\n  {where}: {reason}" for where, reason in found["rejected"])
+        text += f"\n\n{told(found)}"
     _print(figures, as_json, text)
 
 
@@ -227,12 +228,12 @@ def recipes_list(as_json: Json = False) -> None:
     """List the shipped recipes."""
     from mmvae.recipe_files import read_recipe, recipe_names
 
-    found = {name: read_recipe(name)["about"] for name in recipe_names()}
+    found = {name: read_recipe(name)[-1]["about"] for name in recipe_names()}
     _print(found, as_json, _table(found))
 
 
 @recipes_app.command("show")
-def recipes_show(recipe: Recipe, overrides: Overrides = None, as_json: Json = False) -> None:
+def recipes_show(recipe: Shipped, overrides: Overrides = None, as_json: Json = False) -> None:
     """Print a recipe's file; with --json, the whole of it with overrides and every default."""
     if not as_json:
         from mmvae.recipe_files import find_recipe
@@ -247,7 +248,7 @@ def recipes_show(recipe: Recipe, overrides: Overrides = None, as_json: Json = Fa
 
 
 @recipes_app.command("copy")
-def recipes_copy(recipe: Recipe, out: Annotated[Path | None, typer.Argument(help="File to write.")] = None) -> None:
+def recipes_copy(recipe: Shipped, out: Annotated[Path | None, typer.Argument(help="File to write.")] = None) -> None:
     """Copy a recipe to a file of your own."""
     from mmvae.recipe_files import copy_recipe
 

@@ -17,7 +17,7 @@ import mmvae
 from mmvae import checkpoint
 from mmvae.core.noise import Noise, mix
 from mmvae.core.priors import FittedMixture, Prior
-from mmvae.core.vae import Network
+from mmvae.core.vae import Batch, Network
 from mmvae.hardware import best_device
 from mmvae.inputs import Inputs, to_batch
 from mmvae.modalities.contract import Modality, Raw
@@ -40,6 +40,7 @@ class VAE:
     ) -> None:
         self.network, self.modalities, self.recipe = network.eval(), modalities, recipe
         self.fitted, self.folder = fitted, folder
+        self.weights = checkpoint.digest(folder / checkpoint.WEIGHTS) if folder else None
 
     @classmethod
     def load(cls, folder: str | Path, device: str | None = None) -> VAE:
@@ -60,12 +61,10 @@ class VAE:
 
     def save_weights(self) -> None:
         """Write the weights and the fitted prior into the model's folder."""
-        checkpoint.save_weights(self._home(), self.network, self.fitted)
-
-    def _home(self) -> Path:
         if self.folder is None:
             raise ValueError("the model has no folder yet: save it first")
-        return self.folder
+        checkpoint.save_weights(self.folder, self.network, self.fitted)
+        self.weights = checkpoint.digest(self.folder / checkpoint.WEIGHTS)
 
     def to(self, device: str | torch.device) -> VAE:
         """Move the weights."""
@@ -110,16 +109,17 @@ class VAE:
         return self.decode(z, seed, temperature, "generate")
 
     @torch.inference_mode()
-    def encode(self, inputs: Inputs) -> Tensor:
+    def encode(self, inputs: Inputs | Batch) -> Tensor:
         """Posterior means [n, D] of files or raw observations.
 
         inputs: a list of paths and raw observations, or such a list for each modality, rows in the same order
-        and None where a row lacks one. Raises ValueError or FileNotFoundError for what cannot be read.
+        and None where a row lacks one; or a batch of tensors. Raises ValueError or FileNotFoundError for what cannot
+        be read.
         """
-        batch = to_batch(self.modalities, inputs).to(self.device)
-        return self.network.posterior(batch).mean
+        batch = inputs if isinstance(inputs, Batch) else to_batch(self.modalities, inputs)
+        return torch.cat([self.network.posterior(part.to(self.device)).mean for part in batch.split(ROWS)])
 
-    def reconstruct(self, inputs: Inputs, seed: int = 0, temperature: float | None = 0.0) -> Samples:
+    def reconstruct(self, inputs: Inputs | Batch, seed: int = 0, temperature: float | None = 0.0) -> Samples:
         """What the model makes of each input: the decoded posterior mean, by default the likelihood's mode."""
         return self.decode(self.encode(inputs), seed, temperature, "reconstruct")
 
@@ -167,7 +167,7 @@ class VAE:
                 {
                     "mmvae": mmvae.__version__,
                     "model": str(self.folder) if self.folder else None,
-                    "weights": self._weights(),
+                    "weights": self.weights,
                     "verb": verb,
                     "seed": seed,
                     "index": start + row,
@@ -187,13 +187,10 @@ class VAE:
         values = likelihood.sample(Noise(seeds, self.device), heat) if heat > 0 else likelihood.mode()
         return [modality.to_raw(value) for value in values.cpu()]
 
-    def _weights(self) -> str | None:
-        return checkpoint.digest(self.folder / checkpoint.WEIGHTS) if self.folder else None
-
     @torch.inference_mode()
     def remake(self, made: Mapping[str, Any]) -> Raw:
         """The observation that a note in a file describes. Raises ValueError when it is of another model."""
-        if made["weights"] != self._weights():
+        if made["weights"] != self.weights or made["modality"] not in self.modalities:
             raise ValueError(f"{self.folder} is not the model that made the file (its weights differ)")
         z = torch.frombuffer(bytearray(base64.b64decode(made["z"])), dtype=torch.float32).to(self.device)
         rows = made["rows"]

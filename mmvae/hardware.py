@@ -38,6 +38,7 @@ def free_cores() -> int:
     """Cores this process may use that nobody else keeps busy now, at least 1: threads that wait cost more than they
     give. Looks for a fifth of a second."""
     mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    mine = min(mine, _quota())
     if mine == 1 or not Path("/proc/stat").exists():
         return mine
     before = _cpu_times()
@@ -46,14 +47,24 @@ def free_cores() -> int:
     return max(1, round(mine * idle / max(total, 1)))
 
 
+def _quota() -> int:
+    """Cores that a container grants, at least 1."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, round(int(quota) / int(period)))
+    except (OSError, ValueError):  # none, or "max"
+        return sys.maxsize
+
+
 def _cpu_times() -> tuple[int, int]:
     """Idle and total ticks of all cores since the machine started."""
     ticks = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
     return ticks[3] + ticks[4], sum(ticks)
 
 
-def use_threads(wanted: int | None, processes: int = 1) -> None:
-    """Set the CPU threads of this process: as wanted, or its share of the free cores."""
+def use_threads(wanted: int | None) -> None:
+    """Set the CPU threads of this process: as wanted, or its share of this machine's free cores."""
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     torch.set_num_threads(wanted or max(1, free_cores() // processes))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from itertools import islice
@@ -63,7 +63,7 @@ def examine_machine() -> dict[str, Any]:
         "mmvae": mmvae.__version__,
         "python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},
-        "device": str(device) if device.type == "cpu" else f"{device} ({torch.cuda.get_device_name(device)})",
+        "device": f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device),
         "cores": f"{os.cpu_count()}, of which {free_cores()} free now",
         "bfloat16": "in hardware, used" if has_bf16(device) else "not in hardware, not used",
     }
@@ -91,6 +91,14 @@ def examine_data(path: str, kind: str | None = None) -> dict[str, Any]:
         "rejected": rejected,
         "notes": modality.notes,
     }
+
+
+def told(found: Mapping[str, Any]) -> str:
+    """What `examine_data` found, for a person."""
+    lines = [f"{found['usable']} of {found['rows']} rows of {found['path']} can be used as {found['modality']}"]
+    lines += [f"  {count} rows {what}" for what, count in found["notes"].items()]
+    lines += [f"  {where}: {reason}" for where, reason in found["rejected"]]
+    return "\n".join(lines)
 
 
 def _cells(path: str, kind: str) -> tuple[Modality, Iterator[tuple[str, Any]]]:

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from mmvae.core.vae import Batch
-from mmvae.data.sources import TABLES, default_column, open_source, read_cell
+from mmvae.data.sources import FILE, TABLES, default_column, open_source, read_cell
 from mmvae.modalities.contract import Modality, Raw
+from mmvae.recipe import Recipe
 
 Inputs = Sequence[Any] | Mapping[str, Sequence[Any]]  # rows, or rows by modality with None where one is missing
 
@@ -22,26 +23,37 @@ def to_batch(modalities: Mapping[str, Modality], inputs: Inputs) -> Batch:
     Raises ValueError or FileNotFoundError for what cannot be read.
     """
     columns = inputs if isinstance(inputs, Mapping) else _by_modality(modalities, inputs)
+    unknown = [name for name in columns if name not in modalities]
+    if unknown:
+        raise ValueError(f"the model has no modality '{unknown[0]}': it has {', '.join(modalities)}")
+    return _collated(
+        modalities,
+        {
+            name: [None if item is None else read_input(modalities[name], item) for item in column]
+            for name, column in columns.items()
+        },
+    )
+
+
+def _collated(modalities: Mapping[str, Modality], columns: Mapping[str, Sequence[Raw | None]]) -> Batch:
     if not any(map(len, columns.values())):
         raise ValueError("there are no inputs")
     if len({len(column) for column in columns.values()}) > 1:
         raise ValueError("every modality needs as many rows as the others, None where a row lacks it")
     values, present = {}, {}
     for name, column in columns.items():
-        if name not in modalities:
-            raise ValueError(f"the model has no modality '{name}': it has {', '.join(modalities)}")
-        modality = modalities[name]
-        present[name] = torch.tensor([item is not None for item in column])
-        rows = [modality.to_tensor(read_input(modality, item)) for item in column if item is not None]
+        present[name] = torch.tensor([raw is not None for raw in column])
+        rows = [modalities[name].to_tensor(raw) for raw in column if raw is not None]
         same = len({row.shape for row in rows}) <= 1
         if rows:
-            values[name] = torch.stack(rows) if same else modality.collate(rows)
+            values[name] = torch.stack(rows) if same else modalities[name].collate(rows)
     return Batch(values, present)
 
 
 def read_input(modality: Modality, item: Any) -> Raw:
     """A path, or a string that is one or ends like one of the modality's files, is read; all else is parsed."""
     suffixes = (modality.suffix, *modality.reads)
+    # os.path, unlike Path, takes a sentence of any length for no file
     if isinstance(item, str) and (item.lower().endswith(suffixes) or os.path.isfile(item)):
         item = Path(item)
     if not isinstance(item, Path):
@@ -59,21 +71,39 @@ def read_input(modality: Modality, item: Any) -> Raw:
         raise ValueError(f"{item}: {error}") from None
 
 
-def expand(modalities: Mapping[str, Modality], items: Sequence[str]) -> list[Any]:
-    """Command-line arguments as inputs: a folder or table becomes its rows, all else stays as it is."""
-    expanded: list[Any] = []
+def expand(recipe: Recipe, modalities: Mapping[str, Modality], items: Sequence[str]) -> Batch:
+    """Command-line arguments as the network takes them: a folder or table becomes its rows.
+
+    Raises ValueError or FileNotFoundError for what cannot be read.
+    """
+    if len(modalities) > 1:
+        folders = [item for item in items if _holds_rows(item)]
+        if folders:
+            raise ValueError(f"{folders[0]}: a folder or table is for models of one modality; name single files")
+        return to_batch(modalities, items)
+    ((name, modality),) = modalities.items()
+    raws: list[Raw] = []
     for item in items:
-        # os.path, unlike Path, takes a sentence of any length for no file
-        if not (os.path.isdir(item) or (os.path.isfile(item) and Path(item).suffix.lower() in TABLES)):
-            expanded.append(item)
-            continue
-        if len(modalities) > 1:
-            raise ValueError(f"{item}: a folder or table is for models of one modality; name single files")
-        ((name, modality),) = modalities.items()
-        for rows in open_source(item, None, modalities).splits.values():
-            column = default_column(name, name, rows)
-            expanded += [read_cell(modality, rows.cells[i][column]) for i in range(len(rows))]
-    return expanded
+        raws += _rows(recipe, name, modality, item) if _holds_rows(item) else [read_input(modality, item)]
+    return _collated(modalities, {name: raws})
+
+
+def _holds_rows(item: str) -> bool:
+    return os.path.isdir(item) or (os.path.isfile(item) and Path(item).suffix.lower() in TABLES)
+
+
+def _rows(recipe: Recipe, name: str, modality: Modality, item: str) -> list[Raw]:
+    raws = []
+    for rows in open_source(item, None, {name: modality}).splits.values():
+        column = recipe.column(name) if recipe.column(name) in rows.columns else None
+        if column is None:
+            column = FILE if FILE in rows.columns else default_column(name, recipe.modalities[name]["kind"], rows)
+        for index in range(len(rows)):
+            try:
+                raws.append(read_cell(modality, rows.cells[index][column]))
+            except (ValueError, OSError) as error:
+                raise ValueError(f"{rows.where(index)}: {error}") from None
+    return raws
 
 
 def _by_modality(modalities: Mapping[str, Modality], inputs: Sequence[Any]) -> dict[str, list[Any]]:

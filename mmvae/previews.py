@@ -13,15 +13,12 @@ def write_previews(vae: VAE, split: Split, folder: Path, step: int, count: int =
     """Samples and reconstructions of the first rows of a split: a page, and a contact sheet of each kind."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = range(min(count, len(split)))
-    originals = {
-        name: [split.raw(name, i) if column.present[i] else None for i in rows]
-        for name, column in split.store.columns.items()
-    }
-    whole = [i for i in rows if all(column[i] is not None for column in originals.values())]
-    shown = {name: [column[i] for i in whole] for name, column in originals.items()}
+    columns = split.store.columns
+    whole = [i for i in rows if all(column.present[i] for column in columns.values())]
     kinds = {"samples": vae.generate(2 * count).raws}
     if whole:
-        kinds |= {"originals": shown, "reconstructions": vae.reconstruct(shown).raws}
+        originals = {name: [split.raw(name, i) for i in whole] for name in columns}
+        kinds |= {"originals": originals, "reconstructions": vae.reconstruct(split.store.batch(whole)).raws}
     sections = {}
     for kind, raws in kinds.items():
         sections[kind] = cells(vae.modalities, raws, ("" for _ in next(iter(raws.values()))))

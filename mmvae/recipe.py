@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, field_validator
+from torch import nn
 
 from mmvae.core.latents import Latent, latents
 from mmvae.core.objectives import Objective, objectives
@@ -20,6 +22,7 @@ from mmvae.modalities.registry import modalities as modality_registry
 from mmvae.recipe_files import read_recipe
 
 T = TypeVar("T")
+TAKEN = {"config", "report", "kept", "training"}  # no modality's names: those of files and attributes beside it
 
 
 class Data(Settings):
@@ -85,7 +88,7 @@ class Train(Settings):
     evaluate_every: int = Field(500, ge=1, description="steps between validations, previews and saves")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the hardware has it")
     threads: int | None = Field(None, ge=1, description="CPU threads of a process; by default the free cores")
-    seed: int = Field(0, ge=0, description="of initial weights, order and noise")
+    seed: int = Field(0, ge=0, lt=2**32, description="of initial weights, order and noise")
 
 
 PARTS: dict[str, tuple[Registry[Any], type[Settings]]] = {
@@ -135,6 +138,8 @@ class Recipe(Settings):
         for name, table in tables.items():
             if not name.isidentifier():
                 raise ValueError(f"modalities.{name}: the name must be made of letters, digits and _")
+            if name in TAKEN or hasattr(nn.ModuleDict, name):
+                raise ValueError(f"modalities.{name}: the name is taken; call it otherwise, and say kind = ...")
             table = {"kind": name, **table}
             own, _, config = _split(modality_registry, ModalityTable, table, f"modalities.{name}.")
             full[name] = {**own.model_dump(), **config.model_dump(mode="json")}
@@ -158,7 +163,7 @@ class Recipe(Settings):
         if isinstance(source, Recipe):
             source = source.model_dump(mode="json")
         where = "recipe" if isinstance(source, Mapping) else str(source)
-        tables = copy.deepcopy(dict(source)) if isinstance(source, Mapping) else read_recipe(source)
+        tables = copy.deepcopy(dict(source)) if isinstance(source, Mapping) else reduce(_merged, read_recipe(source))
         for override in overrides:
             _set(tables, override)
         try:
@@ -218,6 +223,34 @@ def _explain(error: ValidationError, known: Iterable[str], where: str = "") -> I
         else:
             message = item["msg"][0].lower() + item["msg"][1:]
             yield f"{key}: {message}, not {item['input']!r}"
+
+
+def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """The tables of a recipe laid over those of the one it extends, key by key."""
+    merged = {**under, **over}
+    for key in under.keys() & over.keys():
+        below, above = under[key], over[key]
+        if not (isinstance(below, dict) and isinstance(above, dict)):
+            continue
+        if key in PARTS:
+            table_type = PARTS[key][1]
+            merged[key] = _table(below, above, table_type, table_type.model_fields["kind"].default)
+        elif key == "modalities":
+            tables = {name: (below.get(name, {}), above.get(name, {})) for name in {**below, **above}}
+            merged[key] = {name: _table(*pair, ModalityTable, name) for name, pair in tables.items()}
+        else:
+            merged[key] = {**below, **above}
+    return merged
+
+
+def _table(under: Any, over: Any, table_type: type[Settings], kind: str) -> Any:
+    """Of a table whose kind another one replaces, only what does not belong to the kind is kept."""
+    if not (isinstance(under, dict) and isinstance(over, dict)):
+        return over
+    before = under.get("kind", kind)
+    if over.get("kind", before) != before:
+        under = {key: value for key, value in under.items() if key in table_type.model_fields}
+    return {**under, **over}
 
 
 def _set(tables: dict[str, Any], override: str) -> None:

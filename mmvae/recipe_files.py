@@ -70,39 +70,28 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def read_recipe(source: str | Path) -> dict[str, Any]:
+def read_recipe(source: str | Path) -> list[dict[str, Any]]:
     """The tables of a recipe, from a TOML file, the name of a shipped one, or the folder of a run.
 
+    The last of the list are its own; those before are of the recipes that it extends, the base first.
     Raises ValueError or FileNotFoundError.
     """
     if is_run(source):
         tables = read_config(Path(source)).get("recipe")
         if not isinstance(tables, dict):
             raise ValueError(f"{Path(source) / CONFIG}: not the config of a model: it has no recipe")
-        return tables
-    return _read(find_recipe(source))
-
-
-def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The tables of a file over those of the recipe that it extends."""
-    if path in seen:
-        raise ValueError(f"{path}: extends itself")
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a TOML file: {error}") from None
-    base = tables.pop("extends", None)
-    if base is None:
-        return tables
-    beside = path.parent / f"{base}.toml"
-    return _merged(_read(beside if beside.is_file() else find_recipe(str(base)), (*seen, path)), tables)
-
-
-def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` laid over `under`, table by table; a table of another kind replaces the whole."""
-    merged = dict(under)
-    for key, value in over.items():
-        below = merged.get(key)
-        same = isinstance(value, dict) and isinstance(below, dict) and value.get("kind", 0) in (below.get("kind"), 0)
-        merged[key] = _merged(below, value) if same else value  # type: ignore[arg-type]
-    return merged
+        return [tables]
+    chain, path, seen = [], find_recipe(source), set()
+    while path not in seen:
+        seen.add(path)
+        try:
+            tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: not a TOML file: {error}") from None
+        base = tables.pop("extends", None)
+        chain.insert(0, tables)
+        if base is None:
+            return chain
+        beside = path.parent / f"{base}.toml"
+        path = beside if beside.is_file() else find_recipe(str(base))
+    raise ValueError(f"{path}: extends itself")

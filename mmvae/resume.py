@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from mmvae import checkpoint
+from mmvae.data.prepare import Prepared
+from mmvae.modalities.contract import dump_state
 from mmvae.recipe import Recipe
-from mmvae.recipe_files import is_run
+from mmvae.recipe_files import read_config
 
 FILE = "resume.safetensors"
+
+
+class Interrupted(Exception):
+    """Training was stopped by a signal, after saving."""
 
 
 def save_state(
@@ -58,15 +67,22 @@ def restore_state(
     return {key: float(value) if "." in value or "inf" in value else int(value) for key, value in about.items()}
 
 
+def saved_threads(folder: Path) -> int:
+    """How many threads the run in a folder used."""
+    _, about = checkpoint.read_tensors(folder / FILE)
+    return int(about["threads"])
+
+
 def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
     """Raises ValueError or FileNotFoundError unless a run of the recipe can start, or go on, in a folder."""
+    begun = (folder / FILE).is_file()
     if not resume:
-        if is_run(folder):
+        if begun or (folder / checkpoint.WEIGHTS).is_file():
             raise ValueError(
                 f"{folder} holds a run already: go on with mmvae train {folder} --resume, or name another with --out"
             )
         return
-    if not (folder / FILE).is_file():
+    if not begun:
         raise FileNotFoundError(f"nothing to resume in '{folder}': it has no {FILE}")
     before = Recipe.load(folder).model_dump(mode="json")
     now = recipe.model_dump(mode="json")
@@ -78,9 +94,53 @@ def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
         )
 
 
-def on_signals(handler: Any) -> Any:
-    """Let Ctrl-C and SIGTERM call a handler, where that is possible; returns the one before."""
+def check_data(folder: Path, prepared: Prepared) -> None:
+    """Raises ValueError unless the data are those that the run in a folder began with, and were prepared as then."""
+    same = read_config(folder)["data"]["fingerprint"] == prepared.fingerprint
+    for name, modality in prepared.modalities.items():
+        same = same and (folder / f"{name}.json").read_text(encoding="utf-8") == dump_state(modality.state())
+    if not same:
+        raise ValueError(f"cannot resume {folder}: the data, or how they are prepared, have changed since it began")
+
+
+@contextmanager
+def claim(folder: Path, resume: bool) -> Generator[None]:
+    """Make a folder, unless a run in it is resumed, and keep other trainings out of it.
+
+    Raises ValueError where another one runs in it.
+    """
+    if not resume:
+        folder.mkdir(parents=True, exist_ok=True)
+    if sys.platform == "win32" or not folder.is_dir():
+        yield
+        return
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some file systems have no locks
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(f"another training runs in {folder}: name another folder with --out") from None
+        yield
+    finally:
+        os.close(handle)
+        with suppress(OSError):  # it is not empty
+            folder.rmdir()
+
+
+Handlers = dict[signal.Signals, Any]
+
+
+def on_signals(handler: Any) -> Handlers:
+    """Let Ctrl-C and SIGTERM call a handler, where that is possible; returns those before."""
     if threading.current_thread() is not threading.main_thread():
-        return signal.SIG_DFL
-    signal.signal(signal.SIGTERM, signal.SIG_DFL if handler is signal.default_int_handler else handler)
-    return signal.signal(signal.SIGINT, handler)
+        return {}
+    return {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+
+
+def restore_signals(handlers: Handlers) -> None:
+    """Put back what `on_signals` returned."""
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
 from torch import Tensor
 
+from mmvae.core.registry import Settings
 from mmvae.gallery import cells, write_page
 from mmvae.modalities.contract import PAGE, SHEET, Modality, Raw
 from mmvae.modalities.registry import modalities as registry
@@ -51,17 +53,28 @@ class Samples:
         return paths
 
 
+class Note(Settings):
+    """How one file was made: what `reproduce` needs to make it again."""
+
+    mmvae: str
+    model: str | None
+    weights: str | None
+    verb: str
+    seed: int
+    index: int = Field(ge=0)
+    temperature: float | None
+    rows: int = Field(ge=1, le=1024)
+    z: str = Field(max_length=1_000_000)
+    modality: str
+
+
 def read_note(path: Path) -> dict[str, Any]:
     """How a file was made. Raises ValueError when no note of ours is in it or beside it."""
     for name in registry.names():
         try:
             kind = registry.get(name)
-            if path.suffix.lower() != kind.suffix:
-                continue
-            text = kind.read_tag(path)
-            made = json.loads(text) if text else {}
-        except (ValueError, OSError):
+            if path.suffix.lower() == kind.suffix:
+                return Note.model_validate_json(kind.read_tag(path) or "{}").model_dump()
+        except Exception:  # a file may be damaged, and a plugin fail, in any way: no note is found so
             continue
-        if isinstance(made, dict) and {"z", "model", "modality", "weights"} <= made.keys():
-            return made
     raise ValueError(f"{path}: holds no note of how it was made; files that mmvae wrote do")

@@ -7,6 +7,8 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +16,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
 
 from mmvae import checkpoint
 from mmvae.card import write_card
@@ -27,15 +28,22 @@ from mmvae.evaluation import bounds
 from mmvae.fitting import fit_prior
 from mmvae.generation import VAE
 from mmvae.hardware import autocast, best_device, keep_memory, use_threads
+from mmvae.optimizing import build_optimizer, learning_rate, moving_average
 from mmvae.previews import write_previews
 from mmvae.progress import Display
 from mmvae.recipe import Recipe
 from mmvae.recipe_files import is_run
-from mmvae.resume import check_folder, on_signals, restore_state, save_state
-
-
-class Interrupted(Exception):
-    """Training was stopped by a signal, after saving."""
+from mmvae.resume import (
+    Interrupted,
+    check_data,
+    check_folder,
+    claim,
+    on_signals,
+    restore_signals,
+    restore_state,
+    save_state,
+    saved_threads,
+)
 
 
 def train(
@@ -56,9 +64,10 @@ def train(
     folder = Path(out or run or Path("runs") / recipe.name)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1 and not dist.is_initialized():
-        dist.init_process_group()
+        dist.init_process_group(timeout=timedelta(days=1))  # the others wait while the first prepares the data
+    first = int(os.environ.get("RANK", "0")) == 0
     try:
-        with Display(progress and int(os.environ.get("RANK", "0")) == 0) as display:
+        with Display(progress and first) as display, claim(folder, resume) if first else nullcontext():
             return Run(recipe, folder, resume, display).train()
     finally:
         if dist.is_initialized():
@@ -88,7 +97,8 @@ class Run:
                 f"train.batch_size = {recipe.train.batch_size} must be a multiple of the {self.world} processes"
             )
         check_folder(folder, recipe, resume)
-        use_threads(recipe.train.threads, self.world)
+        # another number of threads would give other bits
+        use_threads(recipe.train.threads or (saved_threads(folder) if resume else None))
         keep_memory()
         self.device = best_device()
         self.prepared = self._prepare()
@@ -98,20 +108,13 @@ class Run:
         network = checkpoint.build(recipe, self.prepared.modalities).to(self.device)
         self.step_module = Step(network, recipe.build_objective())
         self.schedule = recipe.build_schedule()
-        self.optimizer = torch.optim.AdamW(
-            network.parameters(), weight_decay=recipe.train.weight_decay, fused=self.device.type in ("cpu", "cuda")
-        )
-        decay = recipe.train.ema
-        self.average = AveragedModel(
-            network,
-            # early on the average must forget the initial weights faster
-            avg_fn=lambda mean, new, n: torch.lerp(mean, new, 1 - min(decay, (1 + int(n)) / (10 + int(n)))),
-            use_buffers=True,
-        )
+        self.optimizer = build_optimizer(network, recipe.train)
+        self.average = moving_average(network, recipe.train.ema)
         self.step: int = 0
         self.best: float = math.inf
         self.stopped = False
         if resume:
+            check_data(folder, self.prepared)
             self._restore()
         elif self.rank == 0:
             about = {"data": {"fingerprint": self.prepared.fingerprint, "rows": self.prepared.report.rows}}
@@ -144,23 +147,27 @@ class Run:
     def train(self) -> VAE:
         """Run to the last step, fit the prior, and return the best model."""
         settings = self.recipe.train
-        module = DistributedDataParallel(self.step_module) if self.world > 1 else self.step_module
+        module: nn.Module = self.step_module
+        if self.world > 1:
+            # a process's share of a batch may lack a modality, and so leave its networks unused
+            module = DistributedDataParallel(module, find_unused_parameters=len(self.prepared.modalities) > 1)
         previous = on_signals(self._stop)
         writer = _tensorboard(self.folder) if self.rank == 0 else None
         try:
             clock, seen = time.monotonic(), 0
             while self.step < settings.steps and not self.stopped:
-                terms, norm = self._one(module)
+                kl_weight = self._kl_weight()
+                terms, norm = self._one(module, kl_weight)
                 self.step += 1
                 seen += settings.batch_size
                 last = self.step == settings.steps
                 if self.step % 10 == 0 or last:
                     rate = seen / (time.monotonic() - clock)
-                    self._log(terms, norm, rate, writer)
+                    self._log(terms, norm, kl_weight, rate, writer)
                     clock, seen = time.monotonic(), 0
                 if self.step % settings.evaluate_every == 0 or last:
                     self._evaluate(writer)
-                    clock = time.monotonic()
+                    clock, seen = time.monotonic(), 0
                 self._agree_to_stop()
             if self.stopped:
                 self._save_resume()
@@ -168,26 +175,27 @@ class Run:
                     f"stopped at step {self.step} of {settings.steps}; go on with: mmvae train {self.folder} --resume"
                 )
         finally:
-            on_signals(previous)
+            restore_signals(previous)
             if writer:
                 writer.close()
         return self._finish()
 
-    def _one(self, module: nn.Module) -> tuple[Terms, Tensor]:
+    def _one(self, module: nn.Module, kl_weight: float) -> tuple[Terms, Tensor]:
         settings = self.recipe.train
         part = slice(self.rank, None, self.world)
         batch = self.prepared.splits["train"].store.batch(self.order(self.step)[part]).to(self.device)
         noise = StepNoise(mix(settings.seed, "noise", self.step), settings.batch_size, part, self.device)
         torch.manual_seed(mix(settings.seed, "dropout", self.step, self.rank))
         for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate()
+            group["lr"] = learning_rate(self.step, settings)
         module.train()
         with autocast(self.device, settings.precision):
-            terms = module(batch, noise, self._kl_weight())
+            terms = module(batch, noise, kl_weight)
         if not torch.isfinite(terms.loss):
             raise ValueError(
                 f"the loss is {terms.loss.item()} at step {self.step}: try a smaller train.learning_rate "
-                f"(now {settings.learning_rate:g}) or train.clip; the best model so far is in {self.folder}"
+                f"(now {settings.learning_rate:g}) or train.clip"
+                + (f"; the best model so far is in {self.folder}" if self.best < math.inf else "")
             )
         self.optimizer.zero_grad()
         terms.loss.backward()
@@ -195,11 +203,6 @@ class Run:
         self.optimizer.step()
         self.average.update_parameters(self.network)
         return terms, norm
-
-    def _learning_rate(self) -> float:
-        settings = self.recipe.train
-        rise = min(1.0, (self.step + 1) / (0.05 * settings.steps))
-        return settings.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * self.step / settings.steps))
 
     def _kl_weight(self) -> float:
         return self.recipe.kl["weight"] * self.schedule(self.step)
@@ -217,7 +220,7 @@ class Run:
 
     # -- what is written --------------------------------------------------------------------------
 
-    def _log(self, terms: Terms, norm: Tensor, examples: float, writer: Any) -> None:
+    def _log(self, terms: Terms, norm: Tensor, kl_weight: float, examples: float, writer: Any) -> None:
         names = ["loss", "rate", *(f"distortion/{name}" for name in terms.distortion)]
         values = torch.stack([terms.loss.detach(), terms.rate.mean(), *(d.mean() for d in terms.distortion.values())])
         if self.world > 1:
@@ -225,7 +228,7 @@ class Run:
         figures = dict(zip(names, (values.detach() / self.world).tolist(), strict=True))
         if self.rank:
             return
-        figures |= {"examples/s": examples, "gradient norm": norm.item(), "KL weight": self._kl_weight()}
+        figures |= {"examples/s": examples, "gradient norm": norm.item(), "KL weight": kl_weight}
         self._record(figures, writer)
         shown = {"loss": figures["loss"], "rate": figures["rate"], "distortion": sum(values.tolist()[2:]) / self.world}
         self.display("training", self.step, self.recipe.train.steps, {**shown, "examples/s": examples})
@@ -265,11 +268,6 @@ class Run:
     def _restore(self) -> None:
         about = restore_state(self.folder, self._state(), self.optimizer)
         self.step, self.best = int(about["step"]), about["best"]
-        if about["threads"] != torch.get_num_threads():
-            self.display.say(
-                f"the run used {about['threads']} threads, this is {torch.get_num_threads()}: "
-                f"train.threads={about['threads']} gives the same bits"
-            )
         self.display.say(f"going on at step {self.step} of {self.recipe.train.steps}")
 
     def _state(self) -> dict[str, nn.Module]:

@@ -15,6 +15,8 @@ import pytest
 import soundfile
 
 from mmvae import cli
+from mmvae.evaluation.evaluate import evaluate
+from mmvae.samples import read_note
 from mmvae.training import train
 
 SMALL = [
@@ -137,6 +139,10 @@ BAD: list[tuple[str, str]] = [
     ("interpolate image --path spiral", "spiral"),
     ("evaluate image --split testing", "no split 'testing'"),
     ("evaluate image --k 100", "multiple of 64"),
+    ("evaluate image --out nowhere/x.json", "no folder 'nowhere' to write x.json to"),
+    ("train image/digits train.seed=18446744073709551616", "train.seed: input should be less than 4294967296"),
+    ("train image/digits --nproc 0", "--nproc"),
+    ("reproduce broken.wav", "holds no note"),
     ("reproduce broken.png", "holds no note"),
     ("reproduce nowhere.png", "no file 'nowhere.png'"),
     ("generate image --temperature -1", "temperature"),
@@ -213,6 +219,54 @@ def test_reconstruct_takes_files_folders_tables_and_sentences(
     )
     assert status == 0
     assert len(json.loads(printed)["files"]) == 3
+
+
+def test_a_table_is_read_by_the_recipes_column_and_its_bad_rows_are_named(
+    run: Run, models: dict[str, Path], tmp_path: Path
+) -> None:
+    lines = tmp_path / "lines.csv"
+    lines.write_text("word,text\na small dog,nothing of it\n,\n")
+    table = ["name=titles", "train.steps=1", "latent.dim=2", "prior.fitted=0", "data.validation=0.5", "data.test=0"]
+    data = tmp_path / "train.csv"
+    data.write_text("text,word\n" + "".join(f"body {i},title {i}\n" for i in range(9)))
+    train(
+        "text/names",
+        [*table, f"data.path={data}", "modalities.text.column=word", "train.threads=1", "modalities.text.hidden=8"],
+        tmp_path / "run",
+        progress=False,
+    )
+    status, _, errors = run("reconstruct", tmp_path / "run", lines, "--out", tmp_path / "out")
+    assert status == 2
+    assert "lines.csv, row 2: a text is a string" in errors
+    lines.write_text("word,text\na small dog,nothing of it\n")
+    assert run("reconstruct", tmp_path / "run", lines, "--out", tmp_path / "out")[0] == 0
+    found = read_note(tmp_path / "out" / "000.txt")["z"]
+    run("reconstruct", tmp_path / "run", "a small dog", "--out", tmp_path / "out")
+    assert read_note(tmp_path / "out" / "000.txt")["z"] == found
+
+
+def test_a_sentence_that_is_cut_is_mentioned(run: Run, models: dict[str, Path], tmp_path: Path) -> None:
+    _, _, errors = run("reconstruct", models["text"], "the small dog " * 60, "--out", tmp_path / "out")
+    assert "1 inputs longer than max_tokens" in errors
+
+
+def test_rows_of_text_are_never_taken_for_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "poem").write_text("what the file holds")
+    (tmp_path / "lines.txt").write_text("\n".join(["poem", "please open file0.txt", *map(str, range(20))] * 2))
+    vae = train("text/names", ["data.path=lines.txt", "train.steps=2", "train.threads=1"], "run", progress=False)
+    assert evaluate(vae, k=2)["rows"] == 4
+
+
+def test_other_data_are_measured_whole(run: Run, models: dict[str, Path], tmp_path: Path) -> None:
+    run("generate", models["image"], "-n", "20", "--temperature", "1", "--out", tmp_path / "new")
+    (tmp_path / "new" / "bad.png").write_bytes(b"no")
+    before = (models["image"] / "evaluation-test.json").exists()
+    for split in ("test", "train"):
+        _, printed, _ = run("evaluate", models["image"], "--data", tmp_path / "new", "--split", split, "--json")
+        figures = json.loads(printed)
+        assert (figures["rows"], figures["rows that could not be used"]) == (20, 1)
+    assert (models["image"] / "evaluation-test.json").exists() == before
 
 
 def test_interpolation_between_inputs_and_between_random_points(

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mmvae.core.noise import Noise, mix
 from mmvae.generation import ROWS, VAE, reproduce, slerp
-from mmvae.samples import Samples, read_note
+from mmvae.samples import Note, Samples, read_note
 
 MakeVAE = Callable[..., VAE]
 MakeRaws = Callable[..., list[Any]]
@@ -297,7 +297,7 @@ def test_a_file_without_a_note_is_refused(raws_of: MakeRaws, vae_for: MakeVAE, t
         reproduce(tmp_path / "nowhere.png")
 
 
-@pytest.mark.parametrize("note", ["not json", "[]", '{"z": 1}', "{"])
+@pytest.mark.parametrize("note", ["not json", "[]", '{"z": 1}', "{", json.dumps(dict.fromkeys(Note.model_fields, 1))])
 def test_a_note_of_somebody_else_is_refused(note: str, raws_of: MakeRaws, vae_for: MakeVAE, tmp_path: Path) -> None:
     path, modality = tmp_path / "a.png", vae_for("image").modalities["image"]
     modality.write(raws_of("image", 1)[0], path)
@@ -316,3 +316,32 @@ def test_samples_are_saved_with_a_sheet_and_a_page_that_holds_everything(vae_for
     page = (tmp_path / "out" / "gallery.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64") == 2
     assert "http" not in page
+
+
+def test_a_note_of_a_modality_that_the_model_lacks_is_refused(vae_for: MakeVAE, tmp_path: Path) -> None:
+    vae = vae_for("image")
+    vae.save(tmp_path / "model")
+    (path,) = vae.generate(1).save(tmp_path / "out")
+    made = {**read_note(path), "modality": "text"}
+    with pytest.raises(ValueError, match="is not the model that made the file"):
+        vae.remake(made)
+
+
+@pytest.mark.parametrize("z", [torch.zeros(4), torch.zeros(2, 3)])
+def test_latents_of_another_shape_are_refused(z: torch.Tensor, vae_for: MakeVAE) -> None:
+    with pytest.raises(ValueError, match=r"latents are \[n, 4\], not"):
+        vae_for("image").decode(z)
+
+
+def test_a_large_input_is_encoded_in_parts(vae_for: MakeVAE, raws_of: MakeRaws) -> None:
+    vae = vae_for("image", "text")
+    rows = 2 * ROWS + 3
+    pictures, words = raws_of("image", rows), raws_of("text", rows)
+    inputs = {
+        "image": [None if i % 5 == 0 else picture for i, picture in enumerate(pictures)],
+        "text": [None if i % 3 == 0 else sentence for i, sentence in enumerate(words)],
+    }
+    whole = vae.encode(inputs)
+    for i in (0, ROWS - 1, ROWS, rows - 1):
+        alone = vae.encode({name: column[i : i + 1] for name, column in inputs.items()})
+        torch.testing.assert_close(whole[i : i + 1], alone, rtol=1e-4, atol=1e-4)

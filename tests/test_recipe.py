@@ -312,9 +312,24 @@ def test_an_extended_recipe_is_merged_table_by_table(base: Path) -> None:
     assert recipe.kl["period"] == 7
 
 
-def test_a_table_of_another_kind_replaces_the_whole(base: Path) -> None:
+def test_a_table_of_another_kind_keeps_what_is_not_the_kinds_own(base: Path) -> None:
     assert extended(base, '[kl]\nkind = "linear"\n').kl == {"kind": "linear", "weight": 1.0, "warmup": 1000}
     assert extended(base, "[kl]\nweight = 2.0\n").kl["period"] == 7
+    again = extended(base, '[kl]\nkind = "cyclical"\n[latent]\nkind = "gaussian"\n[modalities.image]\nkind = "image"\n')
+    assert again.kl["period"] == 7
+    assert again.modalities["image"]["mixture"] == 2
+
+
+def test_the_final_weight_is_kept_when_the_schedule_changes(tmp_path: Path) -> None:
+    toml(tmp_path / "a.toml", 'name = "a"\n[data]\npath = "digits"\n[modalities.image]\n[kl]\nweight = 4.0\n')
+    kl = Recipe.load(toml(tmp_path / "b.toml", 'extends = "a"\n[kl]\nkind = "linear"\n')).kl
+    assert kl == {"kind": "linear", "weight": 4.0, "warmup": 1000}
+
+
+@pytest.mark.parametrize("name", ["type", "values", "train", "training", "config", "kept"])
+def test_names_that_something_else_has_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"modalities\.{name}: the name is taken"):
+        Recipe.load({"name": "a", "data": {"path": "digits"}, "modalities": {name: {"kind": "image"}}})
 
 
 def test_a_shipped_recipe_may_be_extended(tmp_path: Path) -> None:

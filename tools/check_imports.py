@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LAYERS = (  # from the bottom; rooms of one layer do not import one another
-    {"core"},
+    {"core", "launch"},
     {"modalities", "recipe_files"},
     {"recipe", "testing"},
-    {"data", "gallery", "hardware", "progress"},
+    {"data", "gallery", "hardware", "optimizing", "progress"},
     {"checkpoint", "inputs", "samples"},
     {"generation", "info", "resume"},
     {"evaluation", "fitting", "previews"},

@@ -11,7 +11,6 @@ import torch
 import torch.distributed as dist
 from pydantic import Field
 from torch import Tensor
-from torch.distributed.nn.functional import all_reduce
 
 from mmvae.core.latents import Posterior
 from mmvae.core.noise import Noise
@@ -65,17 +64,23 @@ class ELBO(Objective):
         z = posterior.sample(noise)
         rate = network.prior.rate(posterior, z)
         distortion = {name: -score for name, score in network.log_prob(batch, z[:, 0]).items()}
-        mean = _over_processes(rate.mean(0))
-        floored = mean.clamp(min=self.config.free_bits) if self.config.free_bits else mean  # estimates may be negative
+        mean = rate.mean(0)
+        # without a floor nothing is clamped: estimates of a rate may be negative
+        floored = _over_processes(mean).clamp(min=self.config.free_bits) if self.config.free_bits else mean
         loss = torch.stack(list(distortion.values())).sum(0).mean() + kl_weight * floored.sum()
         return Terms(loss, rate.sum(1), distortion)
 
 
 def _over_processes(mean: Tensor) -> Tensor:
-    """The mean over the rows of all processes that share a batch, so that their number changes nothing."""
+    """The mean over the rows of all processes that share a batch, so that their number changes nothing.
+
+    The gradient is that of this process's share: averaged over the processes, it is that of the whole.
+    """
     if not dist.is_initialized():
         return mean
-    return all_reduce(mean) / dist.get_world_size()
+    whole = mean.detach().clone()
+    dist.all_reduce(whole)
+    return mean + (whole / dist.get_world_size() - mean).detach()
 
 
 class ImportanceWeighted(Objective):

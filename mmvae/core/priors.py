@@ -81,7 +81,7 @@ class FittedMixture(Prior):
 
         n, dim = z.shape
         components = max(1, min(components, n // (4 * dim)))
-        fitted = GaussianMixture(components, reg_covar=1e-3, random_state=seed % 2**32).fit(z.double().cpu().numpy())
+        fitted = GaussianMixture(components, reg_covar=1e-3, random_state=seed % 2**32).fit(z.cpu().double().numpy())
         prior = cls(dim, components)
         prior.weights.copy_(torch.from_numpy(fitted.weights_))
         prior.means.copy_(torch.from_numpy(fitted.means_))

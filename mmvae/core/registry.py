@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import importlib
+import hashlib
+import inspect
 from collections.abc import Callable, Iterable
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -29,7 +31,7 @@ class Settings(BaseModel):
 
 
 def network(default: Any, description: str, **constraints: Any) -> Any:
-    """A field that shapes networks only: changing it does not ask for the data to be prepared again."""
+    """A field that prepared tensors do not depend on, such as a network's size: changing it prepares nothing again."""
     return Field(
         default,
         description=description,
@@ -88,6 +90,14 @@ class Registry(Generic[T]):
         point = self._installed()[name]
         return f"{point.dist.name} {point.dist.version}" if point.dist else point.value
 
+    def source(self, name: str) -> str:
+        """A name's origin and a hash of the file that defines it: changes when the code does."""
+        try:
+            code = Path(inspect.getfile(self.get(name))).read_bytes()
+        except (TypeError, OSError):  # made in a notebook or at a prompt
+            code = b""
+        return f"{self.origin(name)} {hashlib.blake2b(code, digest_size=8).hexdigest()}"
+
     def get(self, name: str) -> type[T]:
         """The class behind a name. Raises ValueError when it is unknown or its package is broken."""
         if name in self._registered:
@@ -101,9 +111,3 @@ class Registry(Generic[T]):
             raise ValueError(
                 f"the {self.what} '{name}' of {self.origin(name)} could not be loaded: {type(error).__name__}: {error}"
             ) from error
-
-
-def load_attribute(path: str) -> Any:
-    """The object behind "module:attribute" (our own lazy names; never a path from a recipe)."""
-    module, _, attribute = path.partition(":")
-    return getattr(importlib.import_module(module), attribute)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +30,17 @@ class Batch:
             {name: values.to(device, non_blocking=True) for name, values in self.values.items()},
             {name: rows.to(device, non_blocking=True) for name, rows in self.present.items()},
         )
+
+    def split(self, size: int) -> Iterator[Batch]:
+        """The same rows in batches of at most `size`."""
+        for start in range(0, len(self), size):
+            values, present = {}, {}
+            for name, rows in self.present.items():
+                present[name] = rows[start : start + size]
+                first = int(rows[:start].sum())
+                if name in self.values:
+                    values[name] = self.values[name][first : first + int(present[name].sum())]
+            yield Batch(values, present)
 
     def repeat(self, k: int) -> Batch:
         """Each row k times in a row, [B * k]."""

@@ -17,6 +17,7 @@ from mmvae.data.sources import FILE, Selection, Source, default_column, open_sou
 from mmvae.data.splits import make_splits
 from mmvae.data.store import ColumnWriter, Store
 from mmvae.modalities.contract import Modality, Raw, dump_state
+from mmvae.modalities.registry import modalities as registry
 from mmvae.recipe import Recipe
 
 FORMAT = 1  # of the cache
@@ -69,12 +70,6 @@ class Prepared:
     report: Report
     fingerprint: str
 
-    def split(self, name: str) -> Split:
-        """A split by name. Raises ValueError when the data have none of that name."""
-        if name not in self.splits:
-            raise ValueError(f"no split '{name}': the data have {', '.join(self.splits)}")
-        return self.splits[name]
-
 
 def cache_folder() -> Path:
     """Where prepared data are kept: $MMVAE_CACHE, or mmvae below the user's cache folder."""
@@ -84,18 +79,25 @@ def cache_folder() -> Path:
 
 
 def prepare(
-    recipe: Recipe, modalities: dict[str, Modality] | None = None, progress: Progress | None = None
+    recipe: Recipe,
+    modalities: dict[str, Modality] | None = None,
+    split: str | None = None,
+    progress: Progress | None = None,
 ) -> Prepared:
     """The data of a recipe, from the cache where they have been prepared before.
 
     modalities: fitted ones of a trained model, kept as they are; by default new ones are fitted to the training
-    split. Raises ValueError or FileNotFoundError when the data cannot be used.
+    split. split: the only one to prepare. Raises ValueError or FileNotFoundError when the data cannot be used.
     """
     fitted = modalities is not None
     modalities = modalities or {name: recipe.modality(name) for name in recipe.modalities}
     source = open_source(recipe.data.path, recipe.data.config, modalities)
     columns = {name: _column(recipe, name, source) for name in modalities}
     selections = make_splits(source, recipe.data)
+    for needed in filter(None, (split, None if fitted else "train")):
+        if needed not in selections:
+            raise ValueError(f"{recipe.data.path}: no split '{needed}': it has {', '.join(selections)}")
+    selections = {split: selections[split]} if split else selections
     states = {name: dump_state(modality.state()) for name, modality in modalities.items()} if fitted else None
     settings = {
         "format": FORMAT,
@@ -104,6 +106,8 @@ def prepare(
         "columns": columns,
         "data": recipe.data.model_dump(exclude={"path", "max_rejected"}),
         "modalities": {name: recipe.prepared(name) for name in modalities},
+        "code": {name: registry.source(recipe.modalities[name]["kind"]) for name in modalities},
+        "splits": list(selections),
         "states": states,
     }
     key = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=12).hexdigest()
@@ -113,8 +117,10 @@ def prepare(
         scratch = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=cache_folder()))
         try:
             _fill(scratch, recipe, modalities, columns, selections, fitted, progress)
-            if not folder.exists():
-                scratch.rename(folder)
+            scratch.rename(folder)
+        except OSError:
+            if not (folder / "report.json").is_file():  # else another process was faster
+                raise
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     prepared = _open(folder, modalities, columns, selections, source.fingerprint)
@@ -185,16 +191,19 @@ def _fill(
                 if all(tensor is None for tensor in tensors.values()):
                     raise ValueError(f"nothing in {' or '.join(columns.values())}")
                 for name, tensor in tensors.items():
-                    writers[name].append(tensor)
+                    writers[name].check(tensor)
             except (ValueError, OSError) as error:
                 report.rejected.append((rows.where(index), (str(error) or type(error).__name__).splitlines()[0]))
-            else:
-                kept[split].append(index)
+                continue
+            for name, tensor in tensors.items():
+                writers[name].append(tensor)
+            kept[split].append(index)
         for writer in writers.values():
             writer.close()
         report.rows[split] = len(kept[split])
-    for modality in modalities.values():
-        report.notes.update(modality.notes)
+    for name, modality in modalities.items():
+        label = f"{name}: " if len(modalities) > 1 else ""
+        report.notes |= {label + what: count for what, count in modality.notes.items()}
     _judge(report, recipe.data.max_rejected)
     (folder / "kept.json").write_text(json.dumps(kept))
     about = {"rows": report.rows, "rejected": report.rejected, "notes": report.notes}

@@ -31,6 +31,7 @@ class Rows:
     cells: Sequence[Mapping[str, Any]]
     columns: tuple[str, ...]
     source: str
+    numbers: Sequence[int] | None = None  # of the rows in the source, from 0, where some were passed over
 
     def __len__(self) -> int:
         return len(self.cells)
@@ -39,7 +40,7 @@ class Rows:
         """The file of a row, or its number in the table, counted from 1."""
         if self.columns == (FILE,):
             return str(self.cells[index][FILE])
-        return f"{self.source}, row {index + 1}"
+        return f"{self.source}, row {(self.numbers[index] if self.numbers else index) + 1}"
 
     def select(self, indices: Sequence[int]) -> Selection:
         """Some of the rows, in the order given."""
@@ -151,8 +152,6 @@ def _folder(folder: Path, modalities: Mapping[str, Modality]) -> Source:
         for path in media:
             parts = path.relative_to(folder).parts
             by_split.setdefault(_split_name(parts[0]) or "train" if len(parts) > 1 else "train", []).append(path)
-        if "train" not in by_split:
-            raise ValueError(f"{folder}: no training split; it has {', '.join(by_split)}")
         return Source({split: _media(paths) for split, paths in by_split.items()}, _digest(media, folder))
     tables = [path for path in files if path.suffix.lower() in TABLES]
     if tables:
@@ -211,10 +210,12 @@ def _loaded(what: str, label: str, fingerprint: str | None, **options: Any) -> S
         for column, feature in table.features.items():
             if isinstance(feature, datasets.Image | datasets.Audio):
                 table = table.cast_column(column, type(feature)(decode=False))
+        numbers = None
         if table.info.builder_name == "text":  # blank lines separate, they are not observations
-            table = table.select([i for i, line in enumerate(table["text"]) if line.strip()])
-        splits[known] = Rows(table, tuple(table.column_names), label)
-    if "train" not in splits:
-        raise ValueError(f"{label}: no training split; it has {', '.join(map(str, loaded))}")
+            numbers = [i for i, line in enumerate(table["text"]) if line.strip()]
+            table = table.select(numbers)
+        splits[known] = Rows(table, tuple(table.column_names), label, numbers)
+    if not splits:
+        raise ValueError(f"{label}: no training, validation or test split; it has {', '.join(map(str, loaded))}")
     prints = "-".join(str(table._fingerprint) for table in loaded.values())
     return Source(splits, fingerprint or hashlib.blake2b(prints.encode(), digest_size=16).hexdigest())

@@ -8,26 +8,45 @@ from mmvae.core.noise import mix
 from mmvae.data.sources import Selection, Source
 from mmvae.recipe import Data
 
+SHARED = ("validation", "test")  # made of training rows where they are not declared
+
 
 def make_splits(source: Source, data: Data) -> dict[str, Selection]:
-    """Train, validation and test rows; a share of 0 makes no such split. Raises ValueError for too few rows."""
+    """Train, validation and test rows; a share of 0 makes no such split, a share of 1 leaves nothing to train on.
+
+    Raises ValueError for too few rows.
+    """
     chosen = {name: rows.select(range(len(rows))) for name, rows in source.splits.items()}
-    train = chosen["train"]
-    generator = torch.Generator().manual_seed(mix(data.seed, "splits"))
-    shuffled = torch.randperm(len(train), generator=generator).tolist()
-    start = 0
-    for name, share in (("validation", data.validation), ("test", data.test)):
-        if name in chosen or not share:
-            continue
-        count = max(1, round(share * len(train)))
-        chosen[name] = train.rows.select(sorted(shuffled[start : start + count]))
-        start += count
-    if start >= len(train):
+    if "train" in chosen:
+        chosen |= _divided(chosen.pop("train"), {name for name in SHARED if name not in chosen}, data)
+    if data.limit:
+        chosen = {name: _some(rows, data.limit, data.seed) for name, rows in chosen.items()}
+    return {name: chosen[name] for name in ("train", *SHARED) if name in chosen}
+
+
+def _divided(train: Selection, missing: set[str], data: Data) -> dict[str, Selection]:
+    shuffled = _shuffled(len(train), mix(data.seed, "splits"))
+    made, start, whole = {}, 0, False
+    for name, share in zip(SHARED, (data.validation, data.test), strict=True):
+        if name in missing and share:
+            count = max(1, round(share * len(train)))
+            made[name] = train.rows.select(sorted(shuffled[start : start + count]))
+            start, whole = start + count, whole or share == 1
+    if start < len(train):
+        made["train"] = train.rows.select(sorted(shuffled[start:]))
+    elif not whole:
         raise ValueError(
             f"{len(train)} rows are too few for a training, a validation and a test split: "
             "bring more, or set data.validation or data.test to 0"
         )
-    chosen["train"] = train.rows.select(sorted(shuffled[start:]))
-    if data.limit:
-        chosen = {name: rows.rows.select(rows.indices[: data.limit]) for name, rows in chosen.items()}
-    return {name: chosen[name] for name in ("train", "validation", "test") if name in chosen}
+    return made
+
+
+def _some(rows: Selection, limit: int, seed: int) -> Selection:
+    # of all the rows: the first ones of a sorted folder may be of one kind
+    places = sorted(_shuffled(len(rows), mix(seed, "limit"))[:limit])
+    return rows.rows.select([rows.indices[place] for place in places])
+
+
+def _shuffled(count: int, seed: int) -> list[int]:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()

@@ -25,18 +25,23 @@ class ColumnWriter:
         self.present: list[bool] = []
         self.dtype: np.dtype[Any] | None = None
 
+    def check(self, tensor: Tensor | None) -> None:
+        """Raise ValueError when a row's type or number of axes differs from the first row's."""
+        if tensor is None or self.dtype is None:
+            return
+        array = tensor.numpy()
+        if array.dtype != self.dtype or array.ndim != len(self.shapes[0]):
+            raise ValueError(
+                f"a tensor of {array.dtype} {array.shape} among {self.dtype} of {len(self.shapes[0])} axes"
+            )
+
     def append(self, tensor: Tensor | None) -> None:
-        """Write one row. Raises ValueError when its type or number of axes differs from the first row's."""
+        """Write one row that `check` lets pass."""
         if tensor is None:
             self.present.append(False)
             return
         array = tensor.contiguous().numpy()
-        if self.dtype is None:
-            self.dtype = array.dtype
-        elif array.dtype != self.dtype or array.ndim != len(self.shapes[0]):
-            raise ValueError(
-                f"a tensor of {array.dtype} {array.shape} among {self.dtype} of {len(self.shapes[0])} axes"
-            )
+        self.dtype = array.dtype
         self.present.append(True)
         self.shapes.append(array.shape)
         self.file.write(array.tobytes())
@@ -114,6 +119,13 @@ class Store:
         lengths = [length for column in self.columns.values() if (length := column.lengths()) is not None]
         return torch.stack(lengths).sum(0) if lengths else None
 
+    def numbers(self) -> int:
+        """How many numbers a row holds at most."""
+        return max(
+            int(np.max(column.shapes.prod(1), initial=1)) if column.shapes is not None else column.data[:1].numel()
+            for column in self.columns.values()
+        )
+
     def by_length(self) -> Tensor:
         """All row numbers [N], shortest first, so that batches hold little padding; in order where none differ."""
         lengths = self.lengths()
@@ -131,6 +143,8 @@ class Order:
 
     def __init__(self, rows: int, batch_size: int, seed: int, lengths: Tensor | None = None) -> None:
         self.rows, self.batch_size, self.seed, self.lengths = rows, batch_size, seed, lengths
+        # no longer than an epoch: sorted, a row and its copy of the next epoch would share a batch
+        self.window = min(self.WINDOW, max(1, rows // batch_size))
         self._epoch: dict[int, Tensor] = {}
         self._window: tuple[int, list[Tensor]] = (-1, [])
 
@@ -154,12 +168,12 @@ class Order:
         """Row numbers [batch_size] of a step counted from 0."""
         if self.lengths is None:
             return self._positions(step * self.batch_size, self.batch_size)
-        window, place = divmod(step, self.WINDOW)
+        window, place = divmod(step, self.window)
         if self._window[0] != window:
-            size = self.WINDOW * self.batch_size
+            size = self.window * self.batch_size
             rows = self._positions(window * size, size)
             batches = rows[self.lengths[rows].argsort(stable=True)].split(self.batch_size)
             generator = torch.Generator().manual_seed(self.seed ^ (window + 1))
-            shuffled = torch.randperm(self.WINDOW, generator=generator).tolist()
+            shuffled = torch.randperm(self.window, generator=generator).tolist()
             self._window = (window, [batches[i] for i in shuffled])
         return self._window[1][place]

@@ -16,6 +16,8 @@ from mmvae.core.vae import Batch, Network
 from mmvae.data.prepare import Progress
 from mmvae.data.store import Store
 
+DRAWS = 64  # of z for a row at a time
+
 
 @dataclass(frozen=True)
 class Terms:
@@ -49,17 +51,23 @@ def elbo(network: Network, store: Store, device: torch.device, seed: int = 0, si
     return Terms(rate / len(store), {name: total / len(store) for name, total in distortion.items()})
 
 
+def check_draws(k: int) -> None:
+    """Raise ValueError for a number of draws that `importance_nll` does not take."""
+    if k > DRAWS and k % DRAWS:
+        raise ValueError(f"k = {k} draws: more than {DRAWS} must be a multiple of {DRAWS}")
+
+
 @torch.inference_mode()
 def importance_nll(
     network: Network, store: Store, device: torch.device, k: int, seed: int = 0, progress: Progress | None = None
 ) -> Tensor:
     """-log p(x) of each row by the importance-weighted bound with k draws (Burda et al. 2016), [N]."""
+    check_draws(k)
     # log-mean-exp over chunks of draws, so that memory does not grow with k
-    draws = min(k, 64)
-    if k % draws:
-        raise ValueError(f"k = {k} draws: more than 64 must be a multiple of 64")
+    draws = min(k, DRAWS)
+    size = max(1, min(2048, 2**23 // store.numbers()) // draws)
     nll, done = torch.empty(len(store)), 0
-    for rows, batch, noise in batches(store, max(1, 2048 // draws), device, seed):
+    for rows, batch, noise in batches(store, size, device, seed):
         bounds = [importance_weighted_bound(network, batch, noise, draws) for _ in range(k // draws)]
         nll[rows] = math.log(len(bounds)) - torch.logsumexp(torch.stack(bounds), 0).cpu()
         done += len(rows)
@@ -86,7 +94,7 @@ def latent_use(network: Network, store: Store, device: torch.device, seed: int =
         draws.append(posterior.sample(noise)[:, 0])
     mean, stddev, z = torch.cat(means), torch.cat(deviations), torch.cat(draws)
     aggregate = []
-    for part in z.split(64):
+    for part in z.split(max(1, 2**22 // mean.numel())):
         scaled = (part[:, None] - mean) / stddev
         scores = (-0.5 * scaled**2 - stddev.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
         aggregate.append(torch.logsumexp(scores, 1) - math.log(len(mean)))

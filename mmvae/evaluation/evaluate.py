@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 
+from mmvae.core.vae import Batch
 from mmvae.data.prepare import Progress, Split, prepare
+from mmvae.data.splits import SHARED
 from mmvae.evaluation import bounds
 from mmvae.generation import VAE
 
@@ -23,17 +25,20 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure a model on a split of its data, or of other data.
 
-    k: draws of the importance-weighted NLL. data: a path in place of the recipe's. limit: rows at most.
+    k: draws of the importance-weighted NLL. data: a path in place of the recipe's, used whole unless it declares the
+    split. limit: rows at most.
     Bounds and distortions are in nats a row, at KL weight 1, with the prior of training.
     Raises ValueError or FileNotFoundError when the data cannot be had.
     """
     vae = model if isinstance(model, VAE) else VAE.load(model)
-    recipe = vae.recipe
+    bounds.check_draws(k)
+    changed: dict[str, Any] = {} if limit is None else {"limit": limit}
     if data is not None:
-        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"path": data})})
-    if limit is not None:
-        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"limit": limit})})
-    rows = prepare(recipe, vae.modalities, progress).split(split)
+        changed |= {"path": data, "config": None, "validation": 0.0, "test": 0.0}
+        changed |= {split: 1.0} if split in SHARED else {}
+    recipe = vae.recipe.model_copy(update={"data": vae.recipe.data.model_copy(update=changed)})
+    prepared = prepare(recipe, vae.modalities, split, progress)
+    rows, report = prepared.splits[split], prepared.report
     terms = bounds.elbo(vae.network, rows.store, vae.device, seed)
     nll = bounds.importance_nll(vae.network, rows.store, vae.device, k, seed, progress)
     use = bounds.latent_use(vae.network, rows.store, vae.device, seed)
@@ -53,6 +58,8 @@ def evaluate(
         "data": recipe.data.path,
         "split": split,
         "rows": len(rows),
+        **({"rows that could not be used": len(report.rejected)} if report.rejected else {}),
+        **{f"rows {what}": count for what, count in report.notes.items()},
         "seed": seed,
         **figures,
     }
@@ -68,14 +75,15 @@ def _scores(vae: VAE, rows: Split, nll: torch.Tensor) -> dict[str, float]:
 
 
 def _reconstruction(vae: VAE, rows: Split, most: int = 1000) -> dict[str, float]:
-    count = min(len(rows), most)
+    # from all over the split: the first ones of a sorted folder may be of one kind
+    chosen = torch.linspace(0, len(rows) - 1, min(len(rows), most)).round().long()
     figures = {}
     for name, modality in vae.modalities.items():
-        index = [i for i in range(count) if rows.store.columns[name].present[i]]
-        if not index:
+        index = chosen[rows.store.columns[name].present[chosen]]
+        if not len(index):
             continue
-        raws = [rows.raw(name, i) for i in index]
-        again = vae.reconstruct({name: raws})[name]
-        measured = modality.metrics(raws, again)
+        batch = rows.store.batch(index)
+        again = vae.reconstruct(Batch({name: batch.values[name]}, {name: batch.present[name]}))[name]
+        measured = modality.metrics([rows.raw(name, i) for i in index.tolist()], again)
         figures |= {f"reconstruction, {name}: {what}, N = {len(index)}": value for what, value in measured.items()}
     return figures

@@ -6,7 +6,7 @@ import base64
 import io
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -41,7 +41,7 @@ class Audio(Modality):
         fft: int = Field(512, ge=16, description="samples of an analysis frame")
         hop: int = Field(128, ge=1, description="samples from frame to frame")
         power: float = Field(0.3, gt=0, le=1, description="exponent on the magnitude")
-        iterations: int = Field(32, ge=1, description="Griffin-Lim iterations that find the phase")
+        iterations: int = network(32, "Griffin-Lim iterations that find the phase", ge=1)
         likelihood: Literal["laplace", "gaussian"] = network(
             "laplace", "density of a bin; one learned scale a frequency"
         )
@@ -85,10 +85,16 @@ class Audio(Modality):
         return self._converted(samples, rate)
 
     def parse(self, value: Any) -> np.ndarray:
-        samples = np.atleast_2d(np.asarray(value, dtype=np.float32))
+        rate = self.config.sample_rate
+        try:
+            if isinstance(value, Mapping) and {"array", "sampling_rate"} <= value.keys():  # as the hub's library has it
+                value, rate = value["array"], int(value["sampling_rate"])
+            samples = np.atleast_2d(np.asarray(value, dtype=np.float32))
+        except (TypeError, OverflowError) as error:
+            raise ValueError(f"a sound is an array of numbers: {error}") from None
         if samples.ndim != 2 or not samples.size or samples.shape[0] > 64:
             raise ValueError(f"a sound is an array [samples] or [channels, samples], not {samples.shape}")
-        return self._converted(samples, self.config.sample_rate)
+        return self._converted(samples, rate)
 
     def _converted(self, samples: np.ndarray, rate: int) -> np.ndarray:
         if not np.isfinite(samples).all():

@@ -76,7 +76,9 @@ class Image(Modality):
                             f"{opened.width}x{opened.height} pixels are more than max_pixels = {self.config.max_pixels}"
                         )
                     picture = ImageOps.exif_transpose(opened)
-            except (OSError, SyntaxError, Pillow.DecompressionBombError) as error:
+            except ValueError:
+                raise
+            except Exception as error:  # a damaged file makes Pillow fail in many ways
                 raise ValueError(f"not a readable image: {error}") from error
         if picture.mode.startswith("I"):  # 16 bits, which Pillow would saturate rather than scale
             picture = Pillow.fromarray((np.asarray(picture).astype(np.int64) // 257).clip(0, 255).astype(np.uint8))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
-from mmvae.core.latents import Latent, ProductOfExperts
+from mmvae.core.latents import Latent, Posterior, ProductOfExperts
 from mmvae.core.likelihoods import Bernoulli, Gaussian, Likelihood
 from mmvae.core.noise import Noise, StepNoise
 from mmvae.core.objectives import ELBO, ImportanceWeighted, Objective, Terms, objectives
 from mmvae.core.priors import Prior, StandardNormal
+from mmvae.core.registry import Settings
 from mmvae.core.vae import Batch, Network
 
 DIM, SIZES = 3, {"sound": 4, "bits": 5}
@@ -263,3 +268,65 @@ def test_the_product_of_experts_stays_in_float32_under_autocast(network: Network
 
 def test_objectives_are_known_by_name() -> None:
     assert {"elbo", "importance"} <= set(objectives.names())
+
+
+# -- several processes ------------------------------------------------------------------------------
+
+
+class Rates(StandardNormal):
+    """A prior whose rate is a function of the posterior's mean alone: its square."""
+
+    def rate(self, posterior: Posterior, z: Tensor) -> Tensor:
+        return posterior.mean**2
+
+
+def floored_gradient(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss and gradient of the rates with a floor of 1, one dimension for each column of x [B, D]."""
+    weight = torch.ones(x.shape[1], requires_grad=True)
+
+    class Scaled(nn.Module):
+        def forward(self, values: Tensor) -> Tensor:
+            mean = values * weight
+            return torch.cat([mean, torch.full_like(mean, 12.0)], dim=1)  # so precise that the prior does not pull
+
+    latent = ProductOfExperts(Latent.Config(dim=x.shape[1]))
+    network = Network({"x": Scaled()}, {"x": Flat()}, latent, Rates(Settings(), x.shape[1]))
+    batch = Batch({"x": x}, {"x": torch.ones(len(x), dtype=torch.bool)})
+    loss = ELBO(ELBO.Config(free_bits=1.0))(network, batch, Noise(range(len(x)))).loss
+    (gradient,) = torch.autograd.grad(loss, weight)
+    return loss.detach(), gradient
+
+
+class Flat(nn.Module):
+    """A decoder under which all is equally likely."""
+
+    def forward(self, z: Tensor) -> Likelihood:
+        return Bernoulli(torch.zeros_like(z))
+
+
+# over the whole batch the first dimension is above the floor and the second below it; over each half it is not so
+HALVES = torch.tensor([[[2.0, 1.2], [2.0, 1.2]], [[0.1, 0.1], [0.1, 0.1]]])
+
+
+def one_process(rank: int, file: str, results: Any) -> None:
+    """Measure one half of the batch as one of two processes."""
+    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+    results.put((rank, *(value.tolist() for value in floored_gradient(HALVES[rank]))))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def test_the_floor_of_free_bits_is_that_of_the_whole_batch_whatever_the_processes(tmp_path: Path) -> None:
+    context = torch.multiprocessing.get_context("spawn")
+    results = context.SimpleQueue()
+    processes = [context.Process(target=one_process, args=(rank, str(tmp_path / "meet"), results)) for rank in (0, 1)]
+    for process in processes:
+        process.start()
+    found = [results.get() for _ in processes]
+    for process in processes:
+        process.join(60)
+    loss, gradient = floored_gradient(HALVES.flatten(0, 1))
+    assert gradient[0] > 0
+    assert gradient[1] == 0
+    torch.testing.assert_close(torch.tensor([loss for _, loss, _ in found]).mean(), loss)
+    torch.testing.assert_close(torch.tensor([row for _, _, row in found]).mean(0), gradient)

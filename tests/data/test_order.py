@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -79,3 +80,11 @@ def test_batches_of_a_window_do_not_come_by_length() -> None:
     means = torch.stack([LENGTHS[order(step)].float().mean() for step in range(Order.WINDOW)])
     place = torch.arange(Order.WINDOW).float()
     assert torch.corrcoef(torch.stack([means, place]))[0, 1].abs() < 0.5
+
+
+@pytest.mark.parametrize(("rows", "batch_size"), [(200, 64), (82, 16), (1000, 64), (10, 16)])
+def test_no_batch_of_a_small_set_is_full_of_copies(rows: int, batch_size: int) -> None:
+    order = Order(rows, batch_size, 0, LENGTHS[torch.arange(rows) % len(LENGTHS)])
+    for step in range(20):
+        # a batch may hold the end of one epoch and the start of the next
+        assert order(step).bincount().max() <= 1 + -(-batch_size // rows)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from mmvae.data.prepare import Prepared, prepare
 from mmvae.modalities.image import Image
+from mmvae.modalities.registry import modalities
 from mmvae.modalities.text import Text
 from mmvae.recipe import Recipe
 
@@ -130,16 +134,82 @@ def test_a_folder_of_files_has_no_columns(recipe_for: MakeRecipe, picture_folder
 
 
 def test_an_unknown_split_is_named_with_those_there_are(recipe_for: MakeRecipe, tmp_path: Path) -> None:
-    prepared = prepare(recipe_for("text", sentences(tmp_path / "a.jsonl"), data={"test": 0}))
-    assert len(prepared.split("train")) == 27
-    with pytest.raises(ValueError, match="no split 'test': the data have train, validation"):
-        prepared.split("test")
+    recipe = recipe_for("text", sentences(tmp_path / "a.jsonl"), data={"test": 0})
+    prepared = prepare(recipe)
+    assert len(prepared.splits["train"]) == 27
+    with pytest.raises(ValueError, match=r"a\.jsonl: no split 'test': it has train, validation"):
+        prepare(recipe, prepared.modalities, "test")
+    assert list(prepare(recipe, prepared.modalities, "validation").splits) == ["validation"]
+
+
+def test_a_folder_of_tests_alone_is_measured_but_not_trained_on(
+    recipe_for: MakeRecipe, picture_folder: Folder, tmp_path: Path
+) -> None:
+    fitted = prepare(recipe_for("image", picture_folder(tmp_path / "a", 20))).modalities
+    picture_folder(tmp_path / "b" / "test", 3)
+    recipe = recipe_for("image", tmp_path / "b")
+    assert len(prepare(recipe, fitted, "test").splits["test"]) == 3
+    with pytest.raises(ValueError, match="no split 'train': it has test"):
+        prepare(recipe)
+
+
+class Pair(Image):
+    """Pictures whose tensors are of another type where the first pixel is dark."""
+
+    def to_tensor(self, raw: Any) -> Tensor:
+        tensor = super().to_tensor(raw)
+        return tensor.int() if raw.ravel()[0] < 40 else tensor
+
+
+def test_a_row_that_one_modality_rejects_is_missing_in_all(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(modalities._registered, "pair", Pair)
+    rows = [{"a": [[index, 200]], "b": [[200 if index != 5 else 0, index]]} for index in range(100, 130)]
+    rows[5]["b"] = [[0, 105]]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    recipe = Recipe.load(
+        {
+            "name": "pairs",
+            "data": {"path": str(tmp_path / "a.jsonl"), "validation": 0, "test": 0},
+            "modalities": {"a": {"kind": "image"}, "b": {"kind": "pair"}},
+        }
+    )
+    store = prepare(recipe).splits["train"].store
+    batch = store.batch(range(len(store)))
+    assert len(store) == 29
+    assert torch.equal(batch.values["a"][:, 0, 0, 0], batch.values["b"][:, 0, 0, 1])
+
+
+def test_a_modality_whose_code_changes_prepares_again(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, picture_folder: Folder
+) -> None:
+    picture_folder(tmp_path / "set", 20)
+    plugin = tmp_path / "plugin.py"
+    seen = []
+    for shift in (0, 1):
+        plugin.write_text(
+            "from mmvae.modalities.image import Image\n"
+            "class Shifted(Image):\n"
+            f"    def to_tensor(self, raw): return super().to_tensor(raw) // 2 + {shift}\n"
+        )
+        spec = importlib.util.spec_from_file_location(f"plugin{shift}", plugin)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, spec.name, module)
+        spec.loader.exec_module(module)
+        monkeypatch.setitem(modalities._registered, "shifted", module.Shifted)
+        table = {"name": "x", "data": {"path": str(tmp_path / "set")}, "modalities": {"shifted": {}}}
+        seen.append(prepare(Recipe.load(table)).splits["train"].store.batch([0]).values["shifted"])
+        importlib.invalidate_caches()
+    assert torch.equal(seen[0] + 1, seen[1])
 
 
 def test_the_splits_depend_on_the_data_seed_and_not_on_the_training_seed(tmp_path: Path) -> None:
     def texts(*overrides: str) -> list[str]:
         table = {"name": "x", "data": {"path": str(path)}, "modalities": {"text": {}}}
-        split = prepare(Recipe.load(table, overrides)).split("test")
+        split = prepare(Recipe.load(table, overrides)).splits["test"]
         return [split.raw("text", i) for i in range(len(split))]
 
     path = sentences(tmp_path / "a.jsonl", 60)
@@ -276,7 +346,7 @@ def test_a_file_that_changes_is_prepared_again(recipe_for: MakeRecipe, picture_f
     picture_folder(tmp_path / "set", 20, seed=5)
     second = prepare(recipe)
     assert first.fingerprint != second.fingerprint
-    ours, theirs = (prepared.split("train").store.batch([0]).values["image"] for prepared in (first, second))
+    ours, theirs = (prepared.splits["train"].store.batch([0]).values["image"] for prepared in (first, second))
     assert not torch.equal(ours, theirs)
 
 

@@ -68,12 +68,6 @@ def test_subfolders_named_like_splits_are_the_splits(opened: Open, picture_folde
     assert sizes(opened(tmp_path, "image")) == {"test": 3, "train": 1, "validation": 2}
 
 
-def test_a_folder_of_tests_alone_cannot_be_trained_on(opened: Open, picture_folder: Folder, tmp_path: Path) -> None:
-    picture_folder(tmp_path / "test", 3)
-    with pytest.raises(ValueError, match="no training split; it has test"):
-        opened(tmp_path, "image")
-
-
 def test_suffixes_count_whatever_their_case(opened: Open, picture_folder: Folder, tmp_path: Path) -> None:
     (picture_folder(tmp_path, 1) / "000.png").rename(tmp_path / "000.PNG")
     assert sizes(opened(tmp_path, "image")) == {"train": 1}

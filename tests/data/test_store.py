@@ -99,7 +99,8 @@ def test_a_tensor_unlike_the_first_is_refused_and_leaves_no_trace(tmp_path: Path
     writer.append(torch.zeros(2))
     for wrong in (torch.zeros(2, dtype=torch.int32), torch.zeros(1, 2)):
         with pytest.raises(ValueError, match="among float32 of 1 axes"):
-            writer.append(wrong)
+            writer.check(wrong)
+    writer.check(torch.ones(2))
     writer.append(torch.ones(2))
     writer.close()
     store = Store(tmp_path, "train", {"x": Padded(Text.Config())})

@@ -287,3 +287,15 @@ def test_a_sheet_is_a_picture_and_a_sound_of_all(tmp_path: Path) -> None:
     picture, sound = modality.sheet([tone(seed=seed) for seed in range(3)], tmp_path / "sheet")
     assert picture.suffix == ".png"
     assert soundfile.info(sound).frames == 3 * (2000 + RATE // 10)
+
+
+def test_a_sound_of_a_hub_table_brings_its_own_rate() -> None:
+    modality = audio()
+    rate = modality.config.sample_rate
+    assert modality.parse({"array": np.zeros(2 * 400), "sampling_rate": 2 * rate}).shape == (1, 400)
+    with pytest.raises(ValueError, match="array of numbers"):
+        modality.parse({"array": None, "rate": 1})
+
+
+def test_any_two_rates_can_be_converted(tmp_path: Path) -> None:
+    assert audio(sample_rate=16000, seconds=0.1).read(saved(tone(), tmp_path / "a.wav", rate=44101)).size <= 1600

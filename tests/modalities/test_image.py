@@ -209,7 +209,7 @@ def test_a_damaged_file_is_read_or_refused_but_never_crashes(form: str, pictures
 @settings(deadline=None, max_examples=30)
 @given(
     shape=st.sampled_from([(4, 5), (4, 5, 1), (4, 5, 3), (4, 5, 4)]),
-    dtype=st.sampled_from([np.uint8, np.int64, np.float32]),
+    dtype=st.sampled_from([np.uint8, np.int64, np.uint16]),
 )
 def test_arrays_of_pixels_are_taken_as_they_are(shape: tuple[int, ...], dtype: type) -> None:
     values = np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
