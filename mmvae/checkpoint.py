@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def build(recipe: Recipe, modalities: Mapping[str, Modality]) -> Network:
     """A new network for fitted modalities, its weights drawn from torch's global generator."""
     latent = recipe.build_latent()
     return Network(
-        {name: modality.encoder(latent.outputs) for name, modality in modalities.items()},
+        {name: modality.encoder(latent.outputs) for name, modality in modalities.items() if latent.outputs},
         {name: modality.decoder(latent.dim) for name, modality in modalities.items()},
         latent,
         recipe.build_prior(),
@@ -90,15 +90,20 @@ def save_weights(folder: Path, network: Network, fitted: FittedMixture | None = 
     save_tensors(folder / WEIGHTS, tensors)
 
 
-def load(folder: Path) -> tuple[Recipe, dict[str, Modality], Network, FittedMixture | None]:
-    """A saved model, on the CPU. Raises FileNotFoundError or ValueError with what is wrong with the folder."""
+def load(
+    folder: Path, overrides: Iterable[str] = ()
+) -> tuple[Recipe, dict[str, Modality], Network, FittedMixture | None]:
+    """A saved model, on the CPU, with other settings that leave its weights as they are.
+
+    Raises FileNotFoundError or ValueError with what is wrong with the folder.
+    """
     config = read_config(folder)
     if config["format"] != FORMAT:
         raise ValueError(
             f"{folder}: saved in format {config['format']} by mmvae {config.get('mmvae')}; "
             f"this is mmvae {mmvae.__version__}, format {FORMAT}"
         )
-    recipe = Recipe.load(folder)
+    recipe = Recipe.load(folder, overrides)
     modalities = {name: recipe.modality(name) for name in recipe.modalities}
     for name, modality in modalities.items():
         try:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 import mmvae
+from mmvae.commands import recipes
+from mmvae.commands.terminal import Json, Overrides, Recipe, show, table
 
 if TYPE_CHECKING:
     from mmvae.samples import Samples
@@ -23,31 +24,18 @@ app = typer.Typer(
     rich_markup_mode=None,  # importing rich would double the time of --help
     pretty_exceptions_enable=False,
 )
-recipes_app = typer.Typer(help="The recipes that are shipped.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(recipes_app, name="recipes")
+app.add_typer(recipes.app, name="recipes")
 
-Which = Literal["fitted", "standard"]
-Way = Literal["sphere", "line"]
 Model = Annotated[Path, typer.Argument(help="A model's folder, such as runs/emoji.")]
-Recipe = Annotated[
-    str, typer.Argument(help="A recipe's file, the name of a shipped one (text/definitions), or a run's folder.")
-]
-Shipped = Annotated[str, typer.Argument(help="A recipe's file, or the name of a shipped one: text/definitions.")]
-Overrides = Annotated[list[str] | None, typer.Argument(help="table.key=value ..., such as train.steps=200.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same output.")]
 Heat = Annotated[float | None, typer.Option("--temperature", min=0, help="Of the likelihood; 0 takes its mode.")]
-
-
-def _print(value: Any, as_json: bool, text: str) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False) if as_json else text)
-
-
-def _table(figures: Mapping[str, Any]) -> str:
-    width = max(map(len, figures))
-    shown = {key: f"{value:,.4f}" if isinstance(value, float) else str(value) for key, value in figures.items()}
-    return "\n".join(f"{key:<{width}}  {value}" for key, value in shown.items())
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A setting in place of the recipe's: modalities.text.top_p=0.9 (may be repeated)."),
+]
+Which = Literal["fitted", "standard"]
+Way = Literal["sphere", "line"]
 
 
 @app.command()
@@ -72,7 +60,7 @@ def train(
     model = train(recipe, overrides or [], out, resume)
     if int(os.environ.get("RANK", "0")) == 0:
         folder = str(model.folder)
-        _print({"model": folder}, as_json, f"{folder} is ready: mmvae generate {folder}")
+        show({"model": folder}, as_json, f"{folder} is ready: mmvae generate {folder}")
 
 
 @app.command()
@@ -85,12 +73,13 @@ def generate(
     prior: Annotated[
         Which | None, typer.Option(help="'fitted' (the default where there is one) or 'standard'.")
     ] = None,
+    changes: Set = None,
     as_json: Json = False,
 ) -> None:
     """Make new pictures, sentences or sounds."""
     from mmvae.generation import VAE
 
-    vae = VAE.load(model)
+    vae = VAE.load(model, overrides=changes or [])
     _write(vae.generate(n, seed, temperature, prior), out, as_json)
 
 
@@ -101,13 +90,14 @@ def reconstruct(
     out: Out = Path("reconstructed"),
     seed: Seed = 0,
     temperature: Heat = 0.0,
+    changes: Set = None,
     as_json: Json = False,
 ) -> None:
     """Encode inputs and decode them again."""
     from mmvae.generation import VAE
     from mmvae.inputs import expand
 
-    vae = VAE.load(model)
+    vae = VAE.load(model, overrides=changes or [])
     _write(vae.reconstruct(expand(vae.recipe, vae.modalities, inputs), seed, temperature), out, as_json)
 
 
@@ -122,6 +112,7 @@ def interpolate(
     out: Out = Path("interpolated"),
     seed: Seed = 0,
     temperature: Heat = 0.0,
+    changes: Set = None,
     as_json: Json = False,
 ) -> None:
     """Walk through the latent space from one observation to another."""
@@ -130,7 +121,8 @@ def interpolate(
     if ends and len(ends) != 2:
         raise ValueError(f"interpolation is between two inputs, not {len(ends)}")
     first, last = ends or (None, None)
-    _write(VAE.load(model).interpolate(first, last, steps, seed, path, temperature), out, as_json)
+    vae = VAE.load(model, overrides=changes or [])
+    _write(vae.interpolate(first, last, steps, seed, path, temperature), out, as_json)
 
 
 def _write(samples: Samples, out: Path, as_json: bool) -> None:
@@ -140,7 +132,7 @@ def _write(samples: Samples, out: Path, as_json: bool) -> None:
     for modality in samples.modalities.values():
         for what, count in modality.notes.items():
             typer.echo(f"{count} inputs {what}", err=True)
-    _print({"out": str(out), "files": [str(path) for path in paths]}, as_json, text)
+    show({"out": str(out), "files": [str(path) for path in paths]}, as_json, text)
 
 
 @app.command()
@@ -165,7 +157,7 @@ def evaluate(
         raise FileNotFoundError(f"no folder '{out.parent}' to write {out.name} to")
     with Display(not as_json) as display:
         figures = evaluate(model, split, k, data, limit, seed, display)
-    _print(figures, as_json, _table(figures))
+    show(figures, as_json, table(figures))
     path = out or (model / f"evaluation-{split}.json" if data is None and limit is None else None)
     if path:
         path.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -177,7 +169,7 @@ def info(model: Model, as_json: Json = False) -> None:
     from mmvae.info import describe
 
     figures = describe(model)
-    _print(figures, as_json, _table({key: value for key, value in figures.items() if not isinstance(value, dict)}))
+    show(figures, as_json, table({key: value for key, value in figures.items() if not isinstance(value, dict)}))
 
 
 @app.command()
@@ -191,7 +183,7 @@ def reproduce(
     from mmvae.generation import reproduce
 
     path, made = reproduce(file, model, out)
-    _print({"file": str(path), "made": made}, as_json, f"{path}: made again by {made['model']}, seed {made['seed']}")
+    show({"file": str(path), "made": made}, as_json, f"{path}: made again by {made['model']}, seed {made['seed']}")
 
 
 @app.command()
@@ -201,7 +193,7 @@ def modalities(as_json: Json = False) -> None:
 
     found = list_modalities()
     lines = [f"{item['name']:<12} {item['origin']:<24} {item['about']}" for item in found]
-    _print(found, as_json, "\n".join(lines))
+    show(found, as_json, "\n".join(lines))
 
 
 @app.command()
@@ -216,54 +208,11 @@ def doctor(
     from mmvae.info import examine_data, examine_machine, told
 
     figures = examine_machine()
-    text = _table(figures)
+    text = table(figures)
     if data is not None:
         figures["data"] = found = examine_data(data, modality)
         text += f"\n\n{told(found)}"
-    _print(figures, as_json, text)
-
-
-@recipes_app.command("list")
-def recipes_list(as_json: Json = False) -> None:
-    """List the shipped recipes."""
-    from mmvae.recipe_files import read_recipe, recipe_names
-
-    found = {name: read_recipe(name)[-1]["about"] for name in recipe_names()}
-    _print(found, as_json, _table(found))
-
-
-@recipes_app.command("show")
-def recipes_show(recipe: Shipped, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Print a recipe's file; with --json, the whole of it with overrides and every default."""
-    if not as_json:
-        from mmvae.recipe_files import find_recipe
-
-        if overrides:
-            raise ValueError("overrides are shown with --json")
-        typer.echo(find_recipe(recipe).read_text(encoding="utf-8").rstrip())
-        return
-    from mmvae.recipe import Recipe
-
-    typer.echo(Recipe.load(recipe, overrides or []).model_dump_json())
-
-
-@recipes_app.command("copy")
-def recipes_copy(recipe: Shipped, out: Annotated[Path | None, typer.Argument(help="File to write.")] = None) -> None:
-    """Copy a recipe to a file of your own."""
-    from mmvae.recipe_files import copy_recipe
-
-    typer.echo(f"written to {copy_recipe(recipe, out)}")
-
-
-@recipes_app.command("validate")
-def recipes_validate(recipe: Recipe, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Check a recipe without training it."""
-    from mmvae.recipe import Recipe
-
-    found = Recipe.load(recipe, overrides or [])
-    for name in found.modalities:
-        found.modality(name)
-    _print({"valid": True}, as_json, f"{recipe} is valid")
+    show(figures, as_json, text)
 
 
 @app.callback(invoke_without_command=True)

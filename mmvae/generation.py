@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,20 +37,23 @@ class VAE:
         recipe: Recipe,
         fitted: FittedMixture | None = None,
         folder: Path | None = None,
+        overrides: Sequence[str] = (),
     ) -> None:
         self.network, self.modalities, self.recipe = network.eval(), modalities, recipe
-        self.fitted, self.folder = fitted, folder
+        self.fitted, self.folder, self.overrides = fitted, folder, list(overrides)
         self.weights = checkpoint.digest(folder / checkpoint.WEIGHTS) if folder else None
 
     @classmethod
-    def load(cls, folder: str | Path, device: str | None = None) -> VAE:
+    def load(cls, folder: str | Path, device: str | None = None, overrides: Sequence[str] = ()) -> VAE:
         """A model from its folder, on the given device or the best there is.
 
-        Raises FileNotFoundError or ValueError when the folder holds no model.
+        overrides: settings in place of the recipe's that leave the weights as they are, such as
+        "modalities.text.top_p=0.9". Raises FileNotFoundError or ValueError when the folder holds no model, or another
+        one than the overrides ask for.
         """
         folder = Path(folder)
-        recipe, modalities, network, fitted = checkpoint.load(folder)
-        model = cls(network, modalities, recipe, fitted, folder)
+        recipe, modalities, network, fitted = checkpoint.load(folder, overrides)
+        model = cls(network, modalities, recipe, fitted, folder, overrides)
         return model.to(device or best_device())
 
     def save(self, folder: str | Path, about: Mapping[str, Any] | None = None) -> None:
@@ -168,6 +171,7 @@ class VAE:
                     "mmvae": mmvae.__version__,
                     "model": str(self.folder) if self.folder else None,
                     "weights": self.weights,
+                    "settings": self.overrides,
                     "verb": verb,
                     "seed": seed,
                     "index": start + row,
@@ -212,7 +216,7 @@ def reproduce(
     made = read_note(path)
     if not (model or made["model"]):
         raise ValueError(f"{path}: made by a model that was never saved, so it cannot be made again")
-    vae = VAE.load(model or made["model"])
+    vae = VAE.load(model or made["model"], overrides=made["settings"])
     made["model"] = str(vae.folder)
     raw, modality = vae.remake(made), vae.modalities[made["modality"]]
     written = Path(out) if out else path.with_name(f"reproduced-{path.name}")

@@ -9,7 +9,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from torch import nn
 
 from mmvae.core.latents import Latent, latents
@@ -78,6 +78,9 @@ class Train(Settings):
     """The training loop."""
 
     steps: int = Field(2000, ge=1, description="optimizer steps")
+    pretrain: int = Field(
+        0, ge=0, description="steps at KL weight 0 first, after which the decoders begin anew (Li et al. 2019)"
+    )
     batch_size: int = Field(64, ge=1, description="rows in a step, over all processes")
     learning_rate: float = Field(
         1e-3, gt=0, description="peak of AdamW's rate: up over 5 % of the steps, then a cosine"
@@ -152,6 +155,14 @@ class Recipe(Settings):
         own, _, config = _split(registry, table_type, table, f"{info.field_name}.")
         return {**own.model_dump(), **config.model_dump(mode="json")}
 
+    @model_validator(mode="after")
+    def _together(self) -> Recipe:
+        if (self.latent["kind"] == "none") != (self.prior["kind"] == "none"):
+            raise ValueError("latent.kind and prior.kind: a model without a latent has 'none' for both")
+        if self.prior["kind"] == "none" and self.prior["fitted"]:
+            raise ValueError("prior.fitted: without a latent there is nothing to fit; set it to 0")
+        return self
+
     @classmethod
     def load(cls, source: str | Path | Mapping[str, Any] | Recipe, overrides: Iterable[str] = ()) -> Recipe:
         """A validated recipe from a TOML file, the name of a shipped one ("text/definitions"), the folder of a run
@@ -217,7 +228,8 @@ def _explain(error: ValidationError, known: Iterable[str], where: str = "") -> I
             yield f"{key}: unknown key; {nearest(str(item['loc'][-1]), table.model_fields if table else known)}"
         elif item["type"] == "value_error":
             text = str(item["ctx"]["error"])
-            yield from text.splitlines() if text.startswith(f"{item['loc'][0]}.") else [f"{key}: {text}"]
+            said = not item["loc"] or text.startswith(f"{item['loc'][0]}.")  # the text names the key itself
+            yield from text.splitlines() if said else [f"{key}: {text}"]
         elif item["type"] == "missing":
             yield f"{key}: missing"
         else:

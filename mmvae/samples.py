@@ -59,6 +59,7 @@ class Note(Settings):
     mmvae: str
     model: str | None
     weights: str | None
+    settings: list[str]
     verb: str
     seed: int
     index: int = Field(ge=0)

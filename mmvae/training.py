@@ -25,10 +25,12 @@ from mmvae.core.vae import Batch, Network
 from mmvae.data.prepare import Prepared, prepare
 from mmvae.data.store import Order
 from mmvae.evaluation import bounds
+from mmvae.evaluation.collapse import collapse
 from mmvae.fitting import fit_prior
 from mmvae.generation import VAE
 from mmvae.hardware import autocast, best_device, keep_memory, use_threads
 from mmvae.optimizing import build_optimizer, learning_rate, moving_average
+from mmvae.pretraining import renew_decoders
 from mmvae.previews import write_previews
 from mmvae.progress import Display
 from mmvae.recipe import Recipe
@@ -110,6 +112,7 @@ class Run:
         self.schedule = recipe.build_schedule()
         self.optimizer = build_optimizer(network, recipe.train)
         self.average = moving_average(network, recipe.train.ema)
+        self.modules: dict[str, nn.Module] = {"network": network, "average": self.average}
         self.step: int = 0
         self.best: float = math.inf
         self.stopped = False
@@ -142,8 +145,6 @@ class Run:
         """The moving average of its weights, which is measured and saved."""
         return cast(Network, self.average.module)
 
-    # -- the loop ---------------------------------------------------------------------------------
-
     def train(self) -> VAE:
         """Run to the last step, fit the prior, and return the best model."""
         settings = self.recipe.train
@@ -156,6 +157,10 @@ class Run:
         try:
             clock, seen = time.monotonic(), 0
             while self.step < settings.steps and not self.stopped:
+                if self.step and self.step == settings.pretrain:
+                    both = self.network, self.averaged
+                    renew_decoders(self.recipe, self.prepared.modalities, both, self.optimizer)
+                    self.best = math.inf  # measured before, of other decoders
                 kl_weight = self._kl_weight()
                 terms, norm = self._one(module, kl_weight)
                 self.step += 1
@@ -205,7 +210,8 @@ class Run:
         return terms, norm
 
     def _kl_weight(self) -> float:
-        return self.recipe.kl["weight"] * self.schedule(self.step)
+        step = self.step - self.recipe.train.pretrain
+        return self.recipe.kl["weight"] * self.schedule(step) if step >= 0 else 0.0
 
     def _stop(self, number: int, frame: Any) -> None:
         if self.stopped:
@@ -217,8 +223,6 @@ class Run:
             flag = torch.tensor(float(self.stopped), device=self.device)
             dist.all_reduce(flag)
             self.stopped = bool(flag > 0)
-
-    # -- what is written --------------------------------------------------------------------------
 
     def _log(self, terms: Terms, norm: Tensor, kl_weight: float, examples: float, writer: Any) -> None:
         names = ["loss", "rate", *(f"distortion/{name}" for name in terms.distortion)]
@@ -246,6 +250,8 @@ class Run:
             terms = bounds.elbo(self.averaged.eval(), store, self.device)
             figures = {"validation/-ELBO": terms.negative_elbo, "validation/rate": terms.rate}
             figures |= {f"validation/distortion/{name}": value for name, value in terms.distortion.items()}
+            use = bounds.latent_use(self.averaged, store, self.device)
+            figures |= {f"validation/{name}": value for name, value in use.items()}
             self._record(figures, writer)
             better = terms.negative_elbo < self.best
             if better:
@@ -256,6 +262,8 @@ class Run:
                 f"step {self.step}: validation -ELBO {terms.negative_elbo:,.2f} nats "
                 f"(rate {terms.rate:.2f}, distortion {sum(terms.distortion.values()):,.2f}){' *' if better else ''}"
             )
+            if self._kl_weight() and (warning := collapse(terms.rate, use, self.recipe)):
+                self.display.say(warning)
             vae = VAE(self.averaged, self.prepared.modalities, self.recipe)
             write_previews(vae, self.prepared.splits["validation"], self.folder / "previews", self.step)
         if self.world > 1:
@@ -263,15 +271,12 @@ class Run:
 
     def _save_resume(self) -> None:
         if self.rank == 0:
-            save_state(self.folder, self._state(), self.optimizer, {"step": self.step, "best": self.best})
+            save_state(self.folder, self.modules, self.optimizer, {"step": self.step, "best": self.best})
 
     def _restore(self) -> None:
-        about = restore_state(self.folder, self._state(), self.optimizer)
+        about = restore_state(self.folder, self.modules, self.optimizer)
         self.step, self.best = int(about["step"]), about["best"]
         self.display.say(f"going on at step {self.step} of {self.recipe.train.steps}")
-
-    def _state(self) -> dict[str, nn.Module]:
-        return {"network": self.network, "average": self.average}
 
     def _finish(self) -> VAE:
         vae = VAE.load(self.folder, str(self.device))

@@ -218,9 +218,9 @@ class PaddingScored(Text):
 
         class Decoder(text.Decoder):
             def forward(self, z: Tensor) -> Likelihood:
-                return Padded(self, z, self.tokens, self.length, self.never)
+                return Padded(self, z, self.tokens, self.length, self.choice)
 
-        return Decoder(self.tokens, latent, self.config, self._never())
+        return Decoder(self._embedding(), latent, self.config, self._never())
 
 
 class PaddingEncoded(Text):

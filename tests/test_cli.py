@@ -122,6 +122,8 @@ BAD: list[tuple[str, str]] = [
     ("train audio/drums modalities.audio.hop=400", "hop = 400 must be at most half of fft"),
     ("generate nowhere", "no model folder 'nowhere'"),
     ("generate empty", "not a model folder"),
+    ("generate image --set latent.dim=9", "does not fit the recipe"),
+    ("generate image --set modalities.image.likelyhood=x", "did you mean 'likelihood'?"),
     ("generate config", "not the config of a model"),
     ("generate future", "saved in format 99 by mmvae 9.0"),
     ("generate cut", "not a readable safetensors file"),
@@ -195,6 +197,22 @@ def test_generated_files_open_and_are_made_again(run: Run, models: dict[str, Pat
         again = tmp_path / f"again{file.suffix}"
         assert run("reproduce", file, "--out", again)[0] == 0
         assert again.read_bytes() == file.read_bytes()
+
+
+def test_settings_change_what_is_generated_and_are_reproduced(
+    run: Run, models: dict[str, Path], tmp_path: Path
+) -> None:
+    texts = {}
+    for chosen in ([], ["--set", "modalities.text.top_k=1"], ["--set", "modalities.text.beam=3"]):
+        run("generate", models["text"], "-n", "3", "--out", tmp_path / "out", *chosen)
+        files = sorted((tmp_path / "out").glob("00?.txt"))
+        texts[str(chosen)] = [file.read_text() for file in files]
+        assert run("reproduce", files[2], "--out", tmp_path / "again.txt")[0] == 0
+        assert (tmp_path / "again.txt").read_text() == texts[str(chosen)][2]
+    free, greedy, _ = texts.values()
+    assert free != greedy
+    run("generate", models["text"], "-n", "3", "--out", tmp_path / "mode", "--temperature", "0")
+    assert [(tmp_path / "mode" / f"00{i}.txt").read_text() for i in range(3)] == greedy
 
 
 def test_reproducing_with_another_model_is_refused(run: Run, models: dict[str, Path], tmp_path: Path) -> None:

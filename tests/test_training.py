@@ -21,6 +21,8 @@ import torch
 import mmvae
 from mmvae import checkpoint, hardware
 from mmvae.optimizing import learning_rate
+from mmvae.pretraining import renew_decoders
+from mmvae.progress import Display
 from mmvae.recipe import Recipe
 from mmvae.resume import FILE, Interrupted, claim
 from mmvae.training import Run, train
@@ -104,6 +106,52 @@ def test_text_with_its_dropout_resumes_to_the_same_bits(tmp_path: Path, monkeypa
             train(text, out=tmp_path / "run", progress=False)
     train(text, out=tmp_path / "run", resume=True, progress=False)
     assert equal(tmp_path / "run" / FILE, tmp_path / "whole" / FILE)
+
+
+@pytest.mark.parametrize("steps", [4, 6, 9])
+def test_a_run_with_pretraining_resumes_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    pretrained = recipe("train.steps=12", "train.pretrain=6", "train.evaluate_every=3")
+    train(pretrained, out=tmp_path / "whole", progress=False)
+    weights = [entry["KL weight"] for entry in log(tmp_path / "whole") if "KL weight" in entry]
+    assert weights == [1.0, 1.0]  # of steps 10 and 12
+    with monkeypatch.context() as patched:
+        stop_after(patched, steps)
+        with pytest.raises(Interrupted):
+            train(pretrained, out=tmp_path / "run", progress=False)
+    train(pretrained, out=tmp_path / "run", resume=True, progress=False)
+    assert equal(tmp_path / "run" / FILE, tmp_path / "whole" / FILE)
+
+
+def test_after_pretraining_the_decoders_are_new_and_the_encoders_are_not(tmp_path: Path) -> None:
+    run = Run(recipe(), tmp_path / "run", False, Display(False))
+    for run.step in range(6):
+        run._one(run.step_module, 0.0)
+    old = {name: value.clone() for name, value in run.network.state_dict().items()}
+    renew_decoders(run.recipe, run.prepared.modalities, (run.network, run.averaged), run.optimizer)
+    new, averaged = run.network.state_dict(), run.averaged.state_dict()
+    changed = {name for name, value in new.items() if not torch.equal(value, old[name])}
+    assert changed
+    assert all(name.startswith("decoders.") for name in changed)
+    assert all(torch.equal(averaged[name], new[name]) for name in changed)
+    decoders = {id(parameter) for parameter in run.network.decoders.parameters()}
+    assert not decoders & {id(parameter) for parameter in run.optimizer.state}
+
+
+def test_a_model_without_a_latent_is_measured_like_any_other(tmp_path: Path) -> None:
+    none = ["latent.kind=none", "prior.kind=none", "prior.fitted=0", "train.steps=6"]
+    vae = train(recipe(*none), out=tmp_path / "run", progress=False)
+    figures = mmvae.evaluate(vae, "validation", k=4)
+    assert figures["rate (nats)"] == figures["active units, of 4"] == 0
+    assert figures["-ELBO (nats)"] == pytest.approx(figures["NLL, importance-weighted, k = 4 (nats)"])
+    assert len(vae.generate(2)) == 2
+    assert not vae.encode(vae.generate(2)["image"]).any()
+
+
+def test_a_collapse_is_said_while_it_can_be_mended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(recipe("kl.weight=1000", "train.learning_rate=0.01", "train.steps=60"), out=tmp_path / "run")
+    assert "the posterior has collapsed: z tells 0.0" in capsys.readouterr().err
 
 
 def command(*arguments: str) -> list[str]:

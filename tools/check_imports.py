@@ -19,9 +19,10 @@ LAYERS = (  # from the bottom; rooms of one layer do not import one another
     {"data", "gallery", "hardware", "optimizing", "progress"},
     {"checkpoint", "inputs", "samples"},
     {"generation", "info", "resume"},
-    {"evaluation", "fitting", "previews"},
+    {"evaluation", "fitting", "pretraining", "previews"},
     {"card"},
     {"training"},
+    {"commands"},
     {"cli"},
     {"__main__"},
 )

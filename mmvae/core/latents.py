@@ -49,8 +49,25 @@ class DiagonalGaussian(Posterior):
         return (-0.5 * scaled**2 - self.stddev[:, None].log() - 0.5 * math.log(2 * math.pi)).sum(-1)
 
 
+class Point(Posterior):
+    """z = 0 for sure. Densities are relative to that point, so they are 1."""
+
+    def __init__(self, size: int, dim: int, device: torch.device) -> None:
+        self._mean = torch.zeros(size, dim, device=device)
+
+    @property
+    def mean(self) -> Tensor:
+        return self._mean
+
+    def sample(self, noise: Noise, k: int = 1) -> Tensor:
+        return self.mean[:, None].expand(-1, k, -1)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return torch.zeros(z.shape[:2], device=z.device)
+
+
 class Latent(nn.Module, ABC):
-    """A posterior family. `outputs` numbers are asked of each modality's encoder."""
+    """A posterior family. `outputs` numbers are asked of each modality's encoder; 0 where encoders are not used."""
 
     class Config(Settings):
         dim: int = Field(32, ge=1, description="dimensions of the latent space")
@@ -77,21 +94,81 @@ class ProductOfExperts(Latent):
     "Multimodal Generative Models for Scalable Weakly-Supervised Learning"). No modality: the prior.
     """
 
-    def __init__(self, config: Latent.Config) -> None:
+    class Config(Latent.Config):
+        min_rate: float = Field(
+            0.0, ge=0, description="nats that every posterior is away from N(0, I) at least (delta-VAE)"
+        )
+        mean_scale: float = Field(
+            0.0, ge=0, description="standard deviation to which the means are normalized over a batch (BN-VAE); 0: not"
+        )
+
+    def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.outputs = 2 * config.dim
+        self.least = least_precision(config.min_rate / config.dim)
+        self.normalize = MeanNorm(config.dim, config.mean_scale) if config.mean_scale else None
 
     def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> DiagonalGaussian:
-        device = next(iter(present.values())).device
-        precision = torch.ones(size, self.dim, device=device)
-        weighted = torch.zeros(size, self.dim, device=device)
+        known = torch.stack(list(present.values())).any(0)
+        # a precision above the prior's is itself a rate, whatever the encoder says (Razavi et al. 2019)
+        precision = torch.where(known, self.least, 1.0)[:, None].expand(size, self.dim)
+        weighted = torch.zeros(size, self.dim, device=known.device)
         for name, expert in experts.items():
             mean, log_precision = expert.float().chunk(2, dim=-1)
             of_expert = log_precision.clamp(-12.0, 12.0).exp()
             rows = present[name].nonzero().squeeze(1)
             precision = precision.index_add(0, rows, of_expert)
             weighted = weighted.index_add(0, rows, of_expert * mean)
-        return DiagonalGaussian(weighted / precision, precision.rsqrt())
+        mean = weighted / precision
+        if self.normalize is not None:
+            mean = torch.where(known[:, None], self.normalize(mean, known), mean)
+        return DiagonalGaussian(mean, precision.rsqrt())
 
 
-latents: Registry[Latent] = Registry("posterior family", {"gaussian": f"{__name__}:ProductOfExperts"})
+def least_precision(rate: float) -> float:
+    """The precision of the N(0, 1 / precision) that is `rate` nats away from N(0, 1), at least 1."""
+    low, high = 1.0, math.exp(2 * rate + 1)
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if 0.5 * (1 / middle - 1 + math.log(middle)) < rate else (low, middle)
+    return low if rate else 1.0
+
+
+class MeanNorm(nn.Module):
+    """Batch normalization of posterior means to a fixed scale, with a learned shift (Zhu et al. 2020, "A Batch
+    Normalized Inference Network Keeps the KL Vanishing Away"). The rate is then at least scale^2 / 2 a dimension."""
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, dim: int, scale: float, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.scale, self.momentum = scale, momentum
+        self.shift = nn.Parameter(torch.zeros(dim))
+        self.register_buffer("running_mean", torch.zeros(dim))
+        self.register_buffer("running_var", torch.ones(dim))
+
+    def forward(self, mean: Tensor, known: Tensor) -> Tensor:
+        """Means [B, D], of which those of the `known` rows count, to normalized ones [B, D]."""
+        center, variance = self.running_mean, self.running_var
+        if self.training and known.sum() > 1:
+            variance, center = torch.var_mean(mean[known], 0)
+            self.running_mean.lerp_(center.detach(), self.momentum)
+            self.running_var.lerp_(variance.detach(), self.momentum)
+        return self.scale * (mean - center) * (variance + 1e-5).rsqrt() + self.shift
+
+
+class NoLatent(Latent):
+    """z = 0 for every row: the decoders alone, the baseline that a latent must beat (Bowman et al. 2016)."""
+
+    def __init__(self, config: Latent.Config) -> None:
+        super().__init__(config)
+        self.outputs = 0
+
+    def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> Point:
+        return Point(size, self.dim, next(iter(present.values())).device)
+
+
+latents: Registry[Latent] = Registry(
+    "posterior family", {"gaussian": f"{__name__}:ProductOfExperts", "none": f"{__name__}:NoLatent"}
+)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -141,12 +142,47 @@ class TokenNetwork(Protocol):
         ...
 
     def start(self, z: Tensor) -> Any:
-        """The recurrent state before the first token."""
+        """The state before the first token."""
         ...
 
-    def step(self, z: Tensor, token: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def step(self, token: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Logits [B, V] of the next token after `token` [B], and the new state."""
         ...
+
+    def select(self, state: Any, rows: Tensor) -> Any:
+        """The state of some rows, in the order given; a row may be taken more than once."""
+        ...
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How tokens are chosen: only among the `top_k` likeliest (0: all), and of these the fewest that hold the share
+    `top_p` of the probability (Holtzman et al. 2020); `beam` sequences are kept in the search for the likeliest."""
+
+    top_k: int = 0
+    top_p: float = 1.0
+    beam: int = 1
+    never: Sequence[int] = ()  # scored but not generated: an unknown-word token
+
+    def draw(self, logits: Tensor, u: Tensor) -> Tensor:
+        """A token for each row of logits [B, V] by uniform numbers u [B]."""
+        if not self.top_k and self.top_p == 1:
+            return _inverse_cdf(torch.softmax(logits, dim=-1), u)
+        # a nucleus is looked for among 200 tokens: sorting all of them costs more than the network
+        kept, tokens = logits.topk(min(self.top_k or 200, logits.shape[-1]))
+        shares = torch.exp(kept - torch.logsumexp(kept if self.top_k else logits, dim=-1, keepdim=True))
+        outside = shares.cumsum(-1) - shares >= self.top_p  # the likeliest is always inside
+        chosen = _inverse_cdf(shares.masked_fill(outside, 0.0), u)
+        return tokens.gather(-1, chosen[:, None]).squeeze(-1)
+
+
+def _inverse_cdf(shares: Tensor, u: Tensor) -> Tensor:
+    edges = shares.cumsum(-1)
+    drawn = torch.searchsorted(edges, u[:, None] * edges[:, -1:])
+    return drawn.squeeze(-1).clamp(max=shares.shape[-1] - 1)
+
+
+PLAIN = Choice()
 
 
 class AutoregressiveCategorical(Likelihood):
@@ -154,16 +190,13 @@ class AutoregressiveCategorical(Likelihood):
 
     Rows are padded with V, which is never scored. A row of `length` tokens without an end counts as the
     event that a sequence begins so: probabilities of all rows of at most `length` tokens sum to 1.
-    never: tokens that are scored but not generated (an unknown-word token).
     """
 
     end = 0
 
-    def __init__(
-        self, network: TokenNetwork, z: Tensor, vocabulary: int, length: int, never: Sequence[int] = ()
-    ) -> None:
+    def __init__(self, network: TokenNetwork, z: Tensor, vocabulary: int, length: int, choice: Choice = PLAIN) -> None:
         self.network, self.z, self.vocabulary, self.length = network, z, vocabulary, length
-        self.never = list(never)
+        self.choice = choice
 
     def log_prob(self, x: Tensor) -> Tensor:
         real = x != self.vocabulary
@@ -172,15 +205,19 @@ class AutoregressiveCategorical(Likelihood):
         rows = real.nonzero()[:, 0]
         return torch.zeros(len(x), device=x.device).index_add(0, rows, scores)
 
-    def _unroll(self, choose: Any) -> Tensor:
+    def _step(self, token: Tensor, state: Any) -> tuple[Tensor, Any]:
+        logits, state = self.network.step(token, state)
+        logits = logits.float()
+        logits[:, list(self.choice.never)] = -torch.inf
+        return logits, state
+
+    def _unroll(self, choose: Callable[[Tensor, int], Tensor]) -> Tensor:
         rows = len(self.z)
         token = torch.full((rows,), self.vocabulary, device=self.z.device)
         ended = torch.zeros(rows, dtype=torch.bool, device=self.z.device)
         state, tokens = self.network.start(self.z), []
         for position in range(self.length):
-            logits, state = self.network.step(self.z, token, state)
-            logits = logits.float()
-            logits[:, self.never] = -torch.inf
+            logits, state = self._step(token, state)
             token = choose(logits, position).masked_fill(ended, self.vocabulary)
             tokens.append(token)
             ended = ended | (token == self.end)
@@ -189,14 +226,33 @@ class AutoregressiveCategorical(Likelihood):
         return torch.stack(tokens, dim=1)
 
     def sample(self, noise: Noise, temperature: float = 1.0) -> Tensor:
-        draws = noise.uniform(self.length)
-
-        def choose(logits: Tensor, position: int) -> Tensor:
-            edges = torch.softmax(logits / temperature, dim=-1).cumsum(-1)
-            drawn = torch.searchsorted(edges, draws[:, position, None] * edges[:, -1:])
-            return drawn.squeeze(-1).clamp(max=self.vocabulary - 1)
-
-        return self._unroll(choose)
+        u = noise.uniform(self.length)
+        return self._unroll(lambda logits, position: self.choice.draw(logits / temperature, u[:, position]))
 
     def mode(self) -> Tensor:
-        return self._unroll(lambda logits, position: logits.argmax(-1))
+        """The likeliest sequences that a search with `choice.beam` beams finds; with one, greedily."""
+        if self.choice.beam == 1:
+            return self._unroll(lambda logits, position: logits.argmax(-1))
+        rows, beam = len(self.z), self.choice.beam
+        device = self.z.device
+        first = torch.arange(rows, device=device)[:, None] * beam  # of each row's beams
+        scores = torch.full((rows, beam), -torch.inf, device=device)
+        scores[:, 0] = 0.0  # all beams begin alike: only one may branch
+        state = self.network.start(self.z.repeat_interleave(beam, 0))
+        tokens = torch.empty((rows * beam, 0), dtype=torch.long, device=device)
+        token = torch.full((rows * beam,), self.vocabulary, device=device)
+        ended = torch.zeros(rows * beam, dtype=torch.bool, device=device)
+        for _ in range(self.length):
+            logits, state = self._step(token, state)
+            steps = torch.log_softmax(logits, dim=-1)
+            steps[ended] = -torch.inf
+            steps[ended, self.end] = 0.0  # what has ended goes on in one way, at no cost
+            scores, best = (scores.view(-1, 1) + steps).view(rows, -1).topk(beam)
+            chosen = (first + best // self.vocabulary).flatten()
+            state, ended = self.network.select(state, chosen), ended[chosen]
+            token = (best % self.vocabulary).flatten().masked_fill(ended, self.vocabulary)
+            tokens = torch.cat([tokens[chosen], token[:, None]], dim=1)
+            ended = ended | (token == self.end)
+            if ended.all():
+                break
+        return tokens[first.flatten()]  # the best of each row comes first

@@ -51,11 +51,13 @@ class ELBO(Objective):
     """The evidence lower bound (Kingma & Welling 2014); a final KL weight other than 1 is beta-VAE (Higgins 2017).
 
     Free bits (Kingma et al. 2016): where a dimension's rate, averaged over the batch, is below the floor,
-    it costs the floor and gets no gradient, so that collapsing earns nothing.
+    it costs the floor and gets no gradient, so that collapsing earns nothing. With a target (Burgess et al. 2018,
+    "Understanding disentangling in beta-VAE") the distance from it is weighted, in place of the rate.
     """
 
     class Config(Settings):
         free_bits: float = Field(0.0, ge=0, description="floor on the rate of each latent dimension, nats")
+        target_rate: float | None = Field(None, ge=0, description="nats to which the rate is pulled, from either side")
 
     config: Config
 
@@ -64,11 +66,17 @@ class ELBO(Objective):
         z = posterior.sample(noise)
         rate = network.prior.rate(posterior, z)
         distortion = {name: -score for name, score in network.log_prob(batch, z[:, 0]).items()}
-        mean = rate.mean(0)
-        # without a floor nothing is clamped: estimates of a rate may be negative
-        floored = _over_processes(mean).clamp(min=self.config.free_bits) if self.config.free_bits else mean
-        loss = torch.stack(list(distortion.values())).sum(0).mean() + kl_weight * floored.sum()
+        cost = self._cost(rate.mean(0))
+        loss = torch.stack(list(distortion.values())).sum(0).mean() + kl_weight * cost
         return Terms(loss, rate.sum(1), distortion)
+
+    def _cost(self, rate: Tensor) -> Tensor:
+        """What the rates of the dimensions [D], means of a batch, cost at KL weight 1."""
+        floor, target = self.config.free_bits, self.config.target_rate
+        if not floor and target is None:
+            return rate.sum()  # nothing is clamped: estimates of a rate may be negative
+        total = _over_processes(rate).clamp(min=floor or -math.inf).sum()
+        return total if target is None else (total - target).abs()
 
 
 def _over_processes(mean: Tensor) -> Tensor:

@@ -54,6 +54,16 @@ class StandardNormal(Prior):
         return 0.5 * (posterior.mean**2 + posterior.stddev**2 - 1) - posterior.stddev.log()
 
 
+class NoPrior(Prior):
+    """z = 0 for sure, for a model without a latent. Densities are relative to that point, so they are 1."""
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return torch.zeros(z.shape[:-1], device=z.device)
+
+    def sample(self, noise: Noise) -> Tensor:
+        return torch.zeros(len(noise), self.dim, device=noise.device)
+
+
 class FittedMixture(Prior):
     """A mixture of full Gaussians fitted to the encoded training set after training.
 
@@ -98,4 +108,4 @@ class FittedMixture(Prior):
         return self.means[chosen] + (self.factors[chosen] @ noise.normal(self.dim, 1)).squeeze(-1)
 
 
-priors: Registry[Prior] = Registry("prior", {"standard": f"{__name__}:StandardNormal"})
+priors: Registry[Prior] = Registry("prior", {"standard": f"{__name__}:StandardNormal", "none": f"{__name__}:NoPrior"})

@@ -57,13 +57,29 @@ class Sigmoid(Schedule):
         )
 
 
+class Cosine(Schedule):
+    """Half a cosine from 0 to 1 over `warmup` steps: slow at both ends."""
+
+    class Config(Settings):
+        warmup: int = Field(1000, ge=1, description="steps until the final weight")
+
+    config: Config
+
+    def __call__(self, step: int) -> float:
+        return 0.5 * (1 - math.cos(math.pi * min(1.0, step / self.config.warmup)))
+
+
 class Cyclical(Schedule):
-    """Repeated linear ramps, each followed by a plateau at 1 (Fu et al. 2019); 1 after the last cycle."""
+    """Repeated linear ramps, each followed by a plateau at 1 (Fu et al. 2019); 1 after the last cycle.
+
+    With `zero`, each cycle begins with a phase at 0, as an autoencoder (Li et al. 2020, "Optimus").
+    """
 
     class Config(Settings):
         period: int = Field(1000, ge=1, description="steps of one cycle")
         cycles: int = Field(4, ge=1, description="number of cycles")
-        rise: float = Field(0.5, gt=0, le=1, description="share of a cycle spent rising from 0 to 1")
+        zero: float = Field(0.0, ge=0, lt=1, description="share of a cycle spent at 0 first")
+        rise: float = Field(0.5, gt=0, le=1, description="share of a cycle spent rising from 0 to 1 then")
 
     config: Config
 
@@ -71,10 +87,11 @@ class Cyclical(Schedule):
         cycle, position = divmod(step, self.config.period)
         if cycle >= self.config.cycles:
             return 1.0
-        return min(1.0, position / (self.config.rise * self.config.period))
+        risen = (position - self.config.zero * self.config.period) / (self.config.rise * self.config.period)
+        return min(1.0, max(0.0, risen))
 
 
 schedules: Registry[Schedule] = Registry(
     "KL schedule",
-    {name: f"{__name__}:{name.capitalize()}" for name in ("constant", "linear", "sigmoid", "cyclical")},
+    {name: f"{__name__}:{name.capitalize()}" for name in ("constant", "linear", "sigmoid", "cosine", "cyclical")},
 )

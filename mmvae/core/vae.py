@@ -62,7 +62,8 @@ class Network(nn.Module):
 
     def posterior(self, batch: Batch) -> Posterior:
         """q(z|x) of every row, from the modalities it has; the prior's family member N(0, I) if it has none."""
-        experts = {name: self.encoders[name](values) for name, values in batch.values.items() if len(values)}
+        read = {name: values for name, values in batch.values.items() if name in self.encoders and len(values)}
+        experts = {name: self.encoders[name](values) for name, values in read.items()}
         return self.latent(experts, batch.present, len(batch))
 
     def decode(self, z: Tensor, names: Iterable[str] | None = None) -> dict[str, Likelihood]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmvae.core.latents import DiagonalGaussian
+from mmvae.core.latents import DiagonalGaussian, Point
 from mmvae.core.noise import Noise, mix
 from mmvae.core.objectives import importance_weighted_bound
 from mmvae.core.vae import Batch, Network
@@ -87,6 +87,8 @@ def latent_use(network: Network, store: Store, device: torch.device, seed: int =
     means, deviations, draws = [], [], []
     for _, batch, noise in batches(store, 256, device, seed):
         posterior = network.posterior(batch)
+        if isinstance(posterior, Point):
+            return dict.fromkeys(("active units", "mutual information", "aggregate variance"), 0.0)
         if not isinstance(posterior, DiagonalGaussian):
             raise ValueError("latent use is defined here for the diagonal Gaussian posterior")
         means.append(posterior.mean)

@@ -8,13 +8,13 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmvae.core.likelihoods import AutoregressiveCategorical, Likelihood
+from mmvae.core.likelihoods import AutoregressiveCategorical, Choice, Likelihood
 from mmvae.core.registry import Settings, network
 from mmvae.modalities.contract import Modality
 
@@ -37,10 +37,15 @@ class Text(Modality):
             "or the name or folder of a pretrained Hugging Face tokenizer",
         )
         vocabulary: int = Field(8000, ge=260, description="tokens at most, for the tokenizers trained here")
+        min_count: int = Field(1, ge=1, description="words and characters seen less often in training are unknown")
         max_tokens: int = Field(64, ge=1, description="longer texts are cut, and counted")
         embedding: int = network(256, "size of a token's embedding", ge=1)
-        hidden: int = network(512, "GRU units", ge=1)
+        hidden: int = network(512, "GRU units of each layer and direction", ge=1)
+        layers: int = network(1, "GRU layers of encoder and decoder", ge=1)
         word_dropout: float = network(0.25, "share of the decoder's input tokens hidden in training", ge=0, le=1)
+        top_k: int = network(0, "generate only the so many likeliest tokens of each step; 0: all", ge=0)
+        top_p: float = network(1.0, "generate only the likeliest tokens that hold this probability", gt=0, le=1)
+        beam: int = network(1, "beams of the search for the likeliest text, at temperature 0", ge=1)
 
     config: Config
 
@@ -48,6 +53,7 @@ class Text(Modality):
         super().__init__(config)
         self.tokenizer: Any = None
         self.tokens = 0  # V: the end token and the tokenizer's own, once there is one
+        self._shared: nn.Embedding | None = None
 
     def read(self, file: Path | BinaryIO) -> str:
         data = file.read_bytes() if isinstance(file, Path) else file.read()
@@ -103,10 +109,18 @@ class Text(Modality):
         return sorted(token + 1 for token in ids if token is not None)
 
     def encoder(self, outputs: int) -> nn.Module:
-        return Encoder(self.tokens, outputs, self.config)
+        self._shared = self._embedding()
+        return Encoder(self._shared, outputs, self.config)
 
     def decoder(self, latent: int) -> nn.Module:
-        return Decoder(self.tokens, latent, self.config, self._never())
+        # one table of embeddings for the encoder made before it, its own input and its output
+        embedding, self._shared = self._shared or self._embedding(), None
+        return Decoder(embedding, latent, self.config, self._never())
+
+    def _embedding(self) -> nn.Embedding:
+        table = nn.Embedding(self.tokens + 1, self.config.embedding)
+        nn.init.normal_(table.weight, std=self.config.embedding**-0.5)
+        return table
 
     def scores(self, nll: Tensor, values: Tensor) -> dict[str, float]:
         tokens = (values != self.tokens).sum().item()
@@ -154,7 +168,10 @@ def _train_tokenizer(config: Text.Config, raws: Iterable[str]) -> Any:
             tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
             tokenizer.decoder = decoders.Fuse()
         trainer = trainers.WordLevelTrainer(
-            vocab_size=config.vocabulary - 1, special_tokens=[UNKNOWN], show_progress=False
+            vocab_size=config.vocabulary - 1,
+            min_frequency=config.min_count,
+            special_tokens=[UNKNOWN],
+            show_progress=False,
         )
     else:
         return _pretrained_tokenizer(config.tokenizer)
@@ -181,14 +198,15 @@ def _pretrained_tokenizer(name: str) -> Any:
 
 
 class Encoder(nn.Module):
-    """Tokens [B, T] to [B, outputs]: a GRU in each direction, the maximum over real tokens."""
+    """Tokens [B, T] to [B, outputs]: GRUs in each direction, the maximum over real tokens."""
 
-    def __init__(self, tokens: int, outputs: int, config: Text.Config) -> None:
+    def __init__(self, embedding: nn.Embedding, outputs: int, config: Text.Config) -> None:
         super().__init__()
-        self.padding = tokens
-        self.embedding = nn.Embedding(tokens + 1, config.embedding)
-        self.onward = nn.GRU(config.embedding, config.hidden, batch_first=True)
-        self.backward_ = nn.GRU(config.embedding, config.hidden, batch_first=True)
+        self.embedding = embedding
+        self.padding = embedding.num_embeddings - 1
+        sizes = config.embedding, config.hidden, config.layers
+        self.onward = nn.GRU(*sizes, batch_first=True)
+        self.backward_ = nn.GRU(*sizes, batch_first=True)
         self.head = nn.Linear(2 * config.hidden, outputs)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -205,19 +223,20 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """z [B, latent] to the likelihood of a token sequence; z reaches the first state and every step."""
 
-    def __init__(self, tokens: int, latent: int, config: Text.Config, never: list[int]) -> None:
+    def __init__(self, embedding: nn.Embedding, latent: int, config: Text.Config, never: list[int]) -> None:
         super().__init__()
-        self.tokens, self.length, self.never = tokens, config.max_tokens, never
-        self.word_dropout = config.word_dropout
-        self.embedding = nn.Embedding(tokens + 1, config.embedding)
-        nn.init.normal_(self.embedding.weight, std=config.embedding**-0.5)
-        self.initial = nn.Linear(latent, config.hidden)
-        self.gru = nn.GRU(config.embedding + latent, config.hidden, batch_first=True)
+        self.embedding = embedding
+        self.tokens, self.length = embedding.num_embeddings - 1, config.max_tokens
+        self.choice = Choice(config.top_k, config.top_p, config.beam, never)
+        self.word_dropout, self.layers = config.word_dropout, config.layers
+        self._kept: tuple[list[Any], Tensor] | None = None
+        self.initial = nn.Linear(latent, config.layers * config.hidden)
+        self.gru = nn.GRU(config.embedding + latent, config.hidden, config.layers, batch_first=True)
         self.project = nn.Linear(config.hidden, config.embedding)
-        self.bias = nn.Parameter(torch.zeros(tokens))
+        self.bias = nn.Parameter(torch.zeros(self.tokens))
 
     def forward(self, z: Tensor) -> Likelihood:
-        return AutoregressiveCategorical(self, z, self.tokens, self.length, self.never)
+        return AutoregressiveCategorical(self, z, self.tokens, self.length, self.choice)
 
     def hidden(self, z: Tensor, tokens: Tensor) -> Tensor:
         before = torch.cat([torch.full_like(tokens[:, :1], self.tokens), tokens[:, :-1]], dim=1)
@@ -225,14 +244,51 @@ class Decoder(nn.Module):
         if self.training and self.word_dropout:
             embedded = embedded * (torch.rand(before.shape, device=z.device) >= self.word_dropout)[..., None]
         every_step = z[:, None].expand(-1, tokens.shape[1], -1)
-        return self.gru(torch.cat([embedded, every_step], dim=-1), self.start(z))[0]
+        return self.gru(torch.cat([embedded, every_step], dim=-1), self._initial(z))[0]
+
+    def _initial(self, z: Tensor) -> Tensor:
+        return torch.tanh(self.initial(z)).unflatten(1, (self.layers, -1)).transpose(0, 1).contiguous()
 
     def head(self, hidden: Tensor) -> Tensor:
         return nn.functional.linear(self.project(hidden), self.embedding.weight[: self.tokens], self.bias)
 
-    def start(self, z: Tensor) -> Tensor:
-        return torch.tanh(self.initial(z))[None]
+    def start(self, z: Tensor) -> Unrolled:
+        return Unrolled(self._table(), z @ self._weight("weight_ih", 0)[:, -z.shape[1] :].T, list(self._initial(z)))
 
-    def step(self, z: Tensor, token: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        output, state = self.gru(torch.cat([self.embedding(token), z], dim=-1)[:, None], state)
-        return self.head(output[:, 0]), state
+    def step(self, token: Tensor, state: Unrolled) -> tuple[Tensor, Unrolled]:
+        gates, after = state.table[token] + state.of_z, []
+        for layer, hidden in enumerate(state.hidden):
+            if layer:
+                gates = nn.functional.linear(
+                    after[-1], self._weight("weight_ih", layer), self._weight("bias_ih", layer)
+                )
+            own = nn.functional.linear(hidden, self._weight("weight_hh", layer), self._weight("bias_hh", layer))
+            (reset, update, new), (own_reset, own_update, own_new) = gates.chunk(3, -1), own.chunk(3, -1)
+            candidate = torch.tanh(new + torch.sigmoid(reset + own_reset) * own_new)
+            after.append(torch.lerp(candidate, hidden, torch.sigmoid(update + own_update)))
+        return self.head(after[-1]), state._replace(hidden=after)
+
+    def select(self, state: Unrolled, rows: Tensor) -> Unrolled:
+        return Unrolled(state.table, state.of_z[rows], [hidden[rows] for hidden in state.hidden])
+
+    def _weight(self, part: str, layer: int) -> Tensor:
+        return getattr(self.gru, f"{part}_l{layer}")
+
+    @torch.no_grad()
+    def _table(self) -> Tensor:
+        """What each token adds to the first layer's gates, [V + 1, 3 * hidden]; kept until the weights change."""
+        parts = self.embedding.weight, self._weight("weight_ih", 0), self._weight("bias_ih", 0)
+        state = [(part.data_ptr(), part.device, part._version) for part in parts]
+        if self._kept is None or self._kept[0] != state:
+            table, weight, bias = parts
+            self._kept = state, nn.functional.linear(table, weight[:, : table.shape[1]], bias)
+        return self._kept[1]
+
+
+class Unrolled(NamedTuple):
+    """A decoder that writes token by token: what does not change (each token's and z's share of the first layer's
+    gates), and the states [B, hidden] of the layers."""
+
+    table: Tensor
+    of_z: Tensor
+    hidden: list[Tensor]

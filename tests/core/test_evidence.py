@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
-from mmvae.core.latents import DiagonalGaussian, Latent, ProductOfExperts
+from mmvae.core.latents import DiagonalGaussian, ProductOfExperts
 from mmvae.core.likelihoods import Gaussian
 from mmvae.core.noise import Noise, StepNoise
 from mmvae.core.objectives import ELBO, ImportanceWeighted, importance_terms, importance_weighted_bound
@@ -66,7 +66,7 @@ def linear(named: dict[str, Tensor], **errors: float) -> Network:
     return Network(
         {name: LinearEncoder(weight, **errors) for name, weight in named.items()},
         {name: LinearDecoder(weight) for name, weight in named.items()},
-        ProductOfExperts(Latent.Config(dim=DIM)),
+        ProductOfExperts(ProductOfExperts.Config(dim=DIM)),
         StandardNormal(Prior.Config(), DIM),
     )
 

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mmvae.core.latents import Latent, Posterior, ProductOfExperts
+from mmvae.core.latents import Posterior, ProductOfExperts
 from mmvae.core.likelihoods import Bernoulli, Gaussian, Likelihood
 from mmvae.core.noise import Noise, StepNoise
 from mmvae.core.objectives import ELBO, ImportanceWeighted, Objective, Terms, objectives
@@ -43,7 +43,7 @@ def network() -> Network:
     return Network(
         {name: nn.Linear(size, 2 * DIM) for name, size in SIZES.items()},
         {name: Density(name) for name in SIZES},
-        ProductOfExperts(Latent.Config(dim=DIM)),
+        ProductOfExperts(ProductOfExperts.Config(dim=DIM)),
         StandardNormal(Prior.Config(), DIM),
     )
 
@@ -253,7 +253,7 @@ def test_network_samples_are_the_priors(network: Network) -> None:
 
 
 def test_an_expert_sure_beyond_reason_stays_finite() -> None:
-    latent = ProductOfExperts(Latent.Config(dim=1))
+    latent = ProductOfExperts(ProductOfExperts.Config(dim=1))
     expert = torch.tensor([[3.0, 1e6], [3.0, -1e6]])
     posterior = latent({"x": expert}, {"x": torch.ones(2, dtype=torch.bool)}, 2)
     assert torch.isfinite(posterior.log_prob(posterior.sample(Noise([0, 1])))).all()
@@ -268,6 +268,15 @@ def test_the_product_of_experts_stays_in_float32_under_autocast(network: Network
 
 def test_objectives_are_known_by_name() -> None:
     assert {"elbo", "importance"} <= set(objectives.names())
+
+
+@pytest.mark.parametrize("target", [0.0, 3.0, 50.0])
+def test_a_target_weights_the_distance_of_the_rate_from_it(network: Network, target: float) -> None:
+    plain = ELBO(ELBO.Config())(network, mixed(), Noise(range(ROWS)), 0.5)
+    aimed = ELBO(ELBO.Config(target_rate=target))(network, mixed(), Noise(range(ROWS)), 0.5)
+    distortion = torch.stack(list(plain.distortion.values())).sum(0).mean()
+    torch.testing.assert_close(aimed.loss, distortion + 0.5 * (plain.rate.mean() - target).abs())
+    torch.testing.assert_close(aimed.rate, plain.rate)
 
 
 # -- several processes ------------------------------------------------------------------------------
@@ -289,7 +298,7 @@ def floored_gradient(x: Tensor) -> tuple[Tensor, Tensor]:
             mean = values * weight
             return torch.cat([mean, torch.full_like(mean, 12.0)], dim=1)  # so precise that the prior does not pull
 
-    latent = ProductOfExperts(Latent.Config(dim=x.shape[1]))
+    latent = ProductOfExperts(ProductOfExperts.Config(dim=x.shape[1]))
     network = Network({"x": Scaled()}, {"x": Flat()}, latent, Rates(Settings(), x.shape[1]))
     batch = Batch({"x": x}, {"x": torch.ones(len(x), dtype=torch.bool)})
     loss = ELBO(ELBO.Config(free_bits=1.0))(network, batch, Noise(range(len(x)))).loss

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mmvae.core.registry import Settings
-from mmvae.core.schedules import Constant, Cyclical, Linear, Schedule, Sigmoid, schedules
+from mmvae.core.schedules import Constant, Cosine, Cyclical, Linear, Schedule, Sigmoid, schedules
 
 steps = st.integers(0, 10**7)
 lengths = st.integers(1, 10**5)
@@ -24,6 +24,7 @@ def test_every_schedule_is_pure_and_stays_between_0_and_1(step: int, length: int
         Constant(Constant.Config()),
         Linear(Linear.Config(warmup=length)),
         Sigmoid(Sigmoid.Config(warmup=length)),
+        Cosine(Cosine.Config(warmup=length)),
         cyclical(length, cycles, rise),
     ]
     for curve in curves:
@@ -34,8 +35,9 @@ def test_every_schedule_is_pure_and_stays_between_0_and_1(step: int, length: int
 
 
 @given(length=lengths, data=st.data())
-def test_linear_and_sigmoid_never_fall_and_end_at_1(length: int, data: st.DataObject) -> None:
-    for curve in (Linear(Linear.Config(warmup=length)), Sigmoid(Sigmoid.Config(warmup=length))):
+def test_ramps_never_fall_and_end_at_1(length: int, data: st.DataObject) -> None:
+    for kind in (Linear, Sigmoid, Cosine):
+        curve = kind(kind.Config(warmup=length))
         step = data.draw(st.integers(0, 2 * length))
         assert curve(step) <= curve(step + 1)
         assert curve(100 * length) == pytest.approx(1)
@@ -76,5 +78,18 @@ def test_lengths_that_make_no_sense_are_refused(config: type[Settings], values: 
 
 
 def test_schedules_are_known_by_name() -> None:
-    assert schedules.names() == ["constant", "cyclical", "linear", "sigmoid"]
+    assert schedules.names() == ["constant", "cosine", "cyclical", "linear", "sigmoid"]
     assert schedules.get("cyclical") is Cyclical
+
+
+def test_cosine_is_slow_at_both_ends() -> None:
+    curve = Cosine(Cosine.Config(warmup=100))
+    assert (curve(0), curve(50), curve(100), curve(101)) == (0.0, pytest.approx(0.5), 1.0, 1.0)
+    assert curve(10) < 0.03
+    assert curve(90) > 0.97
+
+
+def test_a_cycle_may_begin_with_a_phase_at_0() -> None:
+    curve = Cyclical(Cyclical.Config(period=100, cycles=2, zero=0.5, rise=0.25))
+    assert [curve(step) for step in (0, 50, 75, 99, 100, 150, 175, 200)] == [0, 0, 1, 1, 0, 0, 1, 1]
+    assert curve(60) == pytest.approx(0.4)

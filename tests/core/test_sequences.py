@@ -7,9 +7,9 @@ from collections import Counter
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mmvae.core.likelihoods import AutoregressiveCategorical
+from mmvae.core.likelihoods import AutoregressiveCategorical, Choice
 from mmvae.core.noise import Noise, StepNoise
 from mmvae.modalities.text import Decoder, Encoder, Text
 
@@ -31,11 +31,11 @@ def every_row() -> Tensor:
 ROWS = every_row()
 
 
-@pytest.fixture
-def decoder() -> Decoder:
+@pytest.fixture(params=[1, 2], ids=["1 layer", "2 layers"])
+def decoder(request: pytest.FixtureRequest) -> Decoder:
     """An untrained decoder whose distributions are far from uniform."""
-    config = Text.Config(embedding=6, hidden=5, max_tokens=LENGTH)
-    network = Decoder(V, LATENT, config, never=[]).eval()
+    config = Text.Config(embedding=6, hidden=5, layers=request.param, max_tokens=LENGTH)
+    network = Decoder(nn.Embedding(V + 1, 6), LATENT, config, never=[]).eval()
     with torch.no_grad():
         network.embedding.weight.mul_(3)
         network.bias.copy_(torch.tensor([0.5, 0.0, -0.5, 0.3]))
@@ -43,7 +43,7 @@ def decoder() -> Decoder:
 
 
 def likelihood(decoder: Decoder, rows: int, never: tuple[int, ...] = ()) -> AutoregressiveCategorical:
-    return AutoregressiveCategorical(decoder, Z.expand(rows, -1), V, LENGTH, never)
+    return AutoregressiveCategorical(decoder, Z.expand(rows, -1), V, LENGTH, Choice(never=never))
 
 
 def scores(decoder: Decoder) -> Tensor:
@@ -80,7 +80,7 @@ def test_temperature_sharpens_every_token(decoder: Decoder) -> None:
     n, temperature = 40_000, 0.5
     with torch.no_grad():
         drawn = likelihood(decoder, n).sample(StepNoise(0, n, slice(None)), temperature)
-        logits, _ = decoder.step(Z, torch.tensor([PADDING]), decoder.start(Z))
+        logits, _ = decoder.step(torch.tensor([PADDING]), decoder.start(Z))
     first = torch.bincount(drawn[:, 0], minlength=V) / n
     torch.testing.assert_close(first, torch.softmax(logits[0] / temperature, 0), atol=0.015, rtol=0)
 
@@ -143,7 +143,7 @@ def test_scoring_and_stepping_give_the_same_logits(decoder: Decoder) -> None:
         at_once = decoder.head(decoder.hidden(Z, tokens))
         token, state, stepped = torch.tensor([PADDING]), decoder.start(Z), []
         for following in tokens[0]:
-            logits, state = decoder.step(Z, token, state)
+            logits, state = decoder.step(token, state)
             stepped.append(logits)
             token = following[None]
     torch.testing.assert_close(torch.stack(stepped, 1), at_once)
@@ -165,7 +165,12 @@ def test_z_reaches_every_token(decoder: Decoder) -> None:
 
 
 def test_word_dropout_acts_in_training_only() -> None:
-    network = Decoder(V, LATENT, Text.Config(embedding=6, hidden=5, max_tokens=LENGTH, word_dropout=0.5), never=[])
+    network = Decoder(
+        nn.Embedding(V + 1, 6),
+        LATENT,
+        Text.Config(embedding=6, hidden=5, max_tokens=LENGTH, word_dropout=0.5),
+        never=[],
+    )
     tokens = torch.tensor([[2, 3, 1]]).expand(20, -1)
     z = Z.expand(20, -1)
     with torch.no_grad():
@@ -176,7 +181,7 @@ def test_word_dropout_acts_in_training_only() -> None:
 
 
 def test_padding_reaches_no_output_of_the_encoder() -> None:
-    encoder = Encoder(V, outputs=4, config=Text.Config(embedding=6, hidden=5))
+    encoder = Encoder(nn.Embedding(V + 1, 6), outputs=4, config=Text.Config(embedding=6, hidden=5))
     rows = [torch.tensor([3, 1, 2, END]), torch.tensor([2, END]), torch.tensor([END])]
     batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PADDING)
     with torch.no_grad():
@@ -186,7 +191,67 @@ def test_padding_reaches_no_output_of_the_encoder() -> None:
 
 
 def test_the_encoder_reads_the_order_of_tokens() -> None:
-    encoder = Encoder(V, outputs=4, config=Text.Config(embedding=6, hidden=5))
+    encoder = Encoder(nn.Embedding(V + 1, 6), outputs=4, config=Text.Config(embedding=6, hidden=5))
     with torch.no_grad():
         onward, reversed_ = encoder(torch.tensor([[3, 1, 2, END], [2, 1, 3, END]]))
     assert not torch.allclose(onward, reversed_)
+
+
+# -- how tokens are chosen ----------------------------------------------------------------------------
+
+
+def shares(choice: Choice, logits: Tensor, n: int = 20_000) -> Tensor:
+    """How often each token is drawn."""
+    u = torch.linspace(0.5 / n, 1 - 0.5 / n, n)
+    return torch.bincount(choice.draw(logits.expand(n, -1), u), minlength=len(logits)) / n
+
+
+LOGITS = torch.tensor([0.1, 0.4, 0.3, 0.15, 0.05]).log()
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        (Choice(), [0.1, 0.4, 0.3, 0.15, 0.05]),
+        (Choice(top_k=2), [0, 4 / 7, 3 / 7, 0, 0]),
+        (Choice(top_p=0.5), [0, 4 / 7, 3 / 7, 0, 0]),
+        (Choice(top_p=0.75), [0, 8 / 17, 6 / 17, 3 / 17, 0]),
+        (Choice(top_p=0.01), [0.0, 1, 0, 0, 0]),
+        (Choice(top_k=3, top_p=0.5), [0, 4 / 7, 3 / 7, 0, 0]),
+        (Choice(top_k=99), [0.1, 0.4, 0.3, 0.15, 0.05]),
+    ],
+    ids=repr,
+)
+def test_tokens_are_drawn_from_the_nucleus_in_proportion(choice: Choice, expected: list[float]) -> None:
+    torch.testing.assert_close(shares(choice, LOGITS), torch.tensor(expected), atol=1e-3, rtol=0)
+
+
+def test_a_wide_search_finds_the_likeliest_sequence_and_a_wider_never_a_worse_one(decoder: Decoder) -> None:
+    scores = likelihood(decoder, len(ROWS)).log_prob(ROWS)
+    found = []
+    for beam in (1, 2, 64):
+        best = AutoregressiveCategorical(decoder, Z, V, LENGTH, Choice(beam=beam)).mode()
+        padded = nn.functional.pad(best, (0, LENGTH - best.shape[1]), value=PADDING)
+        found.append(likelihood(decoder, 1).log_prob(padded).item())
+    assert found[0] <= found[1] + 1e-5 <= found[2] + 2e-5
+    assert found[2] == pytest.approx(scores.max().item(), abs=1e-5)
+
+
+def test_each_row_of_a_search_is_found_as_if_alone(decoder: Decoder) -> None:
+    z = torch.randn(5, LATENT, generator=torch.Generator().manual_seed(0)) * 3
+    together = AutoregressiveCategorical(decoder, z, V, LENGTH, Choice(beam=3)).mode()
+    for row, alone in zip(together, z.split(1), strict=True):
+        best = AutoregressiveCategorical(decoder, alone, V, LENGTH, Choice(beam=3)).mode()[0]
+        assert row[: len(best)].tolist() == best.tolist()
+
+
+def test_the_looked_up_share_of_tokens_follows_the_weights(decoder: Decoder) -> None:
+    before = likelihood(decoder, 1).mode()
+    with torch.no_grad():
+        decoder.embedding.weight.neg_()
+    fresh = decoder._table()
+    weight = decoder.gru.weight_ih_l0
+    assert isinstance(weight, Tensor)
+    expected = decoder.embedding.weight @ weight[:, :6].T + decoder._weight("bias_ih", 0)
+    torch.testing.assert_close(fresh, expected)
+    assert likelihood(decoder, 1).mode().shape[0] == before.shape[0]

@@ -70,7 +70,7 @@ def test_what_was_never_seen_is_unknown_and_never_generated(tokenizer: str) -> N
     tensor = modality.to_tensor("Ω")
     unknown = modality.tokenizer.token_to_id(UNKNOWN) + 1
     assert tensor.tolist() == [unknown, 0]
-    assert modality.decoder(2)(torch.zeros(1, 2)).never == [unknown]
+    assert modality.decoder(2)(torch.zeros(1, 2)).choice.never == [unknown]
 
 
 @pytest.mark.parametrize("tokenizer", ["bpe", "words", "characters"])
@@ -131,7 +131,7 @@ def test_a_pretrained_tokenizer_is_loaded_from_a_folder_and_lives_in_the_state(t
 
 
 def test_special_tokens_of_a_pretrained_tokenizer_are_never_generated(tmp_path: Path) -> None:
-    assert pretrained(tmp_path / "words", WORDS).decoder(2)(torch.zeros(1, 2)).never == [1, 2]
+    assert pretrained(tmp_path / "words", WORDS).decoder(2)(torch.zeros(1, 2)).choice.never == [1, 2]
 
 
 def test_padding_and_truncation_in_a_pretrained_tokenizer_are_left_out(tmp_path: Path) -> None:

@@ -1,0 +1,29 @@
+"""The guard against posterior collapse: says in plain words when the latent is not used, and what mends it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mmvae.recipe import Recipe
+
+LEAST = 0.1  # nats of mutual information, and share of the units, below which a latent says nothing
+
+
+def collapse(rate: float, use: Mapping[str, float], recipe: Recipe) -> str | None:
+    """A warning when the latent of a model is not used, else None.
+
+    rate: KL(q(z|x) || p(z)) in nats a row. use: what `bounds.latent_use` measured on the same rows.
+    """
+    dim, information = recipe.latent["dim"], use["mutual information"]
+    if recipe.latent["kind"] == "none" or (information > LEAST and use["active units"] > LEAST * dim):
+        return None
+    floor = recipe.objective.get("free_bits", 0.0)
+    mend = (
+        f"raise objective.free_bits (now {floor:g})"
+        if floor
+        else f"set objective.free_bits={8 / dim:.2g}, which lets z carry 8 nats for nothing"
+    )
+    return (
+        f"the posterior has collapsed: z tells {max(information, 0):.2f} nats about a row, the rate is {rate:.2f} and "
+        f"{use['active units']:.0f} of {dim} units are active, so samples do not depend on z; {mend}, and begin again"
+    )

@@ -1,0 +1,73 @@
+"""Posterior families: guarantees on the rate, and the model without a latent."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from mmvae.core.latents import Latent, NoLatent, ProductOfExperts, least_precision
+from mmvae.core.noise import Noise
+from mmvae.core.priors import NoPrior, StandardNormal
+from mmvae.core.registry import Settings
+
+DIM, ROWS = 4, 64
+KNOWN = torch.arange(ROWS) % 4 != 0
+
+
+def family(**config: float) -> ProductOfExperts:
+    return ProductOfExperts(ProductOfExperts.Config(dim=DIM, **config))  # type: ignore[invalid-argument-type]
+
+
+def rates(latent: ProductOfExperts, expert: Tensor) -> Tensor:
+    posterior = latent({"x": expert}, {"x": KNOWN}, ROWS)
+    return StandardNormal(Settings(), DIM).rate(posterior, posterior.sample(Noise(range(ROWS))))
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.01, 0.5, 3.0, 10.0])
+def test_the_least_precision_is_that_many_nats_away(rate: float) -> None:
+    precision = torch.tensor(least_precision(rate), dtype=torch.float64)
+    wide = torch.distributions.Normal(0, precision.rsqrt())
+    again = torch.distributions.kl_divergence(wide, torch.distributions.Normal(precision.new_zeros(()), 1))
+    assert again.item() == pytest.approx(rate, abs=1e-6)
+
+
+def test_no_posterior_of_a_known_row_is_nearer_than_the_minimum_rate() -> None:
+    collapsed = torch.cat([torch.zeros(int(KNOWN.sum()), DIM), torch.full((int(KNOWN.sum()), DIM), -12.0)], 1)
+    assert rates(family(), collapsed).sum(1).max() < 1e-3
+    floored = rates(family(min_rate=6.0), collapsed).sum(1)
+    assert floored[KNOWN].min() >= 6.0 - 1e-3
+    torch.testing.assert_close(floored[~KNOWN], torch.zeros(int((~KNOWN).sum())))  # no modality: the prior
+
+
+def test_normalized_means_have_the_scale_and_rate_that_was_asked_for() -> None:
+    torch.manual_seed(0)
+    expert = torch.randn(int(KNOWN.sum()), 2 * DIM)
+    latent = family(mean_scale=0.6)
+    posterior = latent.train()({"x": expert}, {"x": KNOWN}, ROWS)
+    torch.testing.assert_close(posterior.mean[KNOWN].std(0), torch.full((DIM,), 0.6), atol=0.1, rtol=0)
+    assert rates(latent, expert)[KNOWN].mean(0).min() >= 0.9 * 0.6**2 / 2
+    assert (posterior.mean[~KNOWN] == 0).all()
+
+
+def test_normalization_settles_to_what_training_saw_whatever_the_batch() -> None:
+    torch.manual_seed(0)
+    latent = family(mean_scale=1.0).train()
+    for _ in range(100):
+        latent({"x": 3 + torch.randn(ROWS, 2 * DIM)}, {"x": torch.ones(ROWS, dtype=torch.bool)}, ROWS)
+    expert = 3 + torch.randn(ROWS, 2 * DIM)
+    one = torch.ones(1, dtype=torch.bool)
+    whole = latent.eval()({"x": expert}, {"x": torch.ones(ROWS, dtype=torch.bool)}, ROWS).mean
+    torch.testing.assert_close(latent({"x": expert[:1]}, {"x": one}, 1).mean, whole[:1])
+    torch.testing.assert_close(whole.mean(0), torch.zeros(DIM), atol=0.3, rtol=0)
+
+
+def test_without_a_latent_z_is_0_and_costs_nothing() -> None:
+    posterior = NoLatent(Latent.Config(dim=DIM))({}, {"x": KNOWN}, ROWS)
+    noise = Noise(range(ROWS))
+    z = posterior.sample(noise, 3)
+    prior = NoPrior(Settings(), DIM)
+    assert z.shape == (ROWS, 3, DIM)
+    assert not z.any()
+    assert not prior.sample(noise).any()
+    assert not prior.rate(posterior, z).any()

@@ -1,0 +1,34 @@
+"""The guard: a latent that is not used is called so, with the setting that mends it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from mmvae.evaluation.collapse import collapse
+from mmvae.recipe import Recipe
+
+USED = {"active units": 20.0, "mutual information": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("use", "overrides", "mend"),
+    [
+        ({"active units": 0.0, "mutual information": 0.01}, ["objective.free_bits=0"], "set objective.free_bits=0.25"),
+        ({"active units": 1.0, "mutual information": 0.3}, [], r"raise objective.free_bits \(now 0.25\)"),
+        ({"active units": 30.0, "mutual information": 0.0}, [], "z tells 0.00 nats about a row"),
+    ],
+)
+def test_a_collapsed_posterior_is_named_with_its_remedy(use: dict[str, float], overrides: list[str], mend: str) -> None:
+    warning = collapse(0.02, use, Recipe.load("text/verses", overrides))
+    assert warning is not None
+    assert "the posterior has collapsed" in warning
+    assert len(warning.splitlines()) == 1
+    assert re.search(mend, warning)
+
+
+def test_a_latent_that_is_used_or_absent_gives_no_warning() -> None:
+    assert collapse(8.0, USED, Recipe.load("text/verses")) is None
+    none = Recipe.load("text/verses", ["latent.kind=none", "prior.kind=none", "prior.fitted=0"])
+    assert collapse(0.0, {"active units": 0.0, "mutual information": 0.0}, none) is None
