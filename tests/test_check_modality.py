@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from mmvae.core.likelihoods import AutoregressiveCategorical, Bernoulli, Likelihood
 from mmvae.core.noise import Noise
-from mmvae.modalities import image, text
+from mmvae.modalities import image
 from mmvae.modalities.audio import Audio
 from mmvae.modalities.contract import Modality
 from mmvae.modalities.image import Image
+from mmvae.modalities.recurrent import RecurrentDecoder
 from mmvae.modalities.text import Text
 from mmvae.testing import ContractError, check_modality
 
@@ -216,11 +217,11 @@ class PaddingScored(Text):
             def log_prob(self, x: Tensor) -> Tensor:
                 return super().log_prob(x) - (x == self.vocabulary).sum(1)
 
-        class Decoder(text.Decoder):
+        class Decoder(RecurrentDecoder):
             def forward(self, z: Tensor) -> Likelihood:
                 return Padded(self, z, self.tokens, self.length, self.choice)
 
-        return Decoder(self._embedding(), latent, self.config, self._never())
+        return Decoder(self._embedding(), latent, self.config.hidden)
 
 
 class PaddingEncoded(Text):

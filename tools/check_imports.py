@@ -27,7 +27,8 @@ LAYERS = (  # from the bottom; rooms of one layer do not import one another
     {"__main__"},
 )
 HEIGHT = {room: height for height, layer in enumerate(LAYERS) for room in layer}
-SHARED = {"contract", "networks", "registry"}  # what others may import of modalities: never a modality's own file
+# what others may import of modalities: never a modality's own file
+SHARED = {"contract", "networks", "recurrent", "registry"}
 
 
 def imported(tree: ast.AST, package: Path) -> Iterator[tuple[int, str]]:

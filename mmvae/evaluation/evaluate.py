@@ -12,6 +12,7 @@ from mmvae.data.prepare import Progress, Split, prepare
 from mmvae.data.splits import SHARED
 from mmvae.evaluation import bounds
 from mmvae.generation import VAE
+from mmvae.modalities.contract import Modality
 
 
 def evaluate(
@@ -52,6 +53,7 @@ def evaluate(
         "aggregate posterior variance": use["aggregate variance"],
         **_scores(vae, rows, nll),
         **_reconstruction(vae, rows),
+        **_samples(vae, rows, seed),
     }
     return {
         "model": str(vae.folder),
@@ -86,4 +88,21 @@ def _reconstruction(vae: VAE, rows: Split, most: int = 1000) -> dict[str, float]
         again = vae.reconstruct(Batch({name: batch.values[name]}, {name: batch.present[name]}))[name]
         measured = modality.metrics([rows.raw(name, i) for i in index.tolist()], again)
         figures |= {f"reconstruction, {name}: {what}, N = {len(index)}": value for what, value in measured.items()}
+    return figures
+
+
+def _samples(vae: VAE, rows: Split, seed: int, most: int = 1000) -> dict[str, float]:
+    measured = {
+        name: modality
+        for name, modality in vae.modalities.items()
+        if type(modality).sample_metrics is not Modality.sample_metrics
+    }
+    samples = vae.generate(most, seed) if measured else None
+    figures = {}
+    for name, modality in measured.items():
+        present = rows.store.columns[name].present.nonzero().squeeze(1)[:most]
+        if samples is None or not len(present):
+            continue
+        found = modality.sample_metrics(samples[name], [rows.raw(name, i) for i in present.tolist()])
+        figures |= {f"samples, {name}: {what}, N = {most}": value for what, value in found.items()}
     return figures

@@ -100,6 +100,10 @@ class Modality(ABC):
         """How close reconstructions come, for the table of `mmvae evaluate`."""
         return {}
 
+    def sample_metrics(self, samples: Sequence[Raw], real: Sequence[Raw]) -> dict[str, float]:
+        """How good and how different generated observations are, beside real ones that were not trained on."""
+        return {}
+
     def preview(self, raw: Raw) -> str:
         """An HTML fragment, with everything embedded, in which a person sees or hears the observation."""
         return f"<pre>{html.escape(str(raw))}</pre>"

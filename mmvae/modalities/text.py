@@ -8,15 +8,16 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmvae.core.likelihoods import AutoregressiveCategorical, Choice, Likelihood
+from mmvae.core.likelihoods import Choice
 from mmvae.core.registry import Settings, network
 from mmvae.modalities.contract import Modality
+from mmvae.modalities.recurrent import RecurrentDecoder, RecurrentEncoder
 
 UNKNOWN = "<unk>"
 
@@ -110,12 +111,21 @@ class Text(Modality):
 
     def encoder(self, outputs: int) -> nn.Module:
         self._shared = self._embedding()
-        return Encoder(self._shared, outputs, self.config)
+        return RecurrentEncoder(self._shared, outputs, self.config.hidden, self.config.layers)
 
     def decoder(self, latent: int) -> nn.Module:
         # one table of embeddings for the encoder made before it, its own input and its output
         embedding, self._shared = self._shared or self._embedding(), None
-        return Decoder(embedding, latent, self.config, self._never())
+        choice = Choice(self.config.top_k, self.config.top_p, self.config.beam, self._never())
+        return RecurrentDecoder(
+            embedding,
+            latent,
+            self.config.hidden,
+            self.config.layers,
+            self.config.max_tokens,
+            self.config.word_dropout,
+            choice,
+        )
 
     def _embedding(self) -> nn.Embedding:
         table = nn.Embedding(self.tokens + 1, self.config.embedding)
@@ -137,7 +147,15 @@ class Text(Modality):
             exact += raw == again
             kept += 2 * (ours & theirs).total()
             total += ours.total() + theirs.total()
-        return {"exact": exact / len(raws), "word F1": kept / total}
+        return {"exact": exact / len(raws), "word F1": kept / total, "BLEU-4": bleu(reconstructions, raws)}
+
+    def sample_metrics(self, samples: Sequence[str], real: Sequence[str]) -> dict[str, float]:
+        figures = {"distinct texts": len(set(samples)) / len(samples)}
+        figures["empty texts"] = sum(not text.strip() for text in samples) / len(samples)
+        for what, texts in (("", samples), (" of real text", real)):
+            figures |= {f"distinct {n}-grams{what}": distinct(texts, n) for n in (1, 2)}
+            figures[f"self-BLEU{what}"] = self_bleu(texts[:200])
+        return figures
 
     def preview(self, raw: str) -> str:
         return f"<p>{html.escape(raw)}</p>"
@@ -146,6 +164,33 @@ class Text(Modality):
         path = stem.with_name(stem.name + ".txt")
         path.write_text("".join(raw.replace("\n", " ") + "\n" for raw in raws), encoding="utf-8")
         return [path]
+
+
+def bleu(texts: Sequence[str], references: Sequence[str]) -> float:
+    """Corpus BLEU-4 of texts against one reference each, 0 to 100 (Papineni et al. 2002; sacrebleu's tokens)."""
+    import sacrebleu
+
+    return sacrebleu.corpus_bleu(list(texts), [list(references)]).score
+
+
+def distinct(texts: Sequence[str], n: int) -> float:
+    """The share of the n-grams of words that are different ones (Li et al. 2016)."""
+    rows = [text.split() for text in texts]
+    grams = [tuple(words[i : i + n]) for words in rows for i in range(len(words) - n + 1)]
+    return len(set(grams)) / max(1, len(grams))
+
+
+def self_bleu(texts: Sequence[str]) -> float:
+    """The mean BLEU-4 of each text with the others as references, 0 to 100: high where all say the same (Zhu et al.
+    2018)."""
+    import sacrebleu
+
+    scores = [
+        sacrebleu.sentence_bleu(text, [*texts[:i], *texts[i + 1 :]]).score
+        for i, text in enumerate(texts)
+        if len(texts) > 1 and text.strip()
+    ]
+    return sum(scores) / max(1, len(scores))
 
 
 def _train_tokenizer(config: Text.Config, raws: Iterable[str]) -> Any:
@@ -195,100 +240,3 @@ def _pretrained_tokenizer(name: str) -> Any:
     backend.no_padding()  # a tokenizer's file may ask for both
     backend.no_truncation()
     return backend
-
-
-class Encoder(nn.Module):
-    """Tokens [B, T] to [B, outputs]: GRUs in each direction, the maximum over real tokens."""
-
-    def __init__(self, embedding: nn.Embedding, outputs: int, config: Text.Config) -> None:
-        super().__init__()
-        self.embedding = embedding
-        self.padding = embedding.num_embeddings - 1
-        sizes = config.embedding, config.hidden, config.layers
-        self.onward = nn.GRU(*sizes, batch_first=True)
-        self.backward_ = nn.GRU(*sizes, batch_first=True)
-        self.head = nn.Linear(2 * config.hidden, outputs)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        real = tokens != self.padding
-        # reversing only the real part keeps padding out of both directions
-        positions = (real.sum(1, keepdim=True) - 1 - torch.arange(tokens.shape[1], device=tokens.device)).clamp(min=0)
-        pooled = []
-        for gru, ordered in ((self.onward, tokens), (self.backward_, tokens.gather(1, positions))):
-            states, _ = gru(self.embedding(ordered))
-            pooled.append(states.masked_fill(~real[..., None], -torch.inf).amax(1))
-        return self.head(torch.cat(pooled, dim=1))
-
-
-class Decoder(nn.Module):
-    """z [B, latent] to the likelihood of a token sequence; z reaches the first state and every step."""
-
-    def __init__(self, embedding: nn.Embedding, latent: int, config: Text.Config, never: list[int]) -> None:
-        super().__init__()
-        self.embedding = embedding
-        self.tokens, self.length = embedding.num_embeddings - 1, config.max_tokens
-        self.choice = Choice(config.top_k, config.top_p, config.beam, never)
-        self.word_dropout, self.layers = config.word_dropout, config.layers
-        self._kept: tuple[list[Any], Tensor] | None = None
-        self.initial = nn.Linear(latent, config.layers * config.hidden)
-        self.gru = nn.GRU(config.embedding + latent, config.hidden, config.layers, batch_first=True)
-        self.project = nn.Linear(config.hidden, config.embedding)
-        self.bias = nn.Parameter(torch.zeros(self.tokens))
-
-    def forward(self, z: Tensor) -> Likelihood:
-        return AutoregressiveCategorical(self, z, self.tokens, self.length, self.choice)
-
-    def hidden(self, z: Tensor, tokens: Tensor) -> Tensor:
-        before = torch.cat([torch.full_like(tokens[:, :1], self.tokens), tokens[:, :-1]], dim=1)
-        embedded = self.embedding(before)
-        if self.training and self.word_dropout:
-            embedded = embedded * (torch.rand(before.shape, device=z.device) >= self.word_dropout)[..., None]
-        every_step = z[:, None].expand(-1, tokens.shape[1], -1)
-        return self.gru(torch.cat([embedded, every_step], dim=-1), self._initial(z))[0]
-
-    def _initial(self, z: Tensor) -> Tensor:
-        return torch.tanh(self.initial(z)).unflatten(1, (self.layers, -1)).transpose(0, 1).contiguous()
-
-    def head(self, hidden: Tensor) -> Tensor:
-        return nn.functional.linear(self.project(hidden), self.embedding.weight[: self.tokens], self.bias)
-
-    def start(self, z: Tensor) -> Unrolled:
-        return Unrolled(self._table(), z @ self._weight("weight_ih", 0)[:, -z.shape[1] :].T, list(self._initial(z)))
-
-    def step(self, token: Tensor, state: Unrolled) -> tuple[Tensor, Unrolled]:
-        gates, after = state.table[token] + state.of_z, []
-        for layer, hidden in enumerate(state.hidden):
-            if layer:
-                gates = nn.functional.linear(
-                    after[-1], self._weight("weight_ih", layer), self._weight("bias_ih", layer)
-                )
-            own = nn.functional.linear(hidden, self._weight("weight_hh", layer), self._weight("bias_hh", layer))
-            (reset, update, new), (own_reset, own_update, own_new) = gates.chunk(3, -1), own.chunk(3, -1)
-            candidate = torch.tanh(new + torch.sigmoid(reset + own_reset) * own_new)
-            after.append(torch.lerp(candidate, hidden, torch.sigmoid(update + own_update)))
-        return self.head(after[-1]), state._replace(hidden=after)
-
-    def select(self, state: Unrolled, rows: Tensor) -> Unrolled:
-        return Unrolled(state.table, state.of_z[rows], [hidden[rows] for hidden in state.hidden])
-
-    def _weight(self, part: str, layer: int) -> Tensor:
-        return getattr(self.gru, f"{part}_l{layer}")
-
-    @torch.no_grad()
-    def _table(self) -> Tensor:
-        """What each token adds to the first layer's gates, [V + 1, 3 * hidden]; kept until the weights change."""
-        parts = self.embedding.weight, self._weight("weight_ih", 0), self._weight("bias_ih", 0)
-        state = [(part.data_ptr(), part.device, part._version) for part in parts]
-        if self._kept is None or self._kept[0] != state:
-            table, weight, bias = parts
-            self._kept = state, nn.functional.linear(table, weight[:, : table.shape[1]], bias)
-        return self._kept[1]
-
-
-class Unrolled(NamedTuple):
-    """A decoder that writes token by token: what does not change (each token's and z's share of the first layer's
-    gates), and the states [B, hidden] of the layers."""
-
-    table: Tensor
-    of_z: Tensor
-    hidden: list[Tensor]

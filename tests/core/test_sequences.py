@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from mmvae.core.likelihoods import AutoregressiveCategorical, Choice
 from mmvae.core.noise import Noise, StepNoise
-from mmvae.modalities.text import Decoder, Encoder, Text
+from mmvae.modalities.recurrent import RecurrentDecoder as Decoder
+from mmvae.modalities.recurrent import RecurrentEncoder as Encoder
 
 V, LENGTH, LATENT = 4, 3, 2
 END, PADDING = 0, V
@@ -34,8 +35,7 @@ ROWS = every_row()
 @pytest.fixture(params=[1, 2], ids=["1 layer", "2 layers"])
 def decoder(request: pytest.FixtureRequest) -> Decoder:
     """An untrained decoder whose distributions are far from uniform."""
-    config = Text.Config(embedding=6, hidden=5, layers=request.param, max_tokens=LENGTH)
-    network = Decoder(nn.Embedding(V + 1, 6), LATENT, config, never=[]).eval()
+    network = Decoder(nn.Embedding(V + 1, 6), LATENT, hidden=5, layers=request.param, length=LENGTH).eval()
     with torch.no_grad():
         network.embedding.weight.mul_(3)
         network.bias.copy_(torch.tensor([0.5, 0.0, -0.5, 0.3]))
@@ -165,12 +165,7 @@ def test_z_reaches_every_token(decoder: Decoder) -> None:
 
 
 def test_word_dropout_acts_in_training_only() -> None:
-    network = Decoder(
-        nn.Embedding(V + 1, 6),
-        LATENT,
-        Text.Config(embedding=6, hidden=5, max_tokens=LENGTH, word_dropout=0.5),
-        never=[],
-    )
+    network = Decoder(nn.Embedding(V + 1, 6), LATENT, hidden=5, length=LENGTH, word_dropout=0.5)
     tokens = torch.tensor([[2, 3, 1]]).expand(20, -1)
     z = Z.expand(20, -1)
     with torch.no_grad():
@@ -181,7 +176,7 @@ def test_word_dropout_acts_in_training_only() -> None:
 
 
 def test_padding_reaches_no_output_of_the_encoder() -> None:
-    encoder = Encoder(nn.Embedding(V + 1, 6), outputs=4, config=Text.Config(embedding=6, hidden=5))
+    encoder = Encoder(nn.Embedding(V + 1, 6), outputs=4, hidden=5)
     rows = [torch.tensor([3, 1, 2, END]), torch.tensor([2, END]), torch.tensor([END])]
     batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PADDING)
     with torch.no_grad():
@@ -191,7 +186,7 @@ def test_padding_reaches_no_output_of_the_encoder() -> None:
 
 
 def test_the_encoder_reads_the_order_of_tokens() -> None:
-    encoder = Encoder(nn.Embedding(V + 1, 6), outputs=4, config=Text.Config(embedding=6, hidden=5))
+    encoder = Encoder(nn.Embedding(V + 1, 6), outputs=4, hidden=5)
     with torch.no_grad():
         onward, reversed_ = encoder(torch.tensor([[3, 1, 2, END], [2, 1, 3, END]]))
     assert not torch.allclose(onward, reversed_)

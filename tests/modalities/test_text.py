@@ -7,12 +7,13 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmvae.modalities.text import UNKNOWN, Text
+from mmvae.modalities.text import UNKNOWN, Text, distinct
 
 LINES = ["the cat sat on the mat", "the dog ran", "a cat and a dog", "perché così? già!"]
 
@@ -231,8 +232,34 @@ def test_perplexity_counts_real_tokens_with_the_end_and_no_padding() -> None:
 
 def test_word_f1_of_known_reconstructions() -> None:
     found = BPE.metrics(["a b c", "a a"], ["a b c", "a d"])
-    assert found == {"exact": 0.5, "word F1": pytest.approx(2 * 4 / 10)}
+    assert (found["exact"], found["word F1"]) == (0.5, pytest.approx(2 * 4 / 10))
 
 
 def test_a_preview_shows_markup_as_text() -> None:
     assert "<script>" not in BPE.preview("<script>alert(1)</script>")
+
+
+# -- measures -------------------------------------------------------------------------------------------
+
+
+def test_measures_of_samples_tell_variety_from_repetition() -> None:
+    random = np.random.default_rng(0)
+    words = [f"w{i}" for i in range(500)]
+    varied = [" ".join(random.choice(words, 8)) for _ in range(60)]
+    modality = text(tokenizer="words")
+    many, same = (modality.sample_metrics(samples, varied) for samples in (varied, ["the same old text again"] * 60))
+    assert (many["distinct texts"], many["empty texts"]) == (1.0, 0.0)
+    assert same["distinct texts"] == pytest.approx(1 / 60)
+    assert same["self-BLEU"] == pytest.approx(100)
+    assert many["self-BLEU"] < 10
+    assert many["self-BLEU"] == many["self-BLEU of real text"]
+    assert distinct(["a b a b", "b a"], 1) == pytest.approx(2 / 6)
+    assert distinct(["a b a b", "b a", "c"], 2) == pytest.approx(2 / 4)
+    assert modality.sample_metrics(["", "a"], varied)["empty texts"] == 0.5
+
+
+def test_a_perfect_reconstruction_has_a_bleu_of_100_and_another_text_0() -> None:
+    modality = text(tokenizer="words")
+    lines = ["the cat sat on the mat", "a dog ran far away from it"]
+    assert modality.metrics(lines, lines) == {"exact": 1.0, "word F1": 1.0, "BLEU-4": pytest.approx(100)}
+    assert modality.metrics(lines, lines[::-1])["BLEU-4"] < 10

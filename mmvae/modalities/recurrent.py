@@ -1,0 +1,115 @@
+"""Recurrent networks over rows of tokens, for any modality that has such rows: 0 to V-1, padded with V."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mmvae.core.likelihoods import PLAIN, AutoregressiveCategorical, Choice, Likelihood
+
+
+class RecurrentEncoder(nn.Module):
+    """Tokens [B, T] to [B, outputs]: GRUs in each direction, the maximum over real tokens."""
+
+    def __init__(self, embedding: nn.Embedding, outputs: int, hidden: int, layers: int = 1) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.padding = embedding.num_embeddings - 1
+        size = embedding.embedding_dim
+        self.onward = nn.GRU(size, hidden, layers, batch_first=True)
+        self.backward_ = nn.GRU(size, hidden, layers, batch_first=True)
+        self.head = nn.Linear(2 * hidden, outputs)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        real = tokens != self.padding
+        # reversing only the real part keeps padding out of both directions
+        positions = (real.sum(1, keepdim=True) - 1 - torch.arange(tokens.shape[1], device=tokens.device)).clamp(min=0)
+        pooled = []
+        for gru, ordered in ((self.onward, tokens), (self.backward_, tokens.gather(1, positions))):
+            states, _ = gru(self.embedding(ordered))
+            pooled.append(states.masked_fill(~real[..., None], -torch.inf).amax(1))
+        return self.head(torch.cat(pooled, dim=1))
+
+
+class RecurrentDecoder(nn.Module):
+    """z [B, latent] to the likelihood of a token sequence; z reaches the first state and every step."""
+
+    def __init__(
+        self,
+        embedding: nn.Embedding,
+        latent: int,
+        hidden: int,
+        layers: int = 1,
+        length: int = 64,
+        word_dropout: float = 0.0,
+        choice: Choice = PLAIN,
+    ) -> None:
+        super().__init__()
+        self.embedding, self.layers, self.length = embedding, layers, length
+        self.word_dropout, self.choice = word_dropout, choice
+        self.tokens, size = embedding.num_embeddings - 1, embedding.embedding_dim
+        self._kept: tuple[list[Any], Tensor] | None = None
+        self.initial = nn.Linear(latent, layers * hidden)
+        self.gru = nn.GRU(size + latent, hidden, layers, batch_first=True)
+        self.project = nn.Linear(hidden, size)
+        self.bias = nn.Parameter(torch.zeros(self.tokens))
+
+    def forward(self, z: Tensor) -> Likelihood:
+        return AutoregressiveCategorical(self, z, self.tokens, self.length, self.choice)
+
+    def hidden(self, z: Tensor, tokens: Tensor) -> Tensor:
+        before = torch.cat([torch.full_like(tokens[:, :1], self.tokens), tokens[:, :-1]], dim=1)
+        embedded = self.embedding(before)
+        if self.training and self.word_dropout:
+            embedded = embedded * (torch.rand(before.shape, device=z.device) >= self.word_dropout)[..., None]
+        every_step = z[:, None].expand(-1, tokens.shape[1], -1)
+        return self.gru(torch.cat([embedded, every_step], dim=-1), self._initial(z))[0]
+
+    def _initial(self, z: Tensor) -> Tensor:
+        return torch.tanh(self.initial(z)).unflatten(1, (self.layers, -1)).transpose(0, 1).contiguous()
+
+    def head(self, hidden: Tensor) -> Tensor:
+        return nn.functional.linear(self.project(hidden), self.embedding.weight[: self.tokens], self.bias)
+
+    def start(self, z: Tensor) -> Unrolled:
+        return Unrolled(self._table(), z @ self._weight("weight_ih", 0)[:, -z.shape[1] :].T, list(self._initial(z)))
+
+    def step(self, token: Tensor, state: Unrolled) -> tuple[Tensor, Unrolled]:
+        gates, after = state.table[token] + state.of_z, []
+        for layer, hidden in enumerate(state.hidden):
+            if layer:
+                gates = nn.functional.linear(
+                    after[-1], self._weight("weight_ih", layer), self._weight("bias_ih", layer)
+                )
+            own = nn.functional.linear(hidden, self._weight("weight_hh", layer), self._weight("bias_hh", layer))
+            (reset, update, new), (own_reset, own_update, own_new) = gates.chunk(3, -1), own.chunk(3, -1)
+            candidate = torch.tanh(new + torch.sigmoid(reset + own_reset) * own_new)
+            after.append(torch.lerp(candidate, hidden, torch.sigmoid(update + own_update)))
+        return self.head(after[-1]), state._replace(hidden=after)
+
+    def select(self, state: Unrolled, rows: Tensor) -> Unrolled:
+        return Unrolled(state.table, state.of_z[rows], [hidden[rows] for hidden in state.hidden])
+
+    def _weight(self, part: str, layer: int) -> Tensor:
+        return getattr(self.gru, f"{part}_l{layer}")
+
+    @torch.no_grad()
+    def _table(self) -> Tensor:
+        """What each token adds to the first layer's gates, [V + 1, 3 * hidden]; kept until the weights change."""
+        parts = self.embedding.weight, self._weight("weight_ih", 0), self._weight("bias_ih", 0)
+        state = [(part.data_ptr(), part.device, part._version) for part in parts]
+        if self._kept is None or self._kept[0] != state:
+            table, weight, bias = parts
+            self._kept = state, nn.functional.linear(table, weight[:, : table.shape[1]], bias)
+        return self._kept[1]
+
+
+class Unrolled(NamedTuple):
+    """A decoder that writes token by token: what does not change (each token's and z's share of the first layer's
+    gates), and the states [B, hidden] of the layers."""
+
+    table: Tensor
+    of_z: Tensor
+    hidden: list[Tensor]
