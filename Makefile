@@ -26,7 +26,7 @@ test: install-dev check
 check: install-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/ty check --error-on-warning mmvae tools tests
+	$(BIN)/ty check --error-on-warning mmvae tools tests benchmarks
 	$(BIN)/python tools/check_imports.py
 
 clean:

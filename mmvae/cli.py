@@ -125,6 +125,44 @@ def interpolate(
     _write(vae.interpolate(first, last, steps, seed, path, temperature), out, as_json)
 
 
+@app.command()
+def combine(
+    model: Model,
+    plus: Annotated[list[str], typer.Argument(help="Files or sentences whose latents are added up.")],
+    minus: Annotated[list[str] | None, typer.Option(help="One to take away (may be repeated).")] = None,
+    out: Out = Path("combined"),
+    seed: Seed = 0,
+    temperature: Heat = 0.0,
+    changes: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Do arithmetic with latents: KING WOMAN --minus MAN."""
+    from mmvae.generation import VAE
+
+    vae = VAE.load(model, overrides=changes or [])
+    _write(vae.combine(plus, minus or [], seed, temperature), out, as_json)
+
+
+@app.command()
+def neighbours(
+    model: Model,
+    inputs: Annotated[list[str], typer.Argument(help="Files, a folder, a table, or sentences for a model of text.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="How many of each.")] = 5,
+    split: Annotated[str, typer.Option(help="Where to look: train, validation or test.")] = "train",
+    data: Annotated[str | None, typer.Option(help="Other data than the recipe's: a path or name.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Find the observations of a data set whose latents are nearest."""
+    from mmvae.evaluation.neighbours import neighbours
+    from mmvae.generation import VAE
+    from mmvae.inputs import expand
+
+    vae = VAE.load(model)
+    found = neighbours(vae, expand(vae.recipe, vae.modalities, inputs), n, split, data)
+    lines = [f"{near['distance']:8.3f}  {near['where']}  {near['shown']}".rstrip() for row in found for near in row]
+    show(found, as_json, "\n".join(lines))
+
+
 def _write(samples: Samples, out: Path, as_json: bool) -> None:
     paths = samples.save(out)
     listed = [column for raws in samples.raws.values() for column in raws if isinstance(column, str)]

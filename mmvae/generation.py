@@ -149,6 +149,13 @@ class VAE:
         z = (slerp if path == "sphere" else torch.lerp)(ends[0], ends[1], weights)
         return self.decode(z, seed, temperature, "interpolate")
 
+    def combine(self, plus: Inputs, minus: Inputs = (), seed: int = 0, temperature: float | None = 0.0) -> Samples:
+        """One observation from latents added up, and others taken away: king - man + woman (Mikolov et al. 2013)."""
+        z = self.encode(plus).sum(0, keepdim=True)
+        if len(minus):
+            z = z - self.encode(minus).sum(0, keepdim=True)
+        return self.decode(z, seed, temperature, "combine")
+
     @torch.inference_mode()
     def decode(
         self, z: Tensor | np.ndarray, seed: int = 0, temperature: float | None = None, verb: str = "decode"

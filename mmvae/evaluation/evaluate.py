@@ -13,6 +13,7 @@ from mmvae.data.splits import SHARED
 from mmvae.evaluation import bounds
 from mmvae.generation import VAE
 from mmvae.modalities.contract import Modality
+from mmvae.recipe import Recipe
 
 
 def evaluate(
@@ -33,11 +34,7 @@ def evaluate(
     """
     vae = model if isinstance(model, VAE) else VAE.load(model)
     bounds.check_draws(k)
-    changed: dict[str, Any] = {} if limit is None else {"limit": limit}
-    if data is not None:
-        changed |= {"path": data, "config": None, "validation": 0.0, "test": 0.0}
-        changed |= {split: 1.0} if split in SHARED else {}
-    recipe = vae.recipe.model_copy(update={"data": vae.recipe.data.model_copy(update=changed)})
+    recipe = on_other_data(vae.recipe, split, data, limit)
     prepared = prepare(recipe, vae.modalities, split, progress)
     rows, report = prepared.splits[split], prepared.report
     terms = bounds.elbo(vae.network, rows.store, vae.device, seed)
@@ -65,6 +62,15 @@ def evaluate(
         "seed": seed,
         **figures,
     }
+
+
+def on_other_data(recipe: Recipe, split: str, data: str | None, limit: int | None = None) -> Recipe:
+    """A recipe as it is, or on other data, of which all are the split unless they declare one of that name."""
+    changed: dict[str, Any] = {} if limit is None else {"limit": limit}
+    if data is not None:
+        changed |= {"path": data, "config": None, "validation": 0.0, "test": 0.0}
+        changed |= {split: 1.0} if split in SHARED else {}
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update=changed)})
 
 
 def _scores(vae: VAE, rows: Split, nll: torch.Tensor) -> dict[str, float]:

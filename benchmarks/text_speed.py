@@ -1,0 +1,158 @@
+"""Text: a training step and batch-1 generation against plain implementations of the same model.
+
+    python benchmarks/text_speed.py [--data FILE.txt] [--steps 60]
+
+prints one JSON object: sentences a second, each in a process of its own, and their ratio. The plain step pads
+batches in random order, computes all logits in float32 and uses torch's default Adam; plain generation calls nn.GRU
+once a token.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import torch
+from torch import Tensor, nn
+
+from mmvae.core.noise import StepNoise
+from mmvae.core.vae import Network
+from mmvae.generation import VAE
+from mmvae.modalities.recurrent import RecurrentDecoder
+from mmvae.progress import Display
+from mmvae.recipe import Recipe
+from mmvae.training import Run
+
+WARM = 10  # steps before the clock starts
+
+
+def rate(step: Callable[[], int], steps: int) -> float:
+    """Rows a second of `steps` calls, each of which returns how many it did."""
+    for _ in range(WARM):
+        step()
+    start = time.perf_counter()
+    rows = sum(step() for _ in range(steps))
+    return rows / (time.perf_counter() - start)
+
+
+def make_run(data: str, threads: int) -> Run:
+    """A run of the recipe for verses."""
+    folder = Path(tempfile.mkdtemp())
+    recipe = Recipe.load("text/verses", [f"data.path={data}", f"train.threads={threads}"])
+    return Run(recipe, folder, resume=False, display=Display(False))
+
+
+def ours(data: str, steps: int, threads: int) -> float:
+    """The step of `mmvae train`."""
+    run = make_run(data, threads)
+
+    def step() -> int:
+        run._one(run.step_module, 1.0)
+        run.step += 1
+        return run.recipe.train.batch_size
+
+    return rate(step, steps)
+
+
+def plain(data: str, steps: int, threads: int) -> float:
+    """The step that one writes first."""
+    run = make_run(data, threads)
+    store, size = run.prepared.splits["train"].store, run.recipe.train.batch_size
+    network, noise = run.network.train(), torch.Generator().manual_seed(0)
+    decoder = network.decoders["text"]
+    assert isinstance(decoder, RecurrentDecoder)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+
+    def step() -> int:
+        batch = store.batch(torch.randint(len(store), (size,), generator=noise))
+        tokens = batch.values["text"].long()
+        posterior = network.posterior(batch)
+        z = posterior.sample(StepNoise(0, size, slice(None)))
+        logits = decoder.head(decoder.hidden(z[:, 0], tokens))
+        distortion = nn.functional.cross_entropy(
+            logits.flatten(0, 1), tokens.flatten(), ignore_index=decoder.tokens, reduction="sum"
+        )
+        loss = distortion / size + network.prior.rate(posterior, z).sum(1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return size
+
+    return rate(step, steps)
+
+
+def tokens_a_second(generate: Callable[[Tensor], Tensor], latent: int, count: int) -> float:
+    """Tokens a second over single latents."""
+    draws = torch.randn(count, 1, latent, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        generate(draws[0])
+        start = time.perf_counter()
+        tokens = sum(generate(z).shape[1] for z in draws)
+    return tokens / (time.perf_counter() - start)
+
+
+def loop(decoder: RecurrentDecoder, z: Tensor) -> Tensor:
+    """Greedy decoding by nn.GRU, one call a token."""
+    token, state, tokens = torch.full((1,), decoder.tokens), decoder._initial(z), []
+    for _ in range(decoder.length):
+        output, state = decoder.gru(torch.cat([decoder.embedding(token), z], dim=-1)[:, None], state)
+        token = decoder.head(output[:, 0]).argmax(-1)
+        tokens.append(token)
+        if token.item() == 0:
+            break
+    return torch.stack(tokens, 1)
+
+
+def generation(data: str, count: int, threads: int) -> dict[str, float]:
+    """Batch-1 greedy generation of an untrained model, which writes max_tokens each time."""
+    run = make_run(data, threads)
+    network: Network = run.network.eval()
+    vae = VAE(network, run.prepared.modalities, run.recipe)
+    decoder, latent = vae.network.decoders["text"], run.recipe.latent["dim"]
+    assert isinstance(decoder, RecurrentDecoder)
+    table = tokens_a_second(lambda z: decoder(z).mode(), latent, count)
+    return {"ours": table, "nn.GRU loop": tokens_a_second(lambda z: loop(decoder, z), latent, count)}
+
+
+def main() -> None:
+    """Run each measurement in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="definitions")
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", choices=["ours", "plain", "generation"])
+    args = parser.parse_args()
+    if args.only:
+        measure = {"ours": ours, "plain": plain, "generation": generation}[args.only]
+        print(json.dumps(measure(args.data, args.steps, args.threads)))
+        return
+    found = {}
+    for name in ("plain", "ours", "plain", "ours", "generation"):
+        line = [sys.executable, __file__, *sys.argv[1:], "--only", name]
+        done = json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout)
+        found[name] = max(done, found[name]) if name in found else done
+    generated = found["generation"]
+    print(
+        json.dumps(
+            {
+                "training, sentences/s": {"plain": found["plain"], "ours": found["ours"]},
+                "training, ratio": found["ours"] / found["plain"],
+                "batch-1 generation, tokens/s": generated,
+                "generation, ratio": generated["ours"] / generated["nn.GRU loop"],
+            },
+            indent=1,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

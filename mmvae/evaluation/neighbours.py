@@ -1,0 +1,42 @@
+"""Neighbours: which observations of a data set a model holds to be alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from mmvae.data.prepare import prepare
+from mmvae.evaluation.bounds import batches
+from mmvae.evaluation.evaluate import on_other_data
+from mmvae.generation import VAE
+from mmvae.inputs import Inputs
+
+
+@torch.inference_mode()
+def neighbours(
+    vae: VAE, inputs: Inputs | Any, n: int = 5, split: str = "train", data: str | None = None
+) -> list[list[dict[str, Any]]]:
+    """For each input the n rows of a split whose posterior means are nearest to its own, the nearest first.
+
+    distance: Euclidean, between posterior means. where: the row's file, or its number in the table. shown: the row
+    itself where it is text. Raises ValueError or FileNotFoundError when inputs or data cannot be had.
+    """
+    wanted = vae.encode(inputs).cpu()
+    rows = prepare(on_other_data(vae.recipe, split, data), vae.modalities, split).splits[split]
+    means = torch.empty(len(rows), vae.recipe.latent["dim"])
+    for numbers, batch, _ in batches(rows.store, 256, vae.device, 0):
+        means[numbers] = vae.network.posterior(batch).mean.cpu()
+    distances, nearest = torch.cdist(wanted, means).topk(min(n, len(rows)), largest=False)
+    return [
+        [
+            {"distance": distance, "where": rows.rows.where(rows.kept[i]), "shown": _shown(vae, rows, i)}
+            for distance, i in zip(*pair, strict=True)
+        ]
+        for pair in zip(distances.tolist(), nearest.tolist(), strict=True)
+    ]
+
+
+def _shown(vae: VAE, rows: Any, index: int) -> str:
+    raws = [rows.raw(name, index) for name in vae.modalities if rows.store.columns[name].present[index]]
+    return " | ".join(raw for raw in raws if isinstance(raw, str))
