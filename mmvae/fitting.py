@@ -20,7 +20,7 @@ def fit_prior(vae: VAE, store: Store) -> None:
     chosen = torch.randperm(len(store), generator=torch.Generator().manual_seed(seed))[:ROWS]
     rows = store.by_length()
     rows, draws = rows[torch.isin(rows, chosen)], []
-    for part in rows.split(256):
+    for part in rows.split(store.at_once(256)):
         noise = StepNoise(mix(seed, "fit", int(part[0])), len(part), slice(None), vae.device)
         draws.append(vae.network.posterior(store.batch(part).to(vae.device)).sample(noise)[:, 0])
     vae.fitted = FittedMixture.fit(torch.cat(draws), vae.recipe.prior["fitted"], seed).to(vae.device)

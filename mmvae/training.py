@@ -28,7 +28,7 @@ from mmvae.evaluation import bounds
 from mmvae.evaluation.collapse import collapse
 from mmvae.fitting import fit_prior
 from mmvae.generation import VAE
-from mmvae.hardware import autocast, best_device, keep_memory, use_threads
+from mmvae.hardware import autocast, best_device, free_memory, keep_memory, use_threads
 from mmvae.optimizing import build_optimizer, learning_rate, moving_average
 from mmvae.pretraining import renew_decoders
 from mmvae.previews import write_previews
@@ -172,6 +172,7 @@ class Run:
                     clock, seen = time.monotonic(), 0
                 if self.step % settings.evaluate_every == 0 or last:
                     self._evaluate(writer)
+                    free_memory()
                     clock, seen = time.monotonic(), 0
                 self._agree_to_stop()
             if self.stopped:

@@ -14,6 +14,8 @@ from torch import Tensor
 from mmvae.core.vae import Batch
 from mmvae.modalities.contract import Modality
 
+NUMBERS = 2**23  # of prepared rows to measure at a time: networks hold some hundred bytes for each
+
 
 class ColumnWriter:
     """Appends the tensors of one modality to a file; None marks a row that lacks it."""
@@ -119,12 +121,13 @@ class Store:
         lengths = [length for column in self.columns.values() if (length := column.lengths()) is not None]
         return torch.stack(lengths).sum(0) if lengths else None
 
-    def numbers(self) -> int:
-        """How many numbers a row holds at most."""
-        return max(
+    def at_once(self, most: int) -> int:
+        """How many rows, at most `most`, to measure at a time, so that long ones do not fill the memory."""
+        numbers = max(
             int(np.max(column.shapes.prod(1), initial=1)) if column.shapes is not None else column.data[:1].numel()
             for column in self.columns.values()
         )
+        return max(1, min(most, NUMBERS // max(1, numbers)))
 
     def by_length(self) -> Tensor:
         """All row numbers [N], shortest first, so that batches hold little padding; in order where none differ."""

@@ -42,7 +42,7 @@ def batches(store: Store, size: int, device: torch.device, seed: int) -> Iterato
 def elbo(network: Network, store: Store, device: torch.device, seed: int = 0, size: int = 128) -> Terms:
     """The ELBO's terms on a split."""
     rate, distortion = 0.0, dict.fromkeys(store.columns, 0.0)
-    for _, batch, noise in batches(store, size, device, seed):
+    for _, batch, noise in batches(store, store.at_once(size), device, seed):
         posterior = network.posterior(batch)
         z = posterior.sample(noise)
         rate += network.prior.rate(posterior, z).sum().item()
@@ -65,7 +65,7 @@ def importance_nll(
     check_draws(k)
     # log-mean-exp over chunks of draws, so that memory does not grow with k
     draws = min(k, DRAWS)
-    size = max(1, min(2048, 2**23 // store.numbers()) // draws)
+    size = max(1, store.at_once(2048) // draws)
     nll, done = torch.empty(len(store)), 0
     for rows, batch, noise in batches(store, size, device, seed):
         bounds = [importance_weighted_bound(network, batch, noise, draws) for _ in range(k // draws)]
@@ -85,7 +85,7 @@ def latent_use(network: Network, store: Store, device: torch.device, seed: int =
     one draw a row; it cannot exceed the log of the number of rows.
     """
     means, deviations, draws = [], [], []
-    for _, batch, noise in batches(store, 256, device, seed):
+    for _, batch, noise in batches(store, store.at_once(256), device, seed):
         posterior = network.posterior(batch)
         if isinstance(posterior, Point):
             return dict.fromkeys(("active units", "mutual information", "aggregate variance"), 0.0)

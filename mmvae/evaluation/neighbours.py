@@ -25,7 +25,7 @@ def neighbours(
     wanted = vae.encode(inputs).cpu()
     rows = prepare(on_other_data(vae.recipe, split, data), vae.modalities, split).splits[split]
     means = torch.empty(len(rows), vae.recipe.latent["dim"])
-    for numbers, batch, _ in batches(rows.store, 256, vae.device, 0):
+    for numbers, batch, _ in batches(rows.store, rows.store.at_once(256), vae.device, 0):
         means[numbers] = vae.network.posterior(batch).mean.cpu()
     distances, nearest = torch.cdist(wanted, means).topk(min(n, len(rows)), largest=False)
     return [

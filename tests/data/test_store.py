@@ -123,3 +123,10 @@ def test_a_view_is_written_as_it_looks(tmp_path: Path) -> None:
 
 def test_numbers_without_an_axis_are_kept(tmp_path: Path) -> None:
     assert written(tmp_path, x=[torch.tensor(3.0), torch.tensor(4.0)]).batch([1, 0]).values["x"].tolist() == [4, 3]
+
+
+def test_long_rows_are_measured_a_few_at_a_time(tmp_path: Path) -> None:
+    store = written(tmp_path, x=[torch.zeros(2**10, 2**10)] * 3)
+    assert store.at_once(256) == 8
+    assert written(tmp_path, x=FIXED[:2]).at_once(256) == 256
+    assert written(tmp_path, x=[torch.zeros(2**13, 2**11)] * 2).at_once(256) == 1
