@@ -17,6 +17,7 @@ class RecurrentEncoder(nn.Module):
         super().__init__()
         self.embedding = embedding
         self.padding = embedding.num_embeddings - 1
+        self.scale = embedding.embedding_dim**0.5  # the table is drawn for the output, too small for an input
         size = embedding.embedding_dim
         self.onward = nn.GRU(size, hidden, layers, batch_first=True)
         self.backward_ = nn.GRU(size, hidden, layers, batch_first=True)
@@ -28,7 +29,7 @@ class RecurrentEncoder(nn.Module):
         positions = (real.sum(1, keepdim=True) - 1 - torch.arange(tokens.shape[1], device=tokens.device)).clamp(min=0)
         pooled = []
         for gru, ordered in ((self.onward, tokens), (self.backward_, tokens.gather(1, positions))):
-            states, _ = gru(self.embedding(ordered))
+            states, _ = gru(self.scale * self.embedding(ordered))
             pooled.append(states.masked_fill(~real[..., None], -torch.inf).amax(1))
         return self.head(torch.cat(pooled, dim=1))
 

@@ -147,14 +147,16 @@ class Text(Modality):
             exact += raw == again
             kept += 2 * (ours & theirs).total()
             total += ours.total() + theirs.total()
-        return {"exact": exact / len(raws), "word F1": kept / total, "BLEU-4": bleu(reconstructions, raws)}
+        figures = {"exact": exact / len(raws), "word F1": kept / total}
+        return figures | ({"BLEU-4": bleu(reconstructions, raws)} if _has_grams(raws) else {})
 
     def sample_metrics(self, samples: Sequence[str], real: Sequence[str]) -> dict[str, float]:
         figures = {"distinct texts": len(set(samples)) / len(samples)}
         figures["empty texts"] = sum(not text.strip() for text in samples) / len(samples)
-        for what, texts in (("", samples), (" of real text", real)):
-            figures |= {f"distinct {n}-grams{what}": distinct(texts, n) for n in (1, 2)}
-            figures[f"self-BLEU{what}"] = self_bleu(texts[:200])
+        if _has_grams(real):
+            for what, texts in (("", samples), (" of real text", real)):
+                figures |= {f"distinct {n}-grams{what}": distinct(texts, n) for n in (1, 2)}
+                figures[f"self-BLEU{what}"] = self_bleu(texts[:200])
         return figures
 
     def preview(self, raw: str) -> str:
@@ -164,6 +166,11 @@ class Text(Modality):
         path = stem.with_name(stem.name + ".txt")
         path.write_text("".join(raw.replace("\n", " ") + "\n" for raw in raws), encoding="utf-8")
         return [path]
+
+
+def _has_grams(texts: Sequence[str]) -> bool:
+    """Whether texts have four words on average, without which measures of word sequences say nothing."""
+    return sum(len(text.split()) for text in texts) >= 4 * len(texts)
 
 
 def bleu(texts: Sequence[str], references: Sequence[str]) -> float:

@@ -263,3 +263,5 @@ def test_a_perfect_reconstruction_has_a_bleu_of_100_and_another_text_0() -> None
     lines = ["the cat sat on the mat", "a dog ran far away from it"]
     assert modality.metrics(lines, lines) == {"exact": 1.0, "word F1": 1.0, "BLEU-4": pytest.approx(100)}
     assert modality.metrics(lines, lines[::-1])["BLEU-4"] < 10
+    assert "BLEU-4" not in modality.metrics(["anna", "bob"], ["anna", "bab"])
+    assert modality.sample_metrics(["anna", "anna"], ["bob"]) == {"distinct texts": 0.5, "empty texts": 0.0}
