@@ -26,7 +26,7 @@ def write_card(folder: Path, recipe: Recipe, terms: Terms, rows: Mapping[str, in
     (folder / "README.md").write_text(
         f"""# {recipe.name}
 
-{recipe.about or "A variational autoencoder."} Made by mmvae {mmvae.__version__}.
+{recipe.about or "A variational autoencoder"}. Made by mmvae {mmvae.__version__}.
 
 {"".join(SHOWN[path.suffix](path) for path in samples)}
 These are samples, not chosen. For more, beside this folder:

@@ -103,7 +103,12 @@ def load(
             f"{folder}: saved in format {config['format']} by mmvae {config.get('mmvae')}; "
             f"this is mmvae {mmvae.__version__}, format {FORMAT}"
         )
-    recipe = Recipe.load(folder, overrides)
+    try:
+        recipe = Recipe.load(folder, overrides)
+    except ValueError as error:
+        made = ", ".join(sorted(set(map(str, dict(config.get("modalities") or {}).values()))))
+        hint = f" (made with {made}: install or register that first)" if "unknown modality" in str(error) else ""
+        raise ValueError(f"{error}{hint}") from None
     modalities = {name: recipe.modality(name) for name in recipe.modalities}
     for name, modality in modalities.items():
         try:

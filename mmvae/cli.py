@@ -6,16 +6,13 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 import mmvae
 from mmvae.commands import recipes
-from mmvae.commands.terminal import Json, Overrides, Recipe, show, table
-
-if TYPE_CHECKING:
-    from mmvae.samples import Samples
+from mmvae.commands.terminal import Json, Overrides, Recipe, show, table, write
 
 app = typer.Typer(
     help="Generate images, text and sound with variational autoencoders.",
@@ -27,7 +24,9 @@ app = typer.Typer(
 app.add_typer(recipes.app, name="recipes")
 
 Model = Annotated[Path, typer.Argument(help="A model's folder, such as runs/emoji.")]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", help="Folder to write to [default: a new one, named as the command is].")
+]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same output.")]
 Heat = Annotated[float | None, typer.Option("--temperature", min=0, help="Of the likelihood; 0 takes its mode.")]
 Set = Annotated[
@@ -52,9 +51,11 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a recipe."""
-    from mmvae.launch import become_torchrun
+    from mmvae.launch import run_processes
 
-    become_torchrun(nproc)
+    status = run_processes(nproc)
+    if status is not None:
+        raise typer.Exit(status)
     from mmvae.training import train
 
     model = train(recipe, overrides or [], out, resume)
@@ -67,7 +68,7 @@ def train(
 def generate(
     model: Model,
     n: Annotated[int, typer.Option("-n", min=1, help="How many.")] = 16,
-    out: Out = Path("generated"),
+    out: Out = None,
     seed: Seed = 0,
     temperature: Heat = None,
     prior: Annotated[
@@ -80,14 +81,14 @@ def generate(
     from mmvae.generation import VAE
 
     vae = VAE.load(model, overrides=changes or [])
-    _write(vae.generate(n, seed, temperature, prior), out, as_json)
+    write(vae.generate(n, seed, temperature, prior), out, "generated", as_json)
 
 
 @app.command()
 def reconstruct(
     model: Model,
     inputs: Annotated[list[str], typer.Argument(help="Files, a folder, a table, or sentences for a model of text.")],
-    out: Out = Path("reconstructed"),
+    out: Out = None,
     seed: Seed = 0,
     temperature: Heat = 0.0,
     changes: Set = None,
@@ -98,7 +99,13 @@ def reconstruct(
     from mmvae.inputs import expand
 
     vae = VAE.load(model, overrides=changes or [])
-    _write(vae.reconstruct(expand(vae.recipe, vae.modalities, inputs), seed, temperature), out, as_json)
+    write(
+        vae.reconstruct(expand(vae.recipe, vae.modalities, inputs), seed, temperature),
+        out,
+        "reconstructed",
+        as_json,
+        inputs,
+    )
 
 
 @app.command()
@@ -109,7 +116,7 @@ def interpolate(
     ] = None,
     steps: Annotated[int, typer.Option(min=2, help="How many, the two ends included.")] = 9,
     path: Annotated[Way, typer.Option(help="'sphere' or 'line'.")] = "sphere",
-    out: Out = Path("interpolated"),
+    out: Out = None,
     seed: Seed = 0,
     temperature: Heat = 0.0,
     changes: Set = None,
@@ -122,7 +129,7 @@ def interpolate(
         raise ValueError(f"interpolation is between two inputs, not {len(ends)}")
     first, last = ends or (None, None)
     vae = VAE.load(model, overrides=changes or [])
-    _write(vae.interpolate(first, last, steps, seed, path, temperature), out, as_json)
+    write(vae.interpolate(first, last, steps, seed, path, temperature), out, "interpolated", as_json, ends or [])
 
 
 @app.command()
@@ -130,7 +137,7 @@ def combine(
     model: Model,
     plus: Annotated[list[str], typer.Argument(help="Files or sentences whose latents are added up.")],
     minus: Annotated[list[str] | None, typer.Option(help="One to take away (may be repeated).")] = None,
-    out: Out = Path("combined"),
+    out: Out = None,
     seed: Seed = 0,
     temperature: Heat = 0.0,
     changes: Set = None,
@@ -140,7 +147,7 @@ def combine(
     from mmvae.generation import VAE
 
     vae = VAE.load(model, overrides=changes or [])
-    _write(vae.combine(plus, minus or [], seed, temperature), out, as_json)
+    write(vae.combine(plus, minus or [], seed, temperature), out, "combined", as_json, [*plus, *(minus or [])])
 
 
 @app.command()
@@ -161,16 +168,6 @@ def neighbours(
     found = neighbours(vae, expand(vae.recipe, vae.modalities, inputs), n, split, data)
     lines = [f"{near['distance']:8.3f}  {near['where']}  {near['shown']}".rstrip() for row in found for near in row]
     show(found, as_json, "\n".join(lines))
-
-
-def _write(samples: Samples, out: Path, as_json: bool) -> None:
-    paths = samples.save(out)
-    listed = [column for raws in samples.raws.values() for column in raws if isinstance(column, str)]
-    text = "".join(f"{line}\n" for line in listed) + f"{len(paths)} files, and gallery.html, are in {out}"
-    for modality in samples.modalities.values():
-        for what, count in modality.notes.items():
-            typer.echo(f"{count} inputs {what}", err=True)
-    show({"out": str(out), "files": [str(path) for path in paths]}, as_json, text)
 
 
 @app.command()
@@ -282,6 +279,7 @@ def main() -> None:
 
 
 def _fail(message: str, status: int = 2) -> int:
-    for line in message.strip().splitlines():
+    first = os.environ.get("RANK", "0") == "0"  # of several processes, which all say the same
+    for line in message.strip().splitlines() if first else ():
         print(f"mmvae: {line}", file=sys.stderr)
     return status

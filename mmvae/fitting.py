@@ -16,6 +16,8 @@ ROWS = 20_000  # encoded at most
 def fit_prior(vae: VAE, store: Store) -> None:
     """Give a model its fitted prior: a mixture of at most the recipe's `prior.fitted` Gaussians over one
     posterior draw of each training row."""
+    if len(store) < 2:
+        return  # nothing to fit a density to
     seed = vae.recipe.train.seed
     chosen = torch.randperm(len(store), generator=torch.Generator().manual_seed(seed))[:ROWS]
     rows = store.by_length()

@@ -18,6 +18,14 @@ section { margin-bottom: 3rem } h2 { border-bottom: 1px solid #ccc }
 """
 
 
+MARK = '<meta name="generator" content="mmvae">'
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is a page that `write_page` wrote."""
+    return path.is_file() and MARK in path.read_text(encoding="utf-8", errors="replace")[:1000]
+
+
 def cells(modalities: Mapping[str, Modality], raws: Mapping[str, list[Raw]], captions: Iterable[str]) -> str:
     """A grid with a cell for each row: the previews of its modalities and a caption."""
     parts = []
@@ -32,6 +40,7 @@ def write_page(path: Path, title: str, sections: Mapping[str, str]) -> Path:
     body = "".join(f"<section><h2>{html.escape(name)}</h2>{part}</section>" for name, part in sections.items())
     path.write_text(
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f"{MARK}"
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{STYLE}</style></head><body><h1>{html.escape(title)}</h1>{body}</body></html>\n",
         encoding="utf-8",

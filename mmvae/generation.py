@@ -86,6 +86,8 @@ class VAE:
 
         Raises ValueError when a fitted one is asked for and there is none.
         """
+        if which not in (None, "fitted", "standard"):
+            raise ValueError(f"prior '{which}': it is 'fitted' or 'standard'")
         if which == "fitted" and self.fitted is None:
             raise ValueError(
                 "the model has no fitted prior: train it with prior.fitted = 10 or so, or use the standard one"
@@ -107,6 +109,8 @@ class VAE:
 
         temperature: of the likelihood; 0 takes its mode; by default what suits each modality.
         """
+        if n < 1:
+            raise ValueError(f"n = {n}: there is nothing to generate")
         with torch.inference_mode():
             z = self.prior(prior).sample(Noise([mix(seed, "prior", i) for i in range(n)], self.device))
         return self.decode(z, seed, temperature, "generate")
@@ -139,6 +143,8 @@ class VAE:
 
         path: "sphere" keeps the length of z typical of the prior on the way, "line" is straight.
         """
+        if path not in ("sphere", "line") or steps < 2:
+            raise ValueError(f"path '{path}', {steps} steps: it is 'sphere' or 'line', with at least 2")
         if (first is None) != (last is None):
             raise ValueError("interpolation needs two inputs, or none for two draws from the prior")
         if first is None:
@@ -223,8 +229,12 @@ def reproduce(
     made = read_note(path)
     if not (model or made["model"]):
         raise ValueError(f"{path}: made by a model that was never saved, so it cannot be made again")
+    if not model and not Path(made["model"]).is_dir():
+        raise FileNotFoundError(f"{path} was made by '{made['model']}', which is not here: say --model FOLDER")
     vae = VAE.load(model or made["model"], overrides=made["settings"])
     made["model"] = str(vae.folder)
+    if out and Path(out).suffix.lower() != path.suffix.lower():
+        raise ValueError(f"{out}: the file is made again as {path.suffix}")
     raw, modality = vae.remake(made), vae.modalities[made["modality"]]
     written = Path(out) if out else path.with_name(f"reproduced-{path.name}")
     modality.write(raw, written)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from mmvae.core.vae import Batch
@@ -22,6 +23,8 @@ def to_batch(modalities: Mapping[str, Modality], inputs: Inputs) -> Batch:
 
     Raises ValueError or FileNotFoundError for what cannot be read.
     """
+    if isinstance(inputs, str | Path | np.ndarray):
+        raise ValueError("inputs are a list of observations: for one, give [x]")
     columns = inputs if isinstance(inputs, Mapping) else _by_modality(modalities, inputs)
     unknown = [name for name in columns if name not in modalities]
     if unknown:
@@ -60,7 +63,8 @@ def read_input(modality: Modality, item: Any) -> Raw:
         try:
             return modality.parse(item)
         except ValueError as error:
-            raise ValueError(f"{item!r}: {error}" if isinstance(item, str) else str(error)) from None
+            reason = f"no file '{item}'; and as a value: {error}" if isinstance(item, str) else str(error)
+            raise ValueError(reason) from None
     if not item.is_file():
         raise FileNotFoundError(f"no file '{item}'")
     if item.suffix.lower() not in suffixes:
@@ -102,7 +106,9 @@ def _rows(recipe: Recipe, name: str, modality: Modality, item: str) -> list[Raw]
             try:
                 raws.append(read_cell(modality, rows.cells[index][column]))
             except (ValueError, OSError) as error:
-                raise ValueError(f"{rows.where(index)}: {error}") from None
+                modality.note(f"left out: {rows.where(index)}: {error}")
+    if not raws:
+        raise ValueError(f"{item}: nothing in it can be read: {next(iter(modality.notes), 'it has no rows')}")
     return raws
 
 

@@ -124,7 +124,7 @@ class Recipe(Settings):
     its settings; once validated they are plain data with every default filled in.
     """
 
-    name: str = Field(pattern=r"^[\w.-]+$", description="of the folder under runs/")
+    name: str = Field(pattern=r"^\w[\w.-]*$", description="of the folder under runs/")
     about: str = Field("", description="one line for lists of recipes")
     data: Data
     modalities: dict[str, dict[str, Any]] = Field(min_length=1)
@@ -175,7 +175,7 @@ class Recipe(Settings):
             source = source.model_dump(mode="json")
         where = "recipe" if isinstance(source, Mapping) else str(source)
         tables = copy.deepcopy(dict(source)) if isinstance(source, Mapping) else reduce(_merged, read_recipe(source))
-        for override in overrides:
+        for override in [overrides] if isinstance(overrides, str) else overrides:
             _set(tables, override)
         try:
             return cls(**tables)

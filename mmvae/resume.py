@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ from mmvae import checkpoint
 from mmvae.data.prepare import Prepared
 from mmvae.modalities.contract import dump_state
 from mmvae.recipe import Recipe
-from mmvae.recipe_files import read_config
+from mmvae.recipe_files import is_run, read_config
 
 FILE = "resume.safetensors"
 
@@ -67,6 +68,12 @@ def restore_state(
     return {key: float(value) if "." in value or "inf" in value else int(value) for key, value in about.items()}
 
 
+def cut_log(log: Path, step: int) -> None:
+    """Leave out of a log what came after a step: it is done again."""
+    lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+    log.write_text("".join(line for line in lines if json.loads(line)["step"] <= step), encoding="utf-8")
+
+
 def saved_threads(folder: Path) -> int:
     """How many threads the run in a folder used."""
     _, about = checkpoint.read_tensors(folder / FILE)
@@ -81,6 +88,8 @@ def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
             raise ValueError(
                 f"{folder} holds a run already: go on with mmvae train {folder} --resume, or name another with --out"
             )
+        if folder.is_dir() and any(folder.iterdir()) and not is_run(folder):
+            raise ValueError(f"{folder} holds other files: name another folder with --out")
         return
     if not begun:
         raise FileNotFoundError(f"nothing to resume in '{folder}': it has no {FILE}")

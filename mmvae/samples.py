@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mmvae.core.registry import Settings
-from mmvae.gallery import cells, write_page
+from mmvae.gallery import cells, is_ours, write_page
 from mmvae.modalities.contract import PAGE, SHEET, Modality, Raw
 from mmvae.modalities.registry import modalities as registry
 
@@ -37,9 +38,17 @@ class Samples:
 
     def save(self, folder: str | Path, title: str = "mmvae") -> list[Path]:
         """Write a file for each observation, with how it was made in it or beside it; contact sheets that show
-        all; and gallery.html. Returns the paths of the observations."""
+        all; and gallery.html. Returns the paths of the observations.
+
+        Earlier samples in the folder are replaced. Raises ValueError where it holds anything else.
+        """
         folder = Path(folder)
+        if folder.is_dir() and any(folder.iterdir()) and not is_ours(folder / PAGE):
+            raise ValueError(f"{folder} holds other files: name another folder")
         folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.iterdir():
+            if re.match(rf"\d{{3,}}[.-]|{SHEET}[.-]", path.name):
+                path.unlink()
         paths = []
         for name, column in self.raws.items():
             label = "" if len(self.raws) == 1 else f"-{name}"

@@ -40,6 +40,7 @@ from mmvae.resume import (
     check_data,
     check_folder,
     claim,
+    cut_log,
     on_signals,
     restore_signals,
     restore_state,
@@ -113,9 +114,7 @@ class Run:
         self.optimizer = build_optimizer(network, recipe.train)
         self.average = moving_average(network, recipe.train.ema)
         self.modules: dict[str, nn.Module] = {"network": network, "average": self.average}
-        self.step: int = 0
-        self.best: float = math.inf
-        self.stopped = False
+        self.step, self.best, self.stopped = 0, math.inf, False
         if resume:
             check_data(folder, self.prepared)
             self._restore()
@@ -129,10 +128,10 @@ class Run:
         if self.world > 1:
             dist.barrier()
         prepared = prepared or prepare(self.recipe)
-        for line in prepared.report.lines():
-            self.display.say(line)
         if "validation" not in prepared.splits:
             raise ValueError("training needs a validation split: set data.validation above 0")
+        for line in prepared.lines():
+            self.display.say(line)
         return prepared
 
     @property
@@ -263,7 +262,7 @@ class Run:
                 f"step {self.step}: validation -ELBO {terms.negative_elbo:,.2f} nats "
                 f"(rate {terms.rate:.2f}, distortion {sum(terms.distortion.values()):,.2f}){' *' if better else ''}"
             )
-            if self._kl_weight() and (warning := collapse(terms.rate, use, self.recipe)):
+            if self._kl_weight() and (warning := collapse(terms.rate, use, self.recipe, self.step)):
                 self.display.say(warning)
             vae = VAE(self.averaged, self.prepared.modalities, self.recipe)
             write_previews(vae, self.prepared.splits["validation"], self.folder / "previews", self.step)
@@ -277,6 +276,8 @@ class Run:
     def _restore(self) -> None:
         about = restore_state(self.folder, self.modules, self.optimizer)
         self.step, self.best = int(about["step"]), about["best"]
+        if self.rank == 0:
+            cut_log(self.folder / "log.jsonl", self.step)
         self.display.say(f"going on at step {self.step} of {self.recipe.train.steps}")
 
     def _finish(self) -> VAE:

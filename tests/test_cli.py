@@ -69,6 +69,9 @@ def world(tmp_path: Path, models: dict[str, Path], monkeypatch: pytest.MonkeyPat
     (tmp_path / "bad").mkdir()
     for name in "abcd":
         (tmp_path / "bad" / f"{name}.png").write_bytes(b"not a picture")
+    (tmp_path / "mixed").mkdir()
+    (tmp_path / "mixed" / "a.txt").write_text("a\n")
+    (tmp_path / "mixed" / "b.csv").write_text("text\nb\n")
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n")
     (tmp_path / "broken.wav").write_bytes(b"RIFF")
     soundfile.write(tmp_path / "silent.wav", np.zeros((0, 1), np.float32), 16000)
@@ -152,6 +155,12 @@ BAD: list[tuple[str, str]] = [
     ("train image/digits modalities.image.mixture=false", "modalities.image.mixture: false is no value"),
     ("train text/verses data.path=poems", "no file or folder 'poems', and no built-in set"),
     ("train empty --resume", "no recipe 'empty'"),
+    ("train image/digits --out notes", "notes holds other files: name another folder"),
+    ("train image/digits name=..", "name: string should match pattern"),
+    ("generate image --out notes", "notes holds other files: name another folder"),
+    ("reconstruct image hello", "no file 'hello'; and as a value: an image is an array"),
+    ("train text/names data.path=mixed", "mixed: tables of several kinds (.csv, .txt): give one of them"),
+    ("train text/names data.path= ", "data.path is empty"),
     ("doctor nowhere/", "no file or folder 'nowhere/'"),
     ("doctor notes", "no modality reads it: as audio, notes: no file that audio reads"),
     ("recipes show image/digits train.steps=2", "overrides are shown with --json"),
@@ -254,10 +263,8 @@ def test_a_table_is_read_by_the_recipes_column_and_its_bad_rows_are_named(
         progress=False,
     )
     status, _, errors = run("reconstruct", tmp_path / "run", lines, "--out", tmp_path / "out")
-    assert status == 2
-    assert "lines.csv, row 2: a text is a string" in errors
-    lines.write_text("word,text\na small dog,nothing of it\n")
-    assert run("reconstruct", tmp_path / "run", lines, "--out", tmp_path / "out")[0] == 0
+    assert status == 0
+    assert "left out: lines.csv, row 2: a text is a string" in errors
     found = read_note(tmp_path / "out" / "000.txt")["z"]
     run("reconstruct", tmp_path / "run", "a small dog", "--out", tmp_path / "out")
     assert read_note(tmp_path / "out" / "000.txt")["z"] == found
@@ -266,6 +273,40 @@ def test_a_table_is_read_by_the_recipes_column_and_its_bad_rows_are_named(
 def test_a_sentence_that_is_cut_is_mentioned(run: Run, models: dict[str, Path], tmp_path: Path) -> None:
     _, _, errors = run("reconstruct", models["text"], "the small dog " * 60, "--out", tmp_path / "out")
     assert "1 inputs longer than max_tokens" in errors
+
+
+def test_samples_replace_earlier_samples_and_nothing_else(
+    run: Run, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("generated", "generated-2"):
+        run("generate", models["image"], "-n", "3")
+        assert len(list((tmp_path / folder).glob("00?.png"))) == 3
+    run("generate", models["image"], "-n", "1", "--out", "generated")
+    assert [path.name for path in (tmp_path / "generated").glob("00?.png")] == ["000.png"]
+    before = (tmp_path / "generated" / "000.png").read_bytes()
+    status, _, errors = run("reconstruct", models["image"], "generated/000.png", "--out", "generated")
+    assert status == 2
+    assert "--out generated holds generated/000.png" in errors
+    assert (tmp_path / "generated" / "000.png").read_bytes() == before
+
+
+def test_what_was_written_to_a_relative_folder_is_read_from_it(
+    run: Run, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run("generate", models["text"], "-n", "3", "--out", "texts")
+    _, printed, _ = run("reconstruct", models["text"], "texts", "--out", "again", "--json")
+    assert len(json.loads(printed)["files"]) == 3
+    assert json.loads(run("doctor", "texts", "--json")[1])["data"]["usable"] == 3
+
+
+def test_bad_input_to_several_processes_ends_as_it_does_with_one(tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "mmvae", "train", "image/digits", "train.stps=5", "--nproc", "2"]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, timeout=200, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("train.stps: unknown key") == 1
+    assert "Traceback" not in done.stderr
 
 
 def test_rows_of_text_are_never_taken_for_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -345,3 +345,19 @@ def test_a_large_input_is_encoded_in_parts(vae_for: MakeVAE, raws_of: MakeRaws) 
     for i in (0, ROWS - 1, ROWS, rows - 1):
         alone = vae.encode({name: column[i : i + 1] for name, column in inputs.items()})
         torch.testing.assert_close(whole[i : i + 1], alone, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("one", ["a sentence", Path("a.png"), np.zeros((4, 4), np.uint8)], ids=["str", "path", "array"])
+def test_one_observation_is_not_taken_for_a_list_of_them(one: Any, vae_for: MakeVAE) -> None:
+    with pytest.raises(ValueError, match=r"for one, give \[x\]"):
+        vae_for("image").encode(one)
+
+
+def test_arguments_that_make_no_sense_are_refused(vae_for: MakeVAE) -> None:
+    vae = vae_for("image", fitted=True)
+    with pytest.raises(ValueError, match="nothing to generate"):
+        vae.generate(0)
+    with pytest.raises(ValueError, match="prior 'foo'"):
+        vae.generate(1, prior="foo")  # ty: ignore[invalid-argument-type]
+    with pytest.raises(ValueError, match="path 'foo'"):
+        vae.interpolate(path="foo")  # ty: ignore[invalid-argument-type]

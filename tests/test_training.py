@@ -150,7 +150,10 @@ def test_a_model_without_a_latent_is_measured_like_any_other(tmp_path: Path) -> 
 
 
 def test_a_collapse_is_said_while_it_can_be_mended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    train(recipe("kl.weight=1000", "train.learning_rate=0.01", "train.steps=60"), out=tmp_path / "run")
+    train(
+        recipe("kl.weight=1000", "train.learning_rate=0.01", "train.steps=200", "train.evaluate_every=200"),
+        out=tmp_path / "run",
+    )
     assert "the posterior has collapsed: z tells 0.0" in capsys.readouterr().err
 
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Annotated, Any
+import os
+from collections.abc import Mapping, Sequence
+from itertools import chain, count
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from mmvae.samples import Samples
 
 Recipe = Annotated[
     str, typer.Argument(help="A recipe's file, the name of a shipped one (text/definitions), or a run's folder.")
@@ -25,3 +31,18 @@ def table(figures: Mapping[str, Any]) -> str:
     width = max(map(len, figures))
     shown = {key: f"{value:,.4f}" if isinstance(value, float) else str(value) for key, value in figures.items()}
     return "\n".join(f"{key:<{width}}  {value}" for key, value in shown.items())
+
+
+def write(samples: Samples, out: Path | None, name: str, as_json: bool, inputs: Sequence[str] = ()) -> None:
+    """Write samples to `out`, by default a new folder: `name`, `name`-2 and so on."""
+    out = out or next(path for path in map(Path, chain([name], (f"{name}-{i}" for i in count(2)))) if not path.exists())
+    for item in inputs:
+        if os.path.exists(item) and out.resolve() in (Path(item).resolve(), *Path(item).resolve().parents):
+            raise ValueError(f"--out {out} holds {item}: name another folder")
+    paths = samples.save(out)
+    listed = [column for raws in samples.raws.values() for column in raws if isinstance(column, str)]
+    text = "".join(f"{line}\n" for line in listed) + f"{len(paths)} files, and gallery.html, are in {out}"
+    for modality in samples.modalities.values():
+        for what, number in modality.notes.items():
+            typer.echo(f"{number} inputs {what}", err=True)
+    show({"out": str(out), "files": [str(path) for path in paths]}, as_json, text)

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +68,15 @@ class Prepared:
     splits: dict[str, Split]
     report: Report
     fingerprint: str
+    path: str
+    columns: Mapping[str, str]
+
+    def lines(self) -> Iterator[str]:
+        """What was read, and what was met, for a person."""
+        rows = ", ".join(f"{split} {count:,}" for split, count in self.report.rows.items())
+        columns = ", ".join(f"{name} from '{column}'" for name, column in self.columns.items())
+        yield f"data: {self.path}, {columns}; {rows}"
+        yield from self.report.lines()
 
 
 def cache_folder() -> Path:
@@ -123,7 +131,7 @@ def prepare(
                 raise
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-    prepared = _open(folder, modalities, columns, selections, source.fingerprint)
+    prepared = _open(folder, modalities, columns, selections, source.fingerprint, recipe.data.path)
     _judge(prepared.report, recipe.data.max_rejected)  # what is in the cache may have been let in by a larger share
     return prepared
 
@@ -214,13 +222,12 @@ def _judge(report: Report, max_rejected: float) -> None:
     share = len(report.rejected) / max(1, len(report.rejected) + sum(report.rows.values()))
     empty = [split for split, count in report.rows.items() if not count]
     if share > max_rejected or empty:
-        reasons = Counter(reason for _, reason in report.rejected)
         where, reason = report.rejected[0] if report.rejected else ("the data", "no rows")
         raise ValueError(
             f"{len(report.rejected)} rows could not be used, a share of {share:.0%} "
             f"(data.max_rejected = {max_rejected:.0%})"
             + (f", and nothing is left in {', '.join(empty)}" if empty else "")
-            + f"; {len(reasons)} kinds of reasons; the first: {where}: {reason}"
+            + f"; the first: {where}: {reason}; mmvae doctor names them all"
         )
 
 
@@ -230,6 +237,7 @@ def _open(
     columns: Mapping[str, str],
     selections: Mapping[str, Selection],
     fingerprint: str,
+    path: str,
 ) -> Prepared:
     for name, modality in modalities.items():
         modality.load_state(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")))
@@ -240,4 +248,4 @@ def _open(
         name: Split(Store(folder, name, modalities), rows, kept[name], modalities, columns)
         for name, rows in selections.items()
     }
-    return Prepared(modalities, splits, report, fingerprint)
+    return Prepared(modalities, splits, report, fingerprint, path, columns)

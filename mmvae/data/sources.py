@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ SPLITS = {
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing"),
 }
+ABOUT = ("dataset_infos.json", "dataset_info.json", "config.json")  # what the hub writes beside tables
 FILE = "file"  # the only column of a folder of media files
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
@@ -79,6 +81,8 @@ def open_source(path: str, config: str | None, modalities: Mapping[str, Modality
     if path in BUILTIN:
         return _builtin(path)
     local = Path(path).expanduser()
+    if not path.strip():
+        raise ValueError("data.path is empty: name a file, a folder or a set")
     if local.is_dir():
         return _folder(local, modalities)
     if local.is_file():
@@ -86,7 +90,8 @@ def open_source(path: str, config: str | None, modalities: Mapping[str, Modality
     # a bare word is never looked up: offline, the hub's library takes any cached folder of that name for it
     if not HUB_NAME.fullmatch(path) or local.suffix in TABLES:
         raise FileNotFoundError(
-            f"no file or folder '{path}', and no built-in set: {', '.join(BUILTIN)} (a set of the hub is OWNER/NAME)"
+            f"no file or folder '{path}', and no built-in set: {', '.join(BUILTIN)} (a set of the hub is OWNER/NAME); "
+            "set data.path to a file or folder of yours"
         )
     return _loaded(path, path, None, name=config)
 
@@ -143,19 +148,24 @@ def _media(paths: Iterable[Path]) -> Rows:
 
 
 def _folder(folder: Path, modalities: Mapping[str, Modality]) -> Source:
-    found = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    visible = (p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+    found = sorted(path for path in visible if path.is_file())
     files = [path for path in found if not is_by_product(path)]
     wanted = _suffixes(modalities) - TABLES.keys()
     media = [path for path in files if path.suffix.lower() in wanted]
     if media and len(modalities) == 1:
         by_split: dict[str, list[Path]] = {}
         for path in media:
-            parts = path.relative_to(folder).parts
-            by_split.setdefault(_split_name(parts[0]) or "train" if len(parts) > 1 else "train", []).append(path)
+            folders = path.relative_to(folder).parts[:-1]
+            split = next(filter(None, map(_split_name, folders)), "train")
+            by_split.setdefault(split, []).append(path)
         return Source({split: _media(paths) for split, paths in by_split.items()}, _digest(media, folder))
     tables = [path for path in files if path.suffix.lower() in TABLES]
     if tables:
-        chosen = None if len(files) == len(found) else [str(path) for path in tables]
+        kinds = {path.suffix.lower() for path in tables if path.name not in ABOUT}
+        if len({TABLES[kind] for kind in kinds}) > 1:
+            raise ValueError(f"{folder}: tables of several kinds ({', '.join(sorted(kinds))}): give one of them")
+        chosen = None if len(files) == len(found) else [str(path.resolve()) for path in tables]
         return _loaded(str(folder), str(folder), _digest(files, folder), data_files=chosen)
     held = ", ".join(
         f"{count} {suffix or 'without suffix'}" for suffix, count in Counter(p.suffix for p in files).items()
@@ -190,18 +200,24 @@ def _tables(kind: str, files: dict[str, list[Path]], name: str, fingerprint: str
 def _loaded(what: str, label: str, fingerprint: str | None, **options: Any) -> Source:
     import datasets
 
+    loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)  # what goes wrong is said below
     shown = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:
         loaded = datasets.load_dataset(what, **options)
     except Exception as error:  # datasets raises many kinds: all mean that the data cannot be had
-        reason = (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0]
+        reason = (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0][:300]
         if Path(label).exists() or options.get("data_files"):
             raise ValueError(f"{label}: could not be read as a data set: {reason}") from None
         raise ValueError(f"no data set '{label}': no local file or folder, and the hub gave: {reason}") from None
     finally:
         if shown:
             datasets.enable_progress_bars()
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
     splits = {}
     for split, table in loaded.items():
         known = _split_name(str(split))

@@ -53,7 +53,7 @@ def elbo(network: Network, store: Store, device: torch.device, seed: int = 0, si
 
 def check_draws(k: int) -> None:
     """Raise ValueError for a number of draws that `importance_nll` does not take."""
-    if k > DRAWS and k % DRAWS:
+    if k < 1 or (k > DRAWS and k % DRAWS):
         raise ValueError(f"k = {k} draws: more than {DRAWS} must be a multiple of {DRAWS}")
 
 
@@ -95,12 +95,15 @@ def latent_use(network: Network, store: Store, device: torch.device, seed: int =
         deviations.append(posterior.stddev)
         draws.append(posterior.sample(noise)[:, 0])
     mean, stddev, z = torch.cat(means), torch.cat(deviations), torch.cat(draws)
+    # log q(z_i|x_n) for all pairs as products of matrices, in float64: the terms cancel
+    precision, center, at = stddev.cpu().double() ** -2, mean.cpu().double(), z.cpu().double()
+    logs = precision.log().sum(1) - center.shape[1] * math.log(2 * math.pi)
+    constant = 0.5 * (logs - (center**2 * precision).sum(1))
     aggregate = []
-    for part in z.split(max(1, 2**22 // mean.numel())):
-        scaled = (part[:, None] - mean) / stddev
-        scores = (-0.5 * scaled**2 - stddev.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
-        aggregate.append(torch.logsumexp(scores, 1) - math.log(len(mean)))
-    own = DiagonalGaussian(mean, stddev).log_prob(z[:, None])[:, 0]
+    for part in at.split(max(1, 2**24 // len(at))):
+        scores = part @ (center * precision).T - 0.5 * part**2 @ precision.T + constant
+        aggregate.append(torch.logsumexp(scores, 1) - math.log(len(at)))
+    own = DiagonalGaussian(center, precision.rsqrt()).log_prob(at[:, None])[:, 0]
     variance = mean.var(0, unbiased=False)
     return {
         "active units": float((variance > 0.01).sum()),

@@ -6,16 +6,18 @@ from collections.abc import Mapping
 
 from mmvae.recipe import Recipe
 
+EARLY = 200  # steps before which no latent is used yet
 LEAST = 0.1  # nats of mutual information, and share of the units, below which a latent says nothing
 
 
-def collapse(rate: float, use: Mapping[str, float], recipe: Recipe) -> str | None:
+def collapse(rate: float, use: Mapping[str, float], recipe: Recipe, step: int) -> str | None:
     """A warning when the latent of a model is not used, else None.
 
     rate: KL(q(z|x) || p(z)) in nats a row. use: what `bounds.latent_use` measured on the same rows.
+    step: of training.
     """
     dim, information = recipe.latent["dim"], use["mutual information"]
-    if recipe.latent["kind"] == "none" or (information > LEAST and use["active units"] > LEAST * dim):
+    if step < EARLY or recipe.latent["kind"] == "none" or (information > LEAST and use["active units"] > LEAST * dim):
         return None
     floor = recipe.objective.get("free_bits", 0.0)
     mend = (

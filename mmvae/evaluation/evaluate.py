@@ -45,7 +45,7 @@ def evaluate(
         f"NLL, importance-weighted, k = {k} (nats)": nll.mean().item(),
         "rate (nats)": terms.rate,
         **{f"distortion, {name} (nats)": value for name, value in terms.distortion.items()},
-        f"active units, of {vae.recipe.latent['dim']}": use["active units"],
+        f"active units, of {vae.recipe.latent['dim']}": int(use["active units"]),
         f"mutual information, N = {len(rows)} (nats)": use["mutual information"],
         "aggregate posterior variance": use["aggregate variance"],
         **_scores(vae, rows, nll),

@@ -80,6 +80,8 @@ class Image(Modality):
                 raise
             except Exception as error:  # a damaged file makes Pillow fail in many ways
                 raise ValueError(f"not a readable image: {error}") from error
+        if picture.mode == "F" or (picture.mode == "I" and np.asarray(picture).max() > 65535):
+            raise ValueError("its pixels have more than 16 bits: save it with 8 or 16")
         if picture.mode.startswith("I"):  # 16 bits, which Pillow would saturate rather than scale
             picture = Pillow.fromarray((np.asarray(picture).astype(np.int64) // 257).clip(0, 255).astype(np.uint8))
         return self._shaped(picture)
@@ -112,6 +114,8 @@ class Image(Modality):
             if picture.mode == "RGBA":
                 ground = Pillow.new("RGBA", picture.size, "white")
                 picture = Pillow.alpha_composite(ground, picture)
+            if self.channels == 1 and not self.config.channels:
+                self.note("in colour: made gray, as the first picture is")
             picture = picture.convert(MODES[self.channels])
         if self.size and picture.size != self.size[::-1]:
             if not self.config.size:

@@ -322,3 +322,12 @@ def test_what_mmvae_writes_beside_samples_is_no_data(opened: Open, vae_for: Call
     for kind in ("image", "text", "audio"):
         vae_for(kind).generate(3).save(tmp_path / kind)
         assert len(opened(tmp_path / kind, kind).splits["train"]) == 3
+
+
+def test_declared_splits_are_found_at_any_depth_and_hidden_folders_are_not_read(
+    opened: Open, picture_folder: Folder, tmp_path: Path
+) -> None:
+    for split, count in (("train", 3), ("test", 2)):
+        picture_folder(tmp_path / "outer" / split / "cats", count)
+    picture_folder(tmp_path / "outer" / ".ipynb_checkpoints", 4)
+    assert sizes(opened(tmp_path, "image")) == {"train": 3, "test": 2}

@@ -21,7 +21,7 @@ USED = {"active units": 20.0, "mutual information": 4.0}
     ],
 )
 def test_a_collapsed_posterior_is_named_with_its_remedy(use: dict[str, float], overrides: list[str], mend: str) -> None:
-    warning = collapse(0.02, use, Recipe.load("text/verses", overrides))
+    warning = collapse(0.02, use, Recipe.load("text/verses", overrides), 200)
     assert warning is not None
     assert "the posterior has collapsed" in warning
     assert len(warning.splitlines()) == 1
@@ -29,6 +29,7 @@ def test_a_collapsed_posterior_is_named_with_its_remedy(use: dict[str, float], o
 
 
 def test_a_latent_that_is_used_or_absent_gives_no_warning() -> None:
-    assert collapse(8.0, USED, Recipe.load("text/verses")) is None
+    assert collapse(8.0, USED, Recipe.load("text/verses"), 200) is None
     none = Recipe.load("text/verses", ["latent.kind=none", "prior.kind=none", "prior.fitted=0"])
-    assert collapse(0.0, {"active units": 0.0, "mutual information": 0.0}, none) is None
+    assert collapse(0.0, {"active units": 0.0, "mutual information": 0.0}, none, 200) is None
+    assert collapse(0.0, {"active units": 0.0, "mutual information": 0.0}, Recipe.load("text/verses"), 199) is None
