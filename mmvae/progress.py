@@ -26,14 +26,14 @@ class Display:
         if shown and sys.stderr.isatty():
             self._bar = Progress(
                 TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
-                TextColumn("{task.completed}/{task.total}"),
-                TextColumn("{task.fields[figures]}"),
+                BarColumn(bar_width=16),
+                TextColumn("{task.completed:.0f}/{task.total:.0f}"),
                 TimeRemainingColumn(),
+                TextColumn("{task.fields[figures]}"),
                 console=self.console,
                 transient=True,
             )
-            self._task = self._bar.add_task("", figures="")
+            self._task = self._bar.add_task("loading", figures="")
 
     def __enter__(self) -> Self:
         if self._bar:
@@ -53,12 +53,16 @@ class Display:
             self._began = (what, done, now)
         text = "  ".join(f"{name} {value:,.4g}" for name, value in (figures or {}).items())
         if self._bar:
-            self._bar.update(self._task, description=what, completed=done, total=of, figures=text)
+            self._bar.update(self._task, description=what, completed=done, total=of, figures=text[: self._room()])
         elif self.shown and now - self._last > QUIET:
             self._last = now
             _, before, start = self._began
             left = f"{(of - done) * (now - start) / (done - before):,.0f} s left" if done > before else ""
             self.console.print(f"{what} {done}/{of}  {text}  {left}".rstrip())
+
+    def _room(self) -> int:
+        """Characters for figures: on a narrow terminal they give way to the bar and the time left."""
+        return max(0, self.console.width - 56)
 
     def say(self, line: str) -> None:
         """Print a line that stays."""
