@@ -15,7 +15,7 @@ def run_processes(processes: int) -> int | None:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes speak for themselves
+    logging.disable(logging.WARNING)  # the processes speak for themselves
     given = iter(sys.argv[1:])
     # torchrun would take --nproc for its own
     rest = [word for word in given if not (word == "--nproc" and next(given)) and not word.startswith("--nproc=")]

@@ -114,7 +114,7 @@ class Run:
         self.optimizer = build_optimizer(network, recipe.train)
         self.average = moving_average(network, recipe.train.ema)
         self.modules: dict[str, nn.Module] = {"network": network, "average": self.average}
-        self.step, self.best, self.stopped = 0, math.inf, False
+        self.step, self.best, self.stopped, self.signalled = 0, math.inf, False, 0.0
         if resume:
             check_data(folder, self.prepared)
             self._restore()
@@ -214,9 +214,10 @@ class Run:
         return self.recipe.kl["weight"] * self.schedule(step) if step >= 0 else 0.0
 
     def _stop(self, number: int, frame: Any) -> None:
-        if self.stopped:
+        # torchrun passes Ctrl-C on to processes that have it from the terminal already
+        if self.stopped and time.monotonic() - self.signalled > 2:
             raise KeyboardInterrupt
-        self.stopped = True
+        self.stopped, self.signalled = True, time.monotonic()
 
     def _agree_to_stop(self) -> None:
         if self.world > 1:

@@ -376,3 +376,22 @@ def test_learning_rate_rises_and_falls() -> None:
     assert rates[0] == pytest.approx(0.002)
     assert rates[-1] < 1e-5
     assert all(math.isfinite(rate) and rate > 0 for rate in rates)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
+def test_ctrl_c_stops_several_processes_after_saving(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        command("train.steps=100000", "train.evaluate_every=100000", "--nproc", "2", "--out", str(tmp_path / "run")),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    log_file, deadline = tmp_path / "run" / "log.jsonl", time.monotonic() + 120
+    while time.monotonic() < deadline and not (log_file.exists() and log_file.read_text()):
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to torchrun and its processes alike
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "go on with: mmvae train" in errors
+    assert "Traceback" not in errors
+    assert (tmp_path / "run" / FILE).is_file()
