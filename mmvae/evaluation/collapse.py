@@ -19,12 +19,13 @@ def collapse(rate: float, use: Mapping[str, float], recipe: Recipe, step: int) -
     dim, information = recipe.latent["dim"], use["mutual information"]
     if step < EARLY or recipe.latent["kind"] == "none" or (information > LEAST and use["active units"] > LEAST * dim):
         return None
-    floor = recipe.objective.get("free_bits", 0.0)
-    mend = (
-        f"raise objective.free_bits (now {floor:g})"
-        if floor
-        else f"set objective.free_bits={8 / dim:.2g}, which lets z carry 8 nats for nothing"
-    )
+    floor = recipe.objective.get("free_bits")
+    if floor is None:  # an objective without a floor
+        mend = f"lower kl.weight (now {recipe.kl['weight']:g})"
+    elif floor:
+        mend = f"raise objective.free_bits (now {floor:g})"
+    else:
+        mend = f"set objective.free_bits={8 / dim:.2g}, which lets z carry 8 nats for nothing"
     return (
         f"the posterior has collapsed: z tells {max(information, 0):.2f} nats about a row, the rate is {rate:.2f} and "
         f"{use['active units']:.0f} of {dim} units are active, so samples do not depend on z; {mend}, and begin again"

@@ -17,6 +17,11 @@ USED = {"active units": 20.0, "mutual information": 4.0}
     [
         ({"active units": 0.0, "mutual information": 0.01}, ["objective.free_bits=0"], "set objective.free_bits=0.25"),
         ({"active units": 1.0, "mutual information": 0.3}, [], r"raise objective.free_bits \(now 0.25\)"),
+        (
+            {"active units": 0.0, "mutual information": 0.0},
+            ["objective={kind='importance'}"],
+            "lower kl.weight",
+        ),
         ({"active units": 30.0, "mutual information": 0.0}, [], "z tells 0.00 nats about a row"),
     ],
 )
