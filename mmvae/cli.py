@@ -260,7 +260,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 def main() -> None:
     """Run a command. What the user can mend ends with one line on stderr and exit status 2."""
     # read when torch is loaded: threads that spin beside a busy process train up to 14 times slower
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         status = app(standalone_mode=False)
     except (ValueError, OSError) as error:

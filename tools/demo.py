@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does
 
 import mmvae
 from mmvae.gallery import cells, write_page

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -94,6 +94,31 @@ class DiscretizedLogistic(Likelihood):
         # the nearest value to the mean: the peak of a mixture flickers from pixel to pixel
         weights = torch.softmax(self.logits, dim=1)
         return self._pixels((weights * self.mean.clamp(-1, 1)).sum(1))
+
+
+class _LogSoftmaxAt(torch.autograd.Function):
+    ROWS = 64  # at a time: in float32 they fit into a core's cache, where the whole would not
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, index: Tensor) -> Tensor:
+        normalizer = torch.cat([part.float().logsumexp(1) for part in logits.split(_LogSoftmaxAt.ROWS)])
+        ctx.save_for_backward(logits, index, normalizer)
+        return logits.gather(1, index[:, None]).squeeze(1).float() - normalizer
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        of_logits = torch.empty_like(ctx.saved_tensors[0])
+        parts = (tensor.split(_LogSoftmaxAt.ROWS) for tensor in (*ctx.saved_tensors, *grads, of_logits))
+        for logits, index, normalizer, grad, out in zip(*parts, strict=True):
+            pull = (logits.float() - normalizer[:, None]).exp_().mul_(-grad[:, None])
+            out.copy_(pull.scatter_add_(1, index[:, None], grad[:, None]))
+        return of_logits, None
+
+
+def log_softmax_at(logits: Tensor, index: Tensor) -> Tensor:
+    """Log-probabilities [n] of the classes `index` [n] under logits [n, V], computed in float32 without a copy of the
+    logits in it: for a large V that copy costs more than the arithmetic."""
+    return cast(Tensor, _LogSoftmaxAt.apply(logits, index))
 
 
 class Gaussian(Likelihood):
@@ -200,28 +225,31 @@ class AutoregressiveCategorical(Likelihood):
 
     def log_prob(self, x: Tensor) -> Tensor:
         real = x != self.vocabulary
-        logits = self.network.head(self.network.hidden(self.z, x)[real]).float()
-        scores = -F.cross_entropy(logits, x[real].long(), reduction="none")
+        scores = log_softmax_at(self.network.head(self.network.hidden(self.z, x)[real]), x[real].long())
         rows = real.nonzero()[:, 0]
         return torch.zeros(len(x), device=x.device).index_add(0, rows, scores)
 
     def _step(self, token: Tensor, state: Any) -> tuple[Tensor, Any]:
         logits, state = self.network.step(token, state)
         logits = logits.float()
-        logits[:, list(self.choice.never)] = -torch.inf
+        if self.choice.never:
+            logits[:, list(self.choice.never)] = -torch.inf
         return logits, state
 
     def _unroll(self, choose: Callable[[Tensor, int], Tensor]) -> Tensor:
         rows = len(self.z)
         token = torch.full((rows,), self.vocabulary, device=self.z.device)
         ended = torch.zeros(rows, dtype=torch.bool, device=self.z.device)
-        state, tokens = self.network.start(self.z), []
+        state, tokens, some = self.network.start(self.z), [], False
         for position in range(self.length):
             logits, state = self._step(token, state)
-            token = choose(logits, position).masked_fill(ended, self.vocabulary)
+            token = choose(logits, position)
+            if some:
+                token = token.masked_fill(ended, self.vocabulary)
             tokens.append(token)
-            ended = ended | (token == self.end)
-            if ended.all():
+            ended |= token == self.end
+            some = bool(ended.any())
+            if some and ended.all():
                 break
         return torch.stack(tokens, dim=1)
 

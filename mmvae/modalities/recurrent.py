@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -45,13 +46,15 @@ class RecurrentDecoder(nn.Module):
         layers: int = 1,
         length: int = 64,
         word_dropout: float = 0.0,
+        dropout: float = 0.0,
         choice: Choice = PLAIN,
     ) -> None:
         super().__init__()
         self.embedding, self.layers, self.length = embedding, layers, length
         self.word_dropout, self.choice = word_dropout, choice
+        self.drop = nn.Dropout(dropout)
         self.tokens, size = embedding.num_embeddings - 1, embedding.embedding_dim
-        self._kept: tuple[list[Any], Tensor] | None = None
+        self._kept: tuple[list[Any], StepWeights] | None = None
         self.initial = nn.Linear(latent, layers * hidden)
         self.gru = nn.GRU(size + latent, hidden, layers, batch_first=True)
         self.project = nn.Linear(hidden, size)
@@ -62,11 +65,11 @@ class RecurrentDecoder(nn.Module):
 
     def hidden(self, z: Tensor, tokens: Tensor) -> Tensor:
         before = torch.cat([torch.full_like(tokens[:, :1], self.tokens), tokens[:, :-1]], dim=1)
-        embedded = self.embedding(before)
+        embedded = self.drop(self.embedding(before))
         if self.training and self.word_dropout:
             embedded = embedded * (torch.rand(before.shape, device=z.device) >= self.word_dropout)[..., None]
         every_step = z[:, None].expand(-1, tokens.shape[1], -1)
-        return self.gru(torch.cat([embedded, every_step], dim=-1), self._initial(z))[0]
+        return self.drop(self.gru(torch.cat([embedded, every_step], dim=-1), self._initial(z))[0])
 
     def _initial(self, z: Tensor) -> Tensor:
         return torch.tanh(self.initial(z)).unflatten(1, (self.layers, -1)).transpose(0, 1).contiguous()
@@ -75,42 +78,75 @@ class RecurrentDecoder(nn.Module):
         return nn.functional.linear(self.project(hidden), self.embedding.weight[: self.tokens], self.bias)
 
     def start(self, z: Tensor) -> Unrolled:
-        return Unrolled(self._table(), z @ self._weight("weight_ih", 0)[:, -z.shape[1] :].T, list(self._initial(z)))
+        of_z = z @ self._weight("weight_ih", 0)[:, -z.shape[1] :].T
+        return Unrolled(self._prepared(), of_z, list(self._initial(z)))
 
     def step(self, token: Tensor, state: Unrolled) -> tuple[Tensor, Unrolled]:
-        gates, after = state.table[token] + state.of_z, []
+        weights, after = state.weights, []
+        gates = weights.table[token] + state.of_z
         for layer, hidden in enumerate(state.hidden):
             if layer:
-                gates = nn.functional.linear(
-                    after[-1], self._weight("weight_ih", layer), self._weight("bias_ih", layer)
-                )
-            own = nn.functional.linear(hidden, self._weight("weight_hh", layer), self._weight("bias_hh", layer))
-            (reset, update, new), (own_reset, own_update, own_new) = gates.chunk(3, -1), own.chunk(3, -1)
-            candidate = torch.tanh(new + torch.sigmoid(reset + own_reset) * own_new)
-            after.append(torch.lerp(candidate, hidden, torch.sigmoid(update + own_update)))
-        return self.head(after[-1]), state._replace(hidden=after)
+                gates = weights.inputs[layer - 1](after[-1])
+            own = weights.states[layer](hidden)
+            size = hidden.shape[1]
+            reset, update = torch.sigmoid(gates[:, : 2 * size] + own[:, : 2 * size]).chunk(2, -1)
+            candidate = torch.tanh(torch.addcmul(gates[:, 2 * size :], reset, own[:, 2 * size :]))
+            after.append(torch.lerp(candidate, hidden, update))
+        return weights.head(self.project(after[-1])), state._replace(hidden=after)
 
     def select(self, state: Unrolled, rows: Tensor) -> Unrolled:
-        return Unrolled(state.table, state.of_z[rows], [hidden[rows] for hidden in state.hidden])
+        return Unrolled(state.weights, state.of_z[rows], [hidden[rows] for hidden in state.hidden])
 
     def _weight(self, part: str, layer: int) -> Tensor:
         return getattr(self.gru, f"{part}_l{layer}")
 
     @torch.no_grad()
-    def _table(self) -> Tensor:
-        """What each token adds to the first layer's gates, [V + 1, 3 * hidden]; kept until the weights change."""
-        parts = self.embedding.weight, self._weight("weight_ih", 0), self._weight("bias_ih", 0)
-        state = [(part.data_ptr(), part.device, part._version) for part in parts]
-        if self._kept is None or self._kept[0] != state:
-            table, weight, bias = parts
-            self._kept = state, nn.functional.linear(table, weight[:, : table.shape[1]], bias)
+    def _prepared(self) -> StepWeights:
+        """Kept until the weights change."""
+        version = [torch.get_num_threads()] + [(part.data_ptr(), part.device, part._version) for part in self.parameters()]
+        if self._kept is None or self._kept[0] != version:
+            table, weight, bias = self.embedding.weight, self._weight("weight_ih", 0), self._weight("bias_ih", 0)
+            inputs, states = (
+                [
+                    _product(self._weight(f"weight_{part}", layer), self._weight(f"bias_{part}", layer))
+                    for layer in range(first, self.layers)
+                ]
+                for part, first in (("ih", 1), ("hh", 0))
+            )
+            gates = nn.functional.linear(table, weight[:, : table.shape[1]], bias)
+            head = _product(table[: self.tokens], self.bias)
+            self._kept = version, StepWeights(gates, inputs, states, head)
         return self._kept[1]
 
 
-class Unrolled(NamedTuple):
-    """A decoder that writes token by token: what does not change (each token's and z's share of the first layer's
-    gates), and the states [B, hidden] of the layers."""
+class StepWeights(NamedTuple):
+    """A decoder's weights laid out for single steps: what each token adds to the first layer's gates [V + 1, 3H], and
+    the products with the other layers' input matrices, with all layers' state matrices, and with the vocabulary's."""
 
     table: Tensor
+    inputs: list[Callable[[Tensor], Tensor]]
+    states: list[Callable[[Tensor], Tensor]]
+    head: Callable[[Tensor], Tensor]
+
+
+def _product(weight: Tensor, bias: Tensor) -> Callable[[Tensor], Tensor]:
+    """x [B, I] to x @ weight.T + bias [B, O], for few rows: torch gives a single row's product to one thread only, and
+    takes nearly twice as long for a transposed matrix."""
+    outputs, inputs = weight.shape
+    parts = torch.get_num_threads() if weight.device.type == "cpu" else 1
+    parts = parts if outputs % parts == 0 else 1
+    matrix = weight.view(parts, outputs // parts, inputs).transpose(1, 2).contiguous()
+    row = bias.view(parts, 1, -1)
+
+    def product(x: Tensor) -> Tensor:
+        return torch.baddbmm(row, x.expand(parts, *x.shape), matrix).transpose(0, 1).flatten(1)
+
+    return product
+
+
+class Unrolled(NamedTuple):
+    """A decoder that writes token by token: z's share of the first layer's gates, and the layers' states [B, H]."""
+
+    weights: StepWeights
     of_z: Tensor
     hidden: list[Tensor]

@@ -44,6 +44,7 @@ class Text(Modality):
         hidden: int = network(512, "GRU units of each layer and direction", ge=1)
         layers: int = network(1, "GRU layers of encoder and decoder", ge=1)
         word_dropout: float = network(0.25, "share of the decoder's input tokens hidden in training", ge=0, le=1)
+        dropout: float = network(0.0, "share of the decoder's units dropped in training", ge=0, lt=1)
         top_k: int = network(0, "generate only the so many likeliest tokens of each step; 0: all", ge=0)
         top_p: float = network(1.0, "generate only the likeliest tokens that hold this probability", gt=0, le=1)
         beam: int = network(1, "beams of the search for the likeliest text, at temperature 0", ge=1)
@@ -124,6 +125,7 @@ class Text(Modality):
             self.config.layers,
             self.config.max_tokens,
             self.config.word_dropout,
+            self.config.dropout,
             choice,
         )
 
