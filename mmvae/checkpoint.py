@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 import mmvae
 from mmvae.core.priors import FittedMixture
+from mmvae.core.sequences import SequencePrior
 from mmvae.core.vae import Network
 from mmvae.modalities.contract import Modality, dump_state
 from mmvae.modalities.registry import modalities as registry
@@ -24,7 +26,7 @@ from mmvae.recipe_files import CONFIG, read_config
 
 FORMAT = 1
 WEIGHTS = "model.safetensors"
-FITTED = "fitted."  # prefix of the fitted prior's tensors
+FITTED, SEQUENCE = "fitted.", "sequence."  # prefixes of the tensors of what is fitted after training
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
@@ -82,17 +84,29 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ValueError(f"{path}: not a readable safetensors file: {error}") from None
 
 
-def save_weights(folder: Path, network: Network, fitted: FittedMixture | None = None) -> None:
-    """Write the network's weights, and the fitted prior's."""
+def save_weights(
+    folder: Path, network: Network, fitted: FittedMixture | None = None, sequence: SequencePrior | None = None
+) -> None:
+    """Write the network's weights, and those of the priors fitted after training."""
     tensors = dict(network.state_dict())
-    if fitted is not None:
-        tensors |= {FITTED + name: tensor for name, tensor in fitted.state_dict().items()}
+    for prefix, prior in ((FITTED, fitted), (SEQUENCE, sequence)):
+        if prior is not None:
+            tensors |= {prefix + name: tensor for name, tensor in prior.state_dict().items()}
     save_tensors(folder / WEIGHTS, tensors)
 
 
-def load(
-    folder: Path, overrides: Iterable[str] = ()
-) -> tuple[Recipe, dict[str, Modality], Network, FittedMixture | None]:
+@dataclass(frozen=True)
+class Saved:
+    """What a model's folder holds: all on the CPU."""
+
+    recipe: Recipe
+    modalities: dict[str, Modality]
+    network: Network
+    fitted: FittedMixture | None
+    sequence: SequencePrior | None
+
+
+def load(folder: Path, overrides: Iterable[str] = ()) -> Saved:
     """A saved model, on the CPU, with other settings that leave its weights as they are.
 
     Raises FileNotFoundError or ValueError with what is wrong with the folder.
@@ -123,6 +137,10 @@ def load(
         components, dim = tensors[FITTED + "means"].shape
         fitted = FittedMixture(dim, components)
         fitted.load_state_dict({name: tensors.pop(FITTED + name) for name in fitted.state_dict()})
+    sequence = None
+    if SEQUENCE + "first" in tensors:
+        sequence = SequencePrior(recipe.latent["dim"], tensors[SEQUENCE + "first"].shape[1]).eval()
+        sequence.load_state_dict({name: tensors.pop(SEQUENCE + name) for name in sequence.state_dict()})
     with torch.random.fork_rng(devices=[]):  # not on "meta": there nn.Embedding imports torch's compiler, for 2 seconds
         network = build(recipe, modalities)
     try:
@@ -130,7 +148,7 @@ def load(
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()
         raise ValueError(f"{folder / WEIGHTS}: does not fit the recipe in {CONFIG}: {reason}") from None
-    return recipe, modalities, network, fitted
+    return Saved(recipe, modalities, network, fitted, sequence)
 
 
 def digest(path: Path) -> str:

@@ -74,14 +74,26 @@ def generate(
     prior: Annotated[
         Which | None, typer.Option(help="'fitted' (the default where there is one) or 'standard'.")
     ] = None,
+    length: Annotated[
+        int | None, typer.Option(min=1, help="Make sequences of so many, for a model of paragraphs or the like.")
+    ] = None,
+    opening: Annotated[
+        list[str] | None, typer.Option(help="What a sequence goes on from: a sentence or file (may be repeated).")
+    ] = None,
     changes: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Make new pictures, sentences or sounds."""
+    """Make new pictures, sentences or sounds, or sequences of them."""
     from mmvae.generation import VAE
 
     vae = VAE.load(model, overrides=changes or [])
-    write(vae.generate(n, seed, temperature, prior), out, "generated", as_json)
+    if length is None and not opening:
+        samples = vae.generate(n, seed, temperature, prior)
+    elif prior:
+        raise ValueError("--prior is not for sequences, which have a prior of their own")
+    else:
+        samples = vae.compose(n, length or 8, opening or (), seed, temperature)
+    write(samples, out, "generated", as_json, opening or ())
 
 
 @app.command()
@@ -215,7 +227,7 @@ def reproduce(
     as_json: Json = False,
 ) -> None:
     """Make a file again from the note in it."""
-    from mmvae.generation import reproduce
+    from mmvae.reproducing import reproduce
 
     path, made = reproduce(file, model, out)
     show({"file": str(path), "made": made}, as_json, f"{path}: made again by {made['model']}, seed {made['seed']}")

@@ -1,15 +1,36 @@
-"""Fitting a prior to a trained model: a density of the encoded training set."""
+"""Fitting priors to a trained model: densities of the encoded training set, and of its sequences."""
 
 from __future__ import annotations
 
-import torch
+import copy
+import math
+from collections.abc import Callable, Iterator
 
-from mmvae.core.noise import StepNoise, mix
+import torch
+from torch import Tensor, nn
+
+from mmvae.core.noise import mix
 from mmvae.core.priors import FittedMixture
+from mmvae.core.sequences import SequencePrior
+from mmvae.data.prepare import Prepared, Split
 from mmvae.data.store import Store
+from mmvae.evaluation.bounds import encode
 from mmvae.generation import VAE
 
-ROWS = 20_000  # encoded at most
+ROWS = 20_000  # encoded at most for the mixture
+DRAWS = 4  # of each row's posterior, for the prior over sequences
+LENGTH = 256  # longer sequences are cut into pieces of so many
+BATCH, LEARNING_RATE, EPOCHS, PATIENCE = 16, 2e-3, 100, 4
+
+
+def fit_priors(vae: VAE, prepared: Prepared, say: Callable[[str], None]) -> None:
+    """Give a model the priors that its recipe asks for, fitted to the training split, and save them with it."""
+    if vae.recipe.prior["fitted"]:
+        fit_prior(vae, prepared.splits["train"].store)
+    if vae.recipe.prior["sequence"]:
+        fit_sequence_prior(vae, prepared, say)
+    if vae.fitted or vae.sequence:
+        vae.save_weights()
 
 
 @torch.inference_mode()
@@ -19,10 +40,57 @@ def fit_prior(vae: VAE, store: Store) -> None:
     if len(store) < 2:
         return  # nothing to fit a density to
     seed = vae.recipe.train.seed
-    chosen = torch.randperm(len(store), generator=torch.Generator().manual_seed(seed))[:ROWS]
-    rows = store.by_length()
-    rows, draws = rows[torch.isin(rows, chosen)], []
-    for part in rows.split(store.at_once(256)):
-        noise = StepNoise(mix(seed, "fit", int(part[0])), len(part), slice(None), vae.device)
-        draws.append(vae.network.posterior(store.batch(part).to(vae.device)).sample(noise)[:, 0])
-    vae.fitted = FittedMixture.fit(torch.cat(draws), vae.recipe.prior["fitted"], seed).to(vae.device)
+    rows = torch.randperm(len(store), generator=torch.Generator().manual_seed(seed))[:ROWS]
+    _, draws = encode(vae.network, store, vae.device, seed, 1, rows)
+    vae.fitted = FittedMixture.fit(draws[:, 0], vae.recipe.prior["fitted"], seed).to(vae.device)
+
+
+def fit_sequence_prior(vae: VAE, prepared: Prepared, say: Callable[[str], None]) -> None:
+    """Give a model its prior over sequences: trained by maximum likelihood on posterior draws of the training split's
+    sequences, until the validation split's are no longer better predicted."""
+    torch.manual_seed(mix(vae.recipe.train.seed, "sequences"))
+    known, others = (_Encoded(vae, prepared.splits[split]) for split in ("train", "validation"))
+    prior = SequencePrior(vae.network.latent.dim, vae.recipe.prior["sequence"]).to(vae.device)
+    optimizer = torch.optim.AdamW(prior.parameters(), LEARNING_RATE)
+    best, kept, since = math.inf, prior, 0
+    for _ in range(EPOCHS):
+        prior.train()
+        for means, draws, real in known.batches(shuffled=True):
+            loss = _surprise(prior, means, draws, real) / real.sum()
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(prior.parameters(), 1.0)
+            optimizer.step()
+        prior.eval()
+        with torch.inference_mode():
+            score = sum(_surprise(prior, *batch).item() for batch in others.batches()) / others.rows
+        since += 1
+        if score < best:
+            best, kept, since = score, copy.deepcopy(prior), 0
+        if since == PATIENCE:
+            break
+    vae.sequence = kept
+    alone = -vae.prior().log_prob(others.draws).mean().item()
+    say(f"prior over sequences: {best:.2f} nats a latent of the validation split, {alone:.2f} without what came before")
+
+
+def _surprise(prior: SequencePrior, means: Tensor, draws: Tensor, real: Tensor) -> Tensor:
+    """-log p of all draws [B, T, k, D] given the means [B, T, D] before them: a mean over k, a sum over real places."""
+    return -prior(means[:, :-1]).log_prob(draws).mean(-1)[real].sum()
+
+
+class _Encoded:
+    """A split's sequences as posterior means and draws."""
+
+    def __init__(self, vae: VAE, split: Split) -> None:
+        encoded = encode(vae.network, split.store, vae.device, vae.recipe.train.seed, DRAWS)
+        self.means, self.draws = (part.clone() for part in encoded)  # that gradients may pass through
+        self.pieces = [piece for sequence in split.sequences() for piece in sequence.split(LENGTH)]
+        self.rows = len(self.means)
+
+    def batches(self, shuffled: bool = False) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Means [B, T, D], draws [B, T, k, D], and which of them are real [B, T]."""
+        order = torch.randperm(len(self.pieces)) if shuffled else torch.arange(len(self.pieces))
+        for some in order.split(BATCH):
+            rows = nn.utils.rnn.pad_sequence([self.pieces[i] for i in some], batch_first=True, padding_value=-1)
+            yield self.means[rows], self.draws[rows], (rows >= 0).to(self.means.device)

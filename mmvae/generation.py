@@ -1,9 +1,8 @@
-"""A trained model and its verbs: generate, encode, decode, reconstruct, interpolate."""
+"""A trained model and its verbs: generate, encode, decode, reconstruct, interpolate, combine."""
 
 from __future__ import annotations
 
 import base64
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,12 +16,13 @@ import mmvae
 from mmvae import checkpoint
 from mmvae.core.noise import Noise, mix
 from mmvae.core.priors import FittedMixture, Prior
+from mmvae.core.sequences import SequencePrior
 from mmvae.core.vae import Batch, Network
 from mmvae.hardware import best_device
-from mmvae.inputs import Inputs, to_batch
+from mmvae.inputs import Inputs, read_inputs, to_batch
 from mmvae.modalities.contract import Modality, Raw
 from mmvae.recipe import Recipe
-from mmvae.samples import Samples, read_note
+from mmvae.samples import Samples
 
 ROWS = 64  # decoded at a time
 
@@ -36,11 +36,12 @@ class VAE:
         modalities: dict[str, Modality],
         recipe: Recipe,
         fitted: FittedMixture | None = None,
+        sequence: SequencePrior | None = None,
         folder: Path | None = None,
         overrides: Sequence[str] = (),
     ) -> None:
         self.network, self.modalities, self.recipe = network.eval(), modalities, recipe
-        self.fitted, self.folder, self.overrides = fitted, folder, list(overrides)
+        self.fitted, self.sequence, self.folder, self.overrides = fitted, sequence, folder, list(overrides)
         self.weights = checkpoint.digest(folder / checkpoint.WEIGHTS) if folder else None
 
     @classmethod
@@ -52,8 +53,8 @@ class VAE:
         one than the overrides ask for.
         """
         folder = Path(folder)
-        recipe, modalities, network, fitted = checkpoint.load(folder, overrides)
-        model = cls(network, modalities, recipe, fitted, folder, overrides)
+        saved = checkpoint.load(folder, overrides)
+        model = cls(saved.network, saved.modalities, saved.recipe, saved.fitted, saved.sequence, folder, overrides)
         return model.to(device or best_device())
 
     def save(self, folder: str | Path, about: Mapping[str, Any] | None = None) -> None:
@@ -63,17 +64,17 @@ class VAE:
         self.save_weights()
 
     def save_weights(self) -> None:
-        """Write the weights and the fitted prior into the model's folder."""
+        """Write the weights and the fitted priors into the model's folder."""
         if self.folder is None:
             raise ValueError("the model has no folder yet: save it first")
-        checkpoint.save_weights(self.folder, self.network, self.fitted)
+        checkpoint.save_weights(self.folder, self.network, self.fitted, self.sequence)
         self.weights = checkpoint.digest(self.folder / checkpoint.WEIGHTS)
 
     def to(self, device: str | torch.device) -> VAE:
         """Move the weights."""
-        self.network.to(device)
-        if self.fitted is not None:
-            self.fitted.to(device)
+        for part in (self.network, self.fitted, self.sequence):
+            if part is not None:
+                part.to(device)
         return self
 
     @property
@@ -178,31 +179,77 @@ class VAE:
             part = z[start : start + ROWS]
             seeds = [mix(seed, "decode", start + i) for i in range(len(part))]
             for name, column in raws.items():
-                column += self._draw(name, part, seeds, temperature)
-            made += [
-                {
-                    "mmvae": mmvae.__version__,
-                    "model": str(self.folder) if self.folder else None,
-                    "weights": self.weights,
-                    "settings": self.overrides,
-                    "verb": verb,
-                    "seed": seed,
-                    "index": start + row,
-                    "temperature": temperature,
-                    # kernels may round differently for another number of rows
-                    "rows": len(part),
-                    "z": base64.b64encode(part[row].cpu().numpy().tobytes()).decode(),
-                }
-                for row in range(len(part))
-            ]
+                column += self._raws(name, self._draw(name, part, seeds, temperature))
+            made += [self._note(verb, seed, start + row, temperature, len(part), part[row]) for row in range(len(part))]
         return Samples(raws, z, made, self.modalities)
 
-    def _draw(self, name: str, z: Tensor, seeds: list[int], temperature: float | None) -> list[Raw]:
-        modality = self.modalities[name]
+    @torch.inference_mode()
+    def compose(
+        self, n: int = 4, length: int = 8, opening: Inputs = (), seed: int = 0, temperature: float | None = None
+    ) -> Samples:
+        """n sequences of `length` new observations, joined, each drawn in view of those before it: paragraphs,
+        dialogues, phrases. They go on from the opening's observations, if there are any, which come first.
+
+        Raises ValueError when the model has no prior over sequences, or a modality's observations cannot be joined.
+        """
+        if self.sequence is None:
+            raise ValueError(
+                "the model has no prior over sequences: train it with data.sequences = true and prior.sequence = 256"
+            )
+        if n < 1 or length < 1:
+            raise ValueError(f"n = {n}, length = {length}: there is nothing to generate")
+        said = read_inputs(self.modalities, opening) if len(opening) else {}
+        heard = self.encode(opening) if len(opening) else torch.empty(0, self.network.latent.dim, device=self.device)
+        raws: dict[str, list[Raw]] = {name: [] for name in self.modalities}
+        made, latents = [], []
+        for start in range(0, n, ROWS):
+            rows = range(start, min(n, start + ROWS))
+            means, drawn = heard.expand(len(rows), *heard.shape), []
+            pieces: dict[str, list[list[Raw]]] = {name: [list(said.get(name, ())) for _ in rows] for name in raws}
+            for place in range(length):
+                noise = Noise([mix(seed, "sequence", row, place) for row in rows], self.device)
+                z = self.sequence(means)[:, -1].sample(noise)
+                seeds = [mix(seed, "decode", row, place) for row in rows]
+                values = {name: self._draw(name, z, seeds, temperature) for name in raws}
+                present = dict.fromkeys(raws, torch.ones(len(rows), dtype=torch.bool, device=self.device))
+                means = torch.cat([means, self.network.posterior(Batch(values, present)).mean[:, None]], 1)
+                drawn.append(z)
+                for name, column in pieces.items():
+                    for piece, raw in zip(column, self._raws(name, values[name]), strict=True):
+                        piece.append(raw)
+            latents.append(torch.stack(drawn, 1))
+            for name, column in pieces.items():
+                raws[name] += [self.modalities[name].join(piece) for piece in column]
+            given = {"opening": [str(item) for item in opening], "sequence": True}
+            made += [
+                self._note("generate", seed, row, temperature, len(rows), z) | given
+                for row, z in zip(rows, latents[-1], strict=True)
+            ]
+        return Samples(raws, torch.cat(latents), made, self.modalities)
+
+    def _draw(self, name: str, z: Tensor, seeds: list[int], temperature: float | None) -> Tensor:
         likelihood = self.network.decode(z, [name])[name]
-        heat = modality.temperature if temperature is None else temperature
-        values = likelihood.sample(Noise(seeds, self.device), heat) if heat > 0 else likelihood.mode()
-        return [modality.to_raw(value) for value in values.cpu()]
+        heat = self.modalities[name].temperature if temperature is None else temperature
+        return likelihood.sample(Noise(seeds, self.device), heat) if heat > 0 else likelihood.mode()
+
+    def _raws(self, name: str, values: Tensor) -> list[Raw]:
+        return [self.modalities[name].to_raw(value) for value in values.cpu()]
+
+    def _note(
+        self, verb: str, seed: int, index: int, temperature: float | None, rows: int, z: Tensor
+    ) -> dict[str, Any]:
+        return {
+            "mmvae": mmvae.__version__,
+            "model": str(self.folder) if self.folder else None,
+            "weights": self.weights,
+            "settings": self.overrides,
+            "verb": verb,
+            "seed": seed,
+            "index": index,
+            "temperature": temperature,
+            "rows": rows,  # kernels may round differently for another number of them
+            "z": base64.b64encode(z.cpu().numpy().tobytes()).decode(),
+        }
 
     @torch.inference_mode()
     def remake(self, made: Mapping[str, Any]) -> Raw:
@@ -210,36 +257,13 @@ class VAE:
         if made["weights"] != self.weights or made["modality"] not in self.modalities:
             raise ValueError(f"{self.folder} is not the model that made the file (its weights differ)")
         z = torch.frombuffer(bytearray(base64.b64decode(made["z"])), dtype=torch.float32).to(self.device)
-        rows = made["rows"]
-        seeds = [mix(made["seed"], "decode", made["index"])] * rows
-        return self._draw(made["modality"], z.expand(rows, -1), seeds, made["temperature"])[0]
-
-
-def reproduce(
-    path: str | Path, model: str | Path | None = None, out: str | Path | None = None
-) -> tuple[Path, dict[str, Any]]:
-    """Make a written file's observation again from the note in it; returns the new file's path and the note.
-
-    model: the model's folder, by default the one the note names. out: by default reproduced-NAME beside the file.
-    Raises ValueError or FileNotFoundError.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no file '{path}'")
-    made = read_note(path)
-    if not (model or made["model"]):
-        raise ValueError(f"{path}: made by a model that was never saved, so it cannot be made again")
-    if not model and not Path(made["model"]).is_dir():
-        raise FileNotFoundError(f"{path} was made by '{made['model']}', which is not here: say --model FOLDER")
-    vae = VAE.load(model or made["model"], overrides=made["settings"])
-    made["model"] = str(vae.folder)
-    if out and Path(out).suffix.lower() != path.suffix.lower():
-        raise ValueError(f"{out}: the file is made again as {path.suffix}")
-    raw, modality = vae.remake(made), vae.modalities[made["modality"]]
-    written = Path(out) if out else path.with_name(f"reproduced-{path.name}")
-    modality.write(raw, written)
-    modality.tag(written, json.dumps(made))
-    return written, made
+        name, rows = made["modality"], made["rows"]
+        pieces = list(read_inputs(self.modalities, made["opening"]).get(name, ())) if made["opening"] else []
+        for place, latent in enumerate(z.view(-1, self.network.latent.dim)):
+            seed = mix(made["seed"], "decode", made["index"], *([place] if made["sequence"] else []))
+            values = self._draw(name, latent.expand(rows, -1), [seed] * rows, made["temperature"])
+            pieces += self._raws(name, values[:1])
+        return self.modalities[name].join(pieces) if made["sequence"] else pieces[0]
 
 
 def slerp(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:

@@ -39,17 +39,19 @@ def list_modalities() -> list[dict[str, str]]:
 def describe(folder: Path) -> dict[str, Any]:
     """A model's recipe, data, size and parts, from its folder. Raises FileNotFoundError or ValueError."""
     config = read_config(folder)
-    recipe, _, network, fitted = checkpoint.load(folder)
+    saved = checkpoint.load(folder)
+    recipe = saved.recipe
+    fitted = f", and a fitted mixture of {len(saved.fitted.weights)}" if saved.fitted else ""
     return {
         "model": str(folder),
         "name": recipe.name,
         "about": recipe.about,
         "made by": f"mmvae {config['mmvae']}",
         "modalities": ", ".join(f"{name} ({origin})" for name, origin in config["modalities"].items()),
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "parameters": sum(parameter.numel() for parameter in saved.network.parameters()),
         "latent": f"{recipe.latent['kind']}, {recipe.latent['dim']} dimensions",
         "objective": f"{recipe.objective['kind']}, KL weight {recipe.kl['weight']:g} ({recipe.kl['kind']})",
-        "prior": recipe.prior["kind"] + (f", and a fitted mixture of {len(fitted.weights)}" if fitted else ""),
+        "prior": recipe.prior["kind"] + fitted + (", and one over sequences" if saved.sequence else ""),
         "data": recipe.data.path,
         "rows": ", ".join(f"{split} {count:,}" for split, count in config.get("data", {}).get("rows", {}).items()),
         "recipe": recipe.model_dump(mode="json"),

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from mmvae.core.vae import Batch
-from mmvae.data.sources import FILE, TABLES, default_column, open_source, read_cell
+from mmvae.data.sources import FILE, TABLES, by_folder, default_column, open_source, read_cell, unfold
 from mmvae.modalities.contract import Modality, Raw
 from mmvae.recipe import Recipe
 
@@ -23,19 +23,21 @@ def to_batch(modalities: Mapping[str, Modality], inputs: Inputs) -> Batch:
 
     Raises ValueError or FileNotFoundError for what cannot be read.
     """
+    return _collated(modalities, read_inputs(modalities, inputs))
+
+
+def read_inputs(modalities: Mapping[str, Modality], inputs: Inputs) -> dict[str, list[Raw | None]]:
+    """Raw observations by modality, None where a row lacks one. Raises ValueError or FileNotFoundError."""
     if isinstance(inputs, str | Path | np.ndarray):
         raise ValueError("inputs are a list of observations: for one, give [x]")
     columns = inputs if isinstance(inputs, Mapping) else _by_modality(modalities, inputs)
     unknown = [name for name in columns if name not in modalities]
     if unknown:
         raise ValueError(f"the model has no modality '{unknown[0]}': it has {', '.join(modalities)}")
-    return _collated(
-        modalities,
-        {
-            name: [None if item is None else read_input(modalities[name], item) for item in column]
-            for name, column in columns.items()
-        },
-    )
+    return {
+        name: [None if item is None else read_input(modalities[name], item) for item in column]
+        for name, column in columns.items()
+    }
 
 
 def _collated(modalities: Mapping[str, Modality], columns: Mapping[str, Sequence[Raw | None]]) -> Batch:
@@ -98,15 +100,18 @@ def _holds_rows(item: str) -> bool:
 
 def _rows(recipe: Recipe, name: str, modality: Modality, item: str) -> list[Raw]:
     raws = []
-    for rows in open_source(item, None, {name: modality}).splits.values():
+    source = open_source(item, None, {name: modality})
+    for rows in (by_folder(source) if recipe.data.sequences else source).splits.values():
         column = recipe.column(name) if recipe.column(name) in rows.columns else None
         if column is None:
             column = FILE if FILE in rows.columns else default_column(name, recipe.modalities[name]["kind"], rows)
-        for index in range(len(rows)):
+        chosen = rows.select(range(len(rows)))
+        chosen = unfold(chosen, [column]) if recipe.data.sequences else chosen
+        for index in range(len(chosen)):
             try:
-                raws.append(read_cell(modality, rows.cells[index][column]))
+                raws.append(read_cell(modality, chosen.cell(index, column)))
             except (ValueError, OSError) as error:
-                modality.note(f"left out: {rows.where(index)}: {error}")
+                modality.note(f"left out: {chosen.where(index)}: {error}")
     if not raws:
         raise ValueError(f"{item}: nothing in it can be read: {next(iter(modality.notes), 'it has no rows')}")
     return raws

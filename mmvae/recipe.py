@@ -33,6 +33,9 @@ class Data(Settings):
     validation: float = Field(0.1, ge=0, lt=1, description="share of the rows, where no validation split is declared")
     test: float = Field(0.1, ge=0, lt=1, description="share of the rows, where no test split is declared")
     seed: int = Field(0, ge=0, description="of the splits that are made")
+    sequences: bool = Field(
+        False, description="each cell is a list of observations, or each folder of files one: they are sequences"
+    )
     limit: int | None = Field(None, ge=1, description="use at most this many rows of each split")
     max_rejected: float = Field(0.05, ge=0, le=1, description="stop when a larger share of the rows is unreadable")
 
@@ -58,6 +61,9 @@ class PriorTable(Settings):
     kind: str = Field("standard", description="a registered prior")
     fitted: int = Field(
         0, ge=0, description="components at most of a Gaussian mixture fitted after training; 0 for none"
+    )
+    sequence: int = Field(
+        0, ge=0, description="GRU units of a prior over sequences of latents, fitted after training; 0 for none"
     )
 
 
@@ -159,8 +165,11 @@ class Recipe(Settings):
     def _together(self) -> Recipe:
         if (self.latent["kind"] == "none") != (self.prior["kind"] == "none"):
             raise ValueError("latent.kind and prior.kind: a model without a latent has 'none' for both")
-        if self.prior["kind"] == "none" and self.prior["fitted"]:
-            raise ValueError("prior.fitted: without a latent there is nothing to fit; set it to 0")
+        for key in ("fitted", "sequence"):
+            if self.prior["kind"] == "none" and self.prior[key]:
+                raise ValueError(f"prior.{key}: without a latent there is nothing to fit; set it to 0")
+        if self.prior["sequence"] and not self.data.sequences:
+            raise ValueError("prior.sequence: set data.sequences to true, where the data are sequences")
         return self
 
     @classmethod

@@ -20,7 +20,8 @@ from mmvae.modalities.registry import modalities as registry
 
 @dataclass(frozen=True)
 class Samples:
-    """Decoded observations by modality, the latents [n, D] they came from, and how each was made."""
+    """Decoded observations by modality, the latents [n, D] they came from (of sequences [n, length, D]), and how each
+    was made."""
 
     raws: dict[str, list[Raw]]
     z: Tensor
@@ -75,6 +76,8 @@ class Note(Settings):
     temperature: float | None
     rows: int = Field(ge=1, le=1024)
     z: str = Field(max_length=1_000_000)
+    sequence: bool = False
+    opening: list[str] = Field(default_factory=list)
     modality: str
 
 

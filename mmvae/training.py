@@ -26,7 +26,7 @@ from mmvae.data.prepare import Prepared, prepare
 from mmvae.data.store import Order
 from mmvae.evaluation import bounds
 from mmvae.evaluation.collapse import collapse
-from mmvae.fitting import fit_prior
+from mmvae.fitting import fit_priors
 from mmvae.generation import VAE
 from mmvae.hardware import autocast, best_device, free_memory, keep_memory, use_threads
 from mmvae.optimizing import build_optimizer, learning_rate, moving_average
@@ -284,9 +284,7 @@ class Run:
     def _finish(self) -> VAE:
         vae = VAE.load(self.folder, str(self.device))
         if self.rank == 0:
-            if self.recipe.prior["fitted"]:
-                fit_prior(vae, self.prepared.splits["train"].store)
-                vae.save_weights()
+            fit_priors(vae, self.prepared, self.display.say)
             validation = self.prepared.splits["validation"]
             write_previews(vae, validation, self.folder / "previews", self.step)  # as the finished model generates
             terms = bounds.elbo(vae.network, validation.store, self.device)

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmvae.core.noise import Noise, mix
-from mmvae.generation import ROWS, VAE, reproduce, slerp
+from mmvae.generation import ROWS, VAE, slerp
+from mmvae.reproducing import reproduce
 from mmvae.samples import Note, Samples, read_note
 
 MakeVAE = Callable[..., VAE]

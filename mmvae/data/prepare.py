@@ -11,8 +11,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 import mmvae
-from mmvae.data.sources import FILE, Selection, Source, default_column, open_source, read_cell
+from mmvae.data.sources import FILE, Selection, Source, by_folder, default_column, open_source, read_cell, unfold
 from mmvae.data.splits import make_splits
 from mmvae.data.store import ColumnWriter, Store
 from mmvae.modalities.contract import Modality, Raw, dump_state
@@ -59,6 +62,12 @@ class Split:
         """The raw observation of a prepared row, read again from the source."""
         return read_cell(self.modalities[name], self.rows.cell(self.kept[index], self.columns[name]))
 
+    def sequences(self) -> list[Tensor]:
+        """The prepared rows of each sequence, in order."""
+        owners = torch.tensor([self.rows.indices[place] for place in self.kept])
+        _, lengths = owners.unique_consecutive(return_counts=True)
+        return list(torch.arange(len(owners)).split(lengths.tolist()))
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -100,12 +109,15 @@ def prepare(
     fitted = modalities is not None
     modalities = modalities or {name: recipe.modality(name) for name in recipe.modalities}
     source = open_source(recipe.data.path, recipe.data.config, modalities)
+    source = by_folder(source) if recipe.data.sequences else source
     columns = {name: _column(recipe, name, source) for name in modalities}
     selections = make_splits(source, recipe.data)
     for needed in filter(None, (split, None if fitted else "train")):
         if needed not in selections:
             raise ValueError(f"{recipe.data.path}: no split '{needed}': it has {', '.join(selections)}")
     selections = {split: selections[split]} if split else selections
+    if recipe.data.sequences:
+        selections = {name: unfold(rows, columns.values()) for name, rows in selections.items()}
     states = {name: dump_state(modality.state()) for name, modality in modalities.items()} if fitted else None
     settings = {
         "format": FORMAT,

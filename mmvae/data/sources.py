@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mmvae.modalities.contract import Modality, Raw, is_by_product
 
 BUILTIN = ("emoji", "definitions", "drums", "digits")
@@ -69,6 +71,22 @@ class Selection:
 
 
 @dataclass(frozen=True)
+class Items(Selection):
+    """The observations of sequences: of each the row that holds its sequence, and its place in it."""
+
+    places: list[int]
+
+    def where(self, index: int) -> str:
+        if self.rows.columns == (FILE,):
+            return str(self.cell(index, FILE))
+        return f"{super().where(index)}, item {self.places[index] + 1}"
+
+    def cell(self, index: int, column: str) -> Any:
+        items = super().cell(index, column)
+        return None if items is None else items[self.places[index]]
+
+
+@dataclass(frozen=True)
 class Source:
     """A data set: its declared splits, and a fingerprint that changes with its content."""
 
@@ -94,6 +112,40 @@ def open_source(path: str, config: str | None, modalities: Mapping[str, Modality
             "set data.path to a file or folder of yours"
         )
     return _loaded(path, path, None, name=config)
+
+
+def unfold(sequences: Selection, columns: Iterable[str]) -> Items:
+    """The observations of rows whose cells are lists of them. Raises ValueError where a cell is none."""
+    indices, places = [], []
+    for index, row in enumerate(sequences.indices):
+        cells = {column: sequences.cell(index, column) for column in columns}
+        lists = {column: cell for column, cell in cells.items() if cell is not None}
+        for column, cell in lists.items():
+            if not isinstance(cell, list | tuple | np.ndarray):
+                raise ValueError(
+                    f"{sequences.where(index)}: '{column}' holds one observation, not a list of them: "
+                    "set data.sequences to false"
+                )
+        lengths = {len(cell) for cell in lists.values()}
+        if len(lengths) > 1:
+            raise ValueError(f"{sequences.where(index)}: {' and '.join(lists)} differ in length")
+        for place in range(max(lengths, default=0)):
+            indices.append(row)
+            places.append(place)
+    return Items(sequences.rows, indices, places)
+
+
+def by_folder(source: Source) -> Source:
+    """A source whose rows are sequences: where it is made of files, those of a folder, in the order of their names."""
+    if any(rows.columns != (FILE,) for rows in source.splits.values()):
+        return source
+    splits = {}
+    for split, rows in source.splits.items():
+        folders: dict[Path, list[Path]] = {}
+        for cell in rows.cells:
+            folders.setdefault(cell[FILE].parent, []).append(cell[FILE])
+        splits[split] = Rows([{FILE: files} for files in folders.values()], (FILE,), FILE)
+    return Source(splits, source.fingerprint)
 
 
 def read_cell(modality: Modality, cell: Any) -> Raw:
@@ -226,6 +278,9 @@ def _loaded(what: str, label: str, fingerprint: str | None, **options: Any) -> S
         for column, feature in table.features.items():
             if isinstance(feature, datasets.Image | datasets.Audio):
                 table = table.cast_column(column, type(feature)(decode=False))
+            inner = getattr(feature, "feature", None)
+            if isinstance(inner, datasets.Image | datasets.Audio):
+                table = table.cast_column(column, type(feature)(type(inner)(decode=False)))
         numbers = None
         if table.info.builder_name == "text":  # blank lines separate, they are not observations
             numbers = [i for i, line in enumerate(table["text"]) if line.strip()]

@@ -39,6 +39,23 @@ def batches(store: Store, size: int, device: torch.device, seed: int) -> Iterato
 
 
 @torch.inference_mode()
+def encode(
+    network: Network, store: Store, device: torch.device, seed: int = 0, k: int = 1, chosen: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Posterior means [N, D] and k draws [N, k, D] of the rows of a split, or of the chosen ones in order."""
+    order = store.by_length()
+    order = order if chosen is None else order[torch.isin(order, chosen)]
+    means, draws = [], []
+    for rows in order.split(store.at_once(256)):
+        noise = Noise([mix(seed, row) for row in rows.tolist()], device)
+        posterior = network.posterior(store.batch(rows).to(device))
+        means.append(posterior.mean)
+        draws.append(posterior.sample(noise, k))
+    back = order.argsort()
+    return torch.cat(means)[back], torch.cat(draws)[back]
+
+
+@torch.inference_mode()
 def elbo(network: Network, store: Store, device: torch.device, seed: int = 0, size: int = 128) -> Terms:
     """The ELBO's terms on a split."""
     rate, distortion = 0.0, dict.fromkeys(store.columns, 0.0)
@@ -51,25 +68,20 @@ def elbo(network: Network, store: Store, device: torch.device, seed: int = 0, si
     return Terms(rate / len(store), {name: total / len(store) for name, total in distortion.items()})
 
 
-def check_draws(k: int) -> None:
-    """Raise ValueError for a number of draws that `importance_nll` does not take."""
-    if k < 1 or (k > DRAWS and k % DRAWS):
-        raise ValueError(f"k = {k} draws: more than {DRAWS} must be a multiple of {DRAWS}")
-
-
 @torch.inference_mode()
 def importance_nll(
     network: Network, store: Store, device: torch.device, k: int, seed: int = 0, progress: Progress | None = None
 ) -> Tensor:
     """-log p(x) of each row by the importance-weighted bound with k draws (Burda et al. 2016), [N]."""
-    check_draws(k)
+    if k < 1:
+        raise ValueError(f"k = {k}: it takes at least one draw")
     # log-mean-exp over chunks of draws, so that memory does not grow with k
-    draws = min(k, DRAWS)
-    size = max(1, store.at_once(2048) // draws)
+    chunks = [DRAWS] * (k // DRAWS) + [k % DRAWS] * (k % DRAWS > 0)
+    size = max(1, store.at_once(2048) // chunks[0])
     nll, done = torch.empty(len(store)), 0
     for rows, batch, noise in batches(store, size, device, seed):
-        bounds = [importance_weighted_bound(network, batch, noise, draws) for _ in range(k // draws)]
-        nll[rows] = math.log(len(bounds)) - torch.logsumexp(torch.stack(bounds), 0).cpu()
+        parts = [importance_weighted_bound(network, batch, noise, draws) + math.log(draws) for draws in chunks]
+        nll[rows] = math.log(k) - torch.logsumexp(torch.stack(parts), 0).cpu()
         done += len(rows)
         if progress:
             progress(f"importance-weighted NLL, k = {k},", done, len(store))

@@ -11,6 +11,7 @@ from mmvae.core.vae import Batch
 from mmvae.data.prepare import Progress, Split, prepare
 from mmvae.data.splits import SHARED
 from mmvae.evaluation import bounds
+from mmvae.evaluation.sequences import next_nll
 from mmvae.generation import VAE
 from mmvae.modalities.contract import Modality
 from mmvae.recipe import Recipe
@@ -33,7 +34,6 @@ def evaluate(
     Raises ValueError or FileNotFoundError when the data cannot be had.
     """
     vae = model if isinstance(model, VAE) else VAE.load(model)
-    bounds.check_draws(k)
     recipe = on_other_data(vae.recipe, split, data, limit)
     prepared = prepare(recipe, vae.modalities, split, progress)
     rows, report = prepared.splits[split], prepared.report
@@ -48,6 +48,7 @@ def evaluate(
         f"active units, of {vae.recipe.latent['dim']}": int(use["active units"]),
         f"mutual information, N = {len(rows)} (nats)": use["mutual information"],
         "aggregate posterior variance": use["aggregate variance"],
+        **(next_nll(vae, rows, k, seed, progress) if vae.sequence and vae.recipe.data.sequences else {}),
         **_scores(vae, rows, nll),
         **_reconstruction(vae, rows),
         **_samples(vae, rows, seed),

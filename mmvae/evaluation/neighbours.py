@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from mmvae.data.prepare import prepare
-from mmvae.evaluation.bounds import batches
+from mmvae.evaluation.bounds import encode
 from mmvae.evaluation.evaluate import on_other_data
 from mmvae.generation import VAE
 from mmvae.inputs import Inputs
@@ -24,10 +24,8 @@ def neighbours(
     """
     wanted = vae.encode(inputs).cpu()
     rows = prepare(on_other_data(vae.recipe, split, data), vae.modalities, split).splits[split]
-    means = torch.empty(len(rows), vae.recipe.latent["dim"])
-    for numbers, batch, _ in batches(rows.store, rows.store.at_once(256), vae.device, 0):
-        means[numbers] = vae.network.posterior(batch).mean.cpu()
-    distances, nearest = torch.cdist(wanted, means).topk(min(n, len(rows)), largest=False)
+    means, _ = encode(vae.network, rows.store, vae.device)
+    distances, nearest = torch.cdist(wanted, means.cpu()).topk(min(n, len(rows)), largest=False)
     return [
         [
             {"distance": distance, "where": rows.rows.where(rows.kept[i]), "shown": _shown(vae, rows, i)}

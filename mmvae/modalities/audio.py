@@ -216,6 +216,9 @@ class Audio(Modality):
         picture = Pillow.fromarray(gray)
         return picture.resize((2 * picture.width, 96), Pillow.Resampling.BILINEAR)
 
+    def join(self, raws: Sequence[np.ndarray]) -> np.ndarray:
+        return np.concatenate(raws, axis=1)
+
     def preview(self, raw: np.ndarray) -> str:
         picture, sound = io.BytesIO(), io.BytesIO()
         self._picture(raw).save(picture, "png")

@@ -89,6 +89,11 @@ class Modality(ABC):
 
     # -- for people ---------------------------------------------------------------------------------
 
+    def join(self, raws: Sequence[Raw]) -> Raw:
+        """Observations that follow one another as one, such as a paragraph's sentences. Raises ValueError where there
+        is no way to."""
+        raise ValueError(f"observations of {type(self).__name__} cannot be joined: it has no `join`")
+
     def scores(self, nll: Tensor, values: Tensor) -> dict[str, float]:
         """Derived units for the table of `mmvae evaluate`, such as bits per dimension.
 

@@ -174,6 +174,9 @@ class Image(Modality):
         mse = sum(errors) / len(errors)
         return {"PSNR (dB)": 10 * math.log10(255**2 / max(mse, 1e-12))}
 
+    def join(self, raws: Sequence[np.ndarray]) -> np.ndarray:
+        return np.concatenate(raws, axis=1)  # side by side
+
     def preview(self, raw: np.ndarray) -> str:
         file = io.BytesIO()
         self._picture(raw).save(file, "png")

@@ -103,7 +103,8 @@ class RecurrentDecoder(nn.Module):
     @torch.no_grad()
     def _prepared(self) -> StepWeights:
         """Kept until the weights change."""
-        version = [torch.get_num_threads()] + [(part.data_ptr(), part.device, part._version) for part in self.parameters()]
+        weights = [(part.data_ptr(), part.device, part._version) for part in self.parameters()]
+        version = [torch.get_num_threads(), *weights]
         if self._kept is None or self._kept[0] != version:
             table, weight, bias = self.embedding.weight, self._weight("weight_ih", 0), self._weight("bias_ih", 0)
             inputs, states = (

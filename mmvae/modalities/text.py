@@ -161,8 +161,11 @@ class Text(Modality):
                 figures[f"self-BLEU{what}"] = self_bleu(texts[:200])
         return figures
 
+    def join(self, raws: Sequence[str]) -> str:
+        return "\n".join(raws)
+
     def preview(self, raw: str) -> str:
-        return f"<p>{html.escape(raw)}</p>"
+        return f"<p>{html.escape(raw).replace(chr(10), '<br>')}</p>"
 
     def sheet(self, raws: Sequence[str], stem: Path) -> list[Path]:
         path = stem.with_name(stem.name + ".txt")

@@ -244,7 +244,7 @@ def test_the_looked_up_share_of_tokens_follows_the_weights(decoder: Decoder) -> 
     before = likelihood(decoder, 1).mode()
     with torch.no_grad():
         decoder.embedding.weight.neg_()
-    fresh = decoder._table()
+    fresh = decoder._prepared().table
     weight = decoder.gru.weight_ih_l0
     assert isinstance(weight, Tensor)
     expected = decoder.embedding.weight @ weight[:, :6].T + decoder._weight("bias_ih", 0)

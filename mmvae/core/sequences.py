@@ -1,0 +1,68 @@
+"""A prior over sequences of latents, such as those of a chapter's sentences: each depends on those before it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from mmvae.core.noise import Noise
+
+COMPONENTS = 16
+DROPOUT = 0.3
+
+
+class Mixture:
+    """Mixtures of K diagonal Gaussians, one for each of [...] places: logits [..., K], mean, log_scale [..., K, D]."""
+
+    def __init__(self, logits: Tensor, mean: Tensor, log_scale: Tensor) -> None:
+        self.logits, self.mean, self.log_scale = logits.float(), mean.float(), log_scale.float().clamp(min=-5.0)
+
+    def __getitem__(self, places: tuple[Tensor | slice | int, ...]) -> Mixture:
+        return Mixture(self.logits[places], self.mean[places], self.log_scale[places])
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-densities of k latents at each place, z [..., k, D], in nats [..., k]."""
+        mean, log_scale = self.mean[..., None, :, :], self.log_scale[..., None, :, :]
+        scaled = (z[..., None, :] - mean) * torch.exp(-log_scale)
+        densities = (-0.5 * scaled**2 - log_scale - 0.5 * math.log(2 * math.pi)).sum(-1)
+        return torch.logsumexp(torch.log_softmax(self.logits, -1)[..., None, :] + densities, -1)
+
+    def sample(self, noise: Noise) -> Tensor:
+        """One latent for each place, [B, D], where the places are [B]."""
+        edges = torch.softmax(self.logits, -1).cumsum(-1)
+        chosen = (noise.uniform()[:, None] > edges).sum(-1).clamp(max=edges.shape[-1] - 1)
+        rows = torch.arange(len(chosen), device=chosen.device)
+        return self.mean[rows, chosen] + self.log_scale[rows, chosen].exp() * noise.normal(self.mean.shape[-1])
+
+
+class SequencePrior(nn.Module):
+    """p(z_t | x_1 ... x_t-1): a GRU reads the posterior means of the observations so far, and a mixture of Gaussians
+    says where the latent of the next one may be (a mixture density network, Bishop 1994).
+
+    With a VAE's decoder it is a model of sequences of any modality: draw z_t, decode x_t, encode it, and go on.
+    """
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.first = nn.Parameter(torch.zeros(1, hidden))
+        self.gru = nn.GRU(dim, hidden, batch_first=True)
+        self.drop = nn.Dropout(DROPOUT)
+        self.head = nn.Linear(hidden, COMPONENTS * (1 + 2 * dim))
+        with torch.no_grad():  # begins near N(0, I), with components that differ
+            self.head.weight.mul_(0.1)
+            self.head.bias.zero_()
+            self.head.bias[COMPONENTS:].view(COMPONENTS, 2, dim)[:, 0].normal_(std=0.3)
+
+    def forward(self, means: Tensor) -> Mixture:
+        """Where the latents of the observations 0 to T may be, [B, T + 1], given the posterior means [B, T, D] of those
+        before each; what is behind the end of a shorter sequence does not matter."""
+        first = self.first.expand(len(means), -1)
+        states = self.gru(means, first[None].contiguous())[0] if means.shape[1] else means.new_zeros(len(means), 0, 0)
+        states = torch.cat([first[:, None], states.view(len(means), -1, first.shape[1])], 1)
+        outputs = self.head(self.drop(states)).float()
+        logits, rest = outputs.split([COMPONENTS, 2 * COMPONENTS * self.dim], -1)
+        mean, log_scale = rest.unflatten(-1, (COMPONENTS, 2, self.dim)).unbind(-2)
+        return Mixture(logits, mean, log_scale)

@@ -1,0 +1,49 @@
+"""How well the next observation of a sequence is told from those before it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from mmvae.core.noise import Noise, mix
+from mmvae.core.objectives import importance_terms
+from mmvae.data.prepare import Progress, Split
+from mmvae.evaluation.bounds import DRAWS, encode
+from mmvae.generation import VAE
+
+
+@torch.inference_mode()
+def next_nll(vae: VAE, split: Split, k: int, seed: int = 0, progress: Progress | None = None) -> dict[str, float]:
+    """-log p(x_t | x_1 ... x_t-1) in nats, a mean over the rows of a split that others of their sequence precede, by
+    the importance-weighted bound with k draws, at most 64 (Burda et al. 2016).
+
+    Beside it the same bound, of the same draws, where z_t comes from the priors that know nothing of what came before.
+    """
+    if vae.sequence is None:
+        raise ValueError("the model has no prior over sequences")
+    k = min(k, DRAWS)
+    means, _ = encode(vae.network, split.store, vae.device)
+    priors = {"of training": vae.network.prior} | ({"fitted": vae.fitted} if vae.fitted else {})
+    totals, count = dict.fromkeys(("sequence", *priors), 0.0), 0
+    for rows in split.sequences():
+        expected = vae.sequence(means[rows][None])
+        for part in torch.arange(1, len(rows)).split(max(1, split.store.at_once(2048) // k)):
+            batch = split.store.batch(rows[part]).to(vae.device)
+            noise = Noise([mix(seed, "next", row) for row in rows[part].tolist()], vae.device)
+            posterior = vae.network.posterior(batch)
+            z = posterior.sample(noise, k)
+            rate, distortion = importance_terms(vae.network, batch, posterior, z)
+            rest = -rate - vae.network.prior.log_prob(z) - sum(distortion.values())  # log p(x|z) - log q(z|x)
+            densities = {name: prior.log_prob(z) for name, prior in priors.items()}
+            densities["sequence"] = expected[0, part].log_prob(z)
+            for name, density in densities.items():
+                totals[name] += (math.log(k) - torch.logsumexp(density + rest, 1)).sum().item()
+            count += len(part)
+        if progress:
+            progress("next observations", int(rows[-1]) + 1, len(split))
+    figures = {f"NLL of the next, in view of those before, k = {k} (nats)": totals.pop("sequence") / max(1, count)}
+    return figures | {
+        f"NLL of the next, from the prior {name}, k = {k} (nats)": total / max(1, count)
+        for name, total in totals.items()
+    }
