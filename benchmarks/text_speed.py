@@ -77,7 +77,7 @@ def plain(data: str, steps: int, threads: int) -> float:
         tokens = batch.values["text"].long()
         posterior = network.posterior(batch)
         z = posterior.sample(StepNoise(0, size, slice(None)))
-        logits = decoder.head(decoder.hidden(z[:, 0], tokens))
+        logits = decoder._logits(decoder.project(decoder.hidden(z[:, 0], tokens)))
         distortion = nn.functional.cross_entropy(
             logits.flatten(0, 1), tokens.flatten(), ignore_index=decoder.tokens, reduction="sum"
         )
@@ -105,7 +105,7 @@ def loop(decoder: RecurrentDecoder, z: Tensor) -> Tensor:
     token, state, tokens = torch.full((1,), decoder.tokens), decoder._initial(z), []
     for _ in range(decoder.length):
         output, state = decoder.gru(torch.cat([decoder.embedding(token), z], dim=-1)[:, None], state)
-        token = decoder.head(output[:, 0]).argmax(-1)
+        token = decoder._logits(decoder.project(output[:, 0])).argmax(-1)
         tokens.append(token)
         if token.item() == 0:
             break

@@ -30,6 +30,10 @@ class Likelihood(ABC):
     def mode(self) -> Tensor:
         """One typical x for each row: the most probable, or what stands for it (greedy text, a mixture's mean)."""
 
+    def auxiliary(self, x: Tensor) -> Tensor | None:
+        """A further cost of x in training [B], no part of its log-probability; none by default."""
+        return None
+
 
 def _sum(values: Tensor) -> Tensor:
     return values.flatten(1).sum(1)
@@ -162,8 +166,8 @@ class TokenNetwork(Protocol):
         """States [B, T, H] that predict tokens [B, T] from z [B, D] and the tokens before each."""
         ...
 
-    def head(self, hidden: Tensor) -> Tensor:
-        """Logits [..., V] of states [..., H]."""
+    def score(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """Log-probabilities [n] of tokens [n] from the states [n, H] that predict them."""
         ...
 
     def start(self, z: Tensor) -> Any:
@@ -219,15 +223,32 @@ class AutoregressiveCategorical(Likelihood):
 
     end = 0
 
-    def __init__(self, network: TokenNetwork, z: Tensor, vocabulary: int, length: int, choice: Choice = PLAIN) -> None:
+    def __init__(
+        self,
+        network: TokenNetwork,
+        z: Tensor,
+        vocabulary: int,
+        length: int,
+        choice: Choice = PLAIN,
+        bag: tuple[Tensor, float] | None = None,
+    ) -> None:
+        """bag: logits [B, V] from z alone, by which training also predicts the tokens without their order, and
+        the weight of that (the bag-of-words loss of Zhao et al. 2017)."""
         self.network, self.z, self.vocabulary, self.length = network, z, vocabulary, length
-        self.choice = choice
+        self.choice, self.bag = choice, bag
 
     def log_prob(self, x: Tensor) -> Tensor:
         real = x != self.vocabulary
-        scores = log_softmax_at(self.network.head(self.network.hidden(self.z, x)[real]), x[real].long())
+        scores = self.network.score(self.network.hidden(self.z, x)[real], x[real].long())
         rows = real.nonzero()[:, 0]
         return torch.zeros(len(x), device=x.device).index_add(0, rows, scores)
+
+    def auxiliary(self, x: Tensor) -> Tensor | None:
+        if self.bag is None:
+            return None
+        (logits, weight), real = self.bag, x != self.vocabulary
+        scores = torch.log_softmax(logits.float(), -1).gather(1, x.long().masked_fill(~real, 0))
+        return -weight * (scores * real).sum(1)
 
     def _step(self, token: Tensor, state: Any) -> tuple[Tensor, Any]:
         logits, state = self.network.step(token, state)

@@ -22,7 +22,8 @@ from mmvae.core.vae import Batch, Network
 class Terms:
     """One evaluation of an objective on B rows. Every term but the loss is unweighted.
 
-    loss: the scalar to minimise. rate: KL(q(z|x) || p(z)), [B]. distortion: -log p(x|z) by modality, [B].
+    loss: the scalar to minimise, what likelihoods ask beside their log-probability included.
+    rate: KL(q(z|x) || p(z)), [B]. distortion: -log p(x|z) by modality, [B].
     """
 
     loss: Tensor
@@ -65,9 +66,10 @@ class ELBO(Objective):
         posterior = network.posterior(batch)
         z = posterior.sample(noise)
         rate = network.prior.rate(posterior, z)
-        distortion = {name: -score for name, score in network.log_prob(batch, z[:, 0]).items()}
+        scores, auxiliary = network.score(batch, z[:, 0])
+        distortion = {name: -score for name, score in scores.items()}
         cost = self._cost(rate.mean(0))
-        loss = torch.stack(list(distortion.values())).sum(0).mean() + kl_weight * cost
+        loss = torch.stack([*distortion.values(), auxiliary]).sum(0).mean() + kl_weight * cost
         return Terms(loss, rate.sum(1), distortion)
 
     def _cost(self, rate: Tensor) -> Tensor:
@@ -102,27 +104,28 @@ class ImportanceWeighted(Objective):
     def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
         posterior = network.posterior(batch)
         z = posterior.sample(noise, self.config.samples)
-        rate, distortion = importance_terms(network, batch, posterior, z)
+        rate, distortion, auxiliary = importance_terms(network, batch, posterior, z)
         weights = -kl_weight * rate - sum(distortion.values())
-        loss = -(torch.logsumexp(weights, dim=1) - math.log(z.shape[1])).mean()
+        loss = -(torch.logsumexp(weights, dim=1) - math.log(z.shape[1])).mean() + auxiliary.mean()
         return Terms(loss, rate.mean(1), {name: value.mean(1) for name, value in distortion.items()})
 
 
 def importance_terms(
     network: Network, batch: Batch, posterior: Posterior, z: Tensor
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """For draws z [B, k, D] of the posterior: log q(z|x) - log p(z), [B, k], and -log p(x|z) by modality, [B, k]."""
+) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    """For draws z [B, k, D] of the posterior: log q(z|x) - log p(z), -log p(x|z) by modality, and what the likelihoods
+    ask of training beside it, each [B, k]."""
     k = z.shape[1]
-    scores = network.log_prob(batch.repeat(k), z.flatten(0, 1))
+    scores, auxiliary = network.score(batch.repeat(k), z.flatten(0, 1))
     rate = posterior.log_prob(z) - network.prior.log_prob(z)
-    return rate, {name: -score.view(-1, k) for name, score in scores.items()}
+    return rate, {name: -score.view(-1, k) for name, score in scores.items()}, auxiliary.view(-1, k)
 
 
 def importance_weighted_bound(network: Network, batch: Batch, noise: Noise, k: int) -> Tensor:
     """log 1/k sum_i p(x|z_i) p(z_i) / q(z_i|x) in nats, [B]: a lower bound of log p(x), tighter with every k
     (Burda et al. 2016)."""
     posterior = network.posterior(batch)
-    rate, distortion = importance_terms(network, batch, posterior, posterior.sample(noise, k))
+    rate, distortion, _ = importance_terms(network, batch, posterior, posterior.sample(noise, k))
     return torch.logsumexp(-rate - sum(distortion.values()), dim=1) - math.log(k)
 
 

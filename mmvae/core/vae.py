@@ -70,14 +70,20 @@ class Network(nn.Module):
         """p(x|z) of the named modalities (all by default) for z [B, D]."""
         return {name: self.decoders[name](z) for name in (self.decoders if names is None else names)}
 
-    def log_prob(self, batch: Batch, z: Tensor) -> dict[str, Tensor]:
-        """log p(x|z) of each modality in nats, [B]; 0 for the rows that lack it."""
-        scores = {}
+    def score(self, batch: Batch, z: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """log p(x|z) of each modality in nats, [B], 0 for the rows that lack it; and what the likelihoods ask of
+        training beside it, [B]."""
+        scores, auxiliary = {}, z.new_zeros(len(z))
         for name, values in batch.values.items():
             rows = batch.present[name].nonzero().squeeze(1)
-            score = self.decoders[name](z[rows]).log_prob(values) if len(rows) else z.new_zeros(0)
-            scores[name] = z.new_zeros(len(z)).index_add(0, rows, score)
-        return scores
+            scores[name] = z.new_zeros(len(z))
+            if not len(rows):
+                continue
+            likelihood: Likelihood = self.decoders[name](z[rows])
+            scores[name] = scores[name].index_add(0, rows, likelihood.log_prob(values))
+            if (cost := likelihood.auxiliary(values)) is not None:
+                auxiliary = auxiliary.index_add(0, rows, cost)
+        return scores, auxiliary
 
     def sample(self, noise: Noise) -> Tensor:
         """Latents from the prior, [B, D]."""

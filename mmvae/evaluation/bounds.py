@@ -63,7 +63,7 @@ def elbo(network: Network, store: Store, device: torch.device, seed: int = 0, si
         posterior = network.posterior(batch)
         z = posterior.sample(noise)
         rate += network.prior.rate(posterior, z).sum().item()
-        for name, score in network.log_prob(batch, z[:, 0]).items():
+        for name, score in network.score(batch, z[:, 0])[0].items():
             distortion[name] -= score.sum().item()
     return Terms(rate / len(store), {name: total / len(store) for name, total in distortion.items()})
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mmvae.core.likelihoods import PLAIN, AutoregressiveCategorical, Choice, Likelihood
+from mmvae.core.likelihoods import PLAIN, AutoregressiveCategorical, Choice, Likelihood, log_softmax_at
 
 
 class RecurrentEncoder(nn.Module):
@@ -47,8 +47,12 @@ class RecurrentDecoder(nn.Module):
         length: int = 64,
         word_dropout: float = 0.0,
         dropout: float = 0.0,
+        bag_of_words: float = 0.0,
+        frequent: int = 0,
         choice: Choice = PLAIN,
     ) -> None:
+        """bag_of_words: weight of a loss in training. frequent: tokens whose probability is computed always; that
+        of the others, one class beside them, only where it is asked for (Grave et al. 2017); 0: all are frequent."""
         super().__init__()
         self.embedding, self.layers, self.length = embedding, layers, length
         self.word_dropout, self.choice = word_dropout, choice
@@ -59,9 +63,13 @@ class RecurrentDecoder(nn.Module):
         self.gru = nn.GRU(size + latent, hidden, layers, batch_first=True)
         self.project = nn.Linear(hidden, size)
         self.bias = nn.Parameter(torch.zeros(self.tokens))
+        self.bag_of_words, self.frequent = bag_of_words, frequent if frequent < self.tokens else 0
+        self.bag = nn.Linear(latent, size) if bag_of_words else None
+        self.others = nn.Linear(size, 1) if self.frequent else None
 
     def forward(self, z: Tensor) -> Likelihood:
-        return AutoregressiveCategorical(self, z, self.tokens, self.length, self.choice)
+        bag = (self._logits(self.bag(z)), self.bag_of_words) if self.bag is not None and self.training else None
+        return AutoregressiveCategorical(self, z, self.tokens, self.length, self.choice, bag)
 
     def hidden(self, z: Tensor, tokens: Tensor) -> Tensor:
         before = torch.cat([torch.full_like(tokens[:, :1], self.tokens), tokens[:, :-1]], dim=1)
@@ -74,8 +82,18 @@ class RecurrentDecoder(nn.Module):
     def _initial(self, z: Tensor) -> Tensor:
         return torch.tanh(self.initial(z)).unflatten(1, (self.layers, -1)).transpose(0, 1).contiguous()
 
-    def head(self, hidden: Tensor) -> Tensor:
-        return nn.functional.linear(self.project(hidden), self.embedding.weight[: self.tokens], self.bias)
+    def score(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        states, known = self.project(hidden), self.frequent
+        if self.others is None:
+            return log_softmax_at(self._logits(states), tokens)
+        logits = torch.cat([self._logits(states, 0, known), self.others(states)], 1)
+        scores, rare = log_softmax_at(logits, tokens.clamp(max=known)), (tokens >= known).nonzero().squeeze(1)
+        return scores.index_add(0, rare, log_softmax_at(self._logits(states[rare], known), tokens[rare] - known))
+
+    def _logits(self, states: Tensor, first: int = 0, last: int | None = None) -> Tensor:
+        """Of the tokens from `first` to `last`, from projected states."""
+        part = slice(first, self.tokens if last is None else last)
+        return nn.functional.linear(states, self.embedding.weight[part], self.bias[part])
 
     def start(self, z: Tensor) -> Unrolled:
         of_z = z @ self._weight("weight_ih", 0)[:, -z.shape[1] :].T
@@ -92,7 +110,13 @@ class RecurrentDecoder(nn.Module):
             reset, update = torch.sigmoid(gates[:, : 2 * size] + own[:, : 2 * size]).chunk(2, -1)
             candidate = torch.tanh(torch.addcmul(gates[:, 2 * size :], reset, own[:, 2 * size :]))
             after.append(torch.lerp(candidate, hidden, update))
-        return weights.head(self.project(after[-1])), state._replace(hidden=after)
+        states, known = self.project(after[-1]), self.frequent
+        logits = weights.head(states)
+        if self.others is not None:
+            whole = torch.log_softmax(torch.cat([logits[:, :known], self.others(states)], 1).float(), 1)
+            rare = torch.log_softmax(logits[:, known:].float(), 1) + whole[:, known:]
+            logits = torch.cat([whole[:, :known], rare], 1)
+        return logits, state._replace(hidden=after)
 
     def select(self, state: Unrolled, rows: Tensor) -> Unrolled:
         return Unrolled(state.weights, state.of_z[rows], [hidden[rows] for hidden in state.hidden])

@@ -45,6 +45,10 @@ class Text(Modality):
         layers: int = network(1, "GRU layers of encoder and decoder", ge=1)
         word_dropout: float = network(0.25, "share of the decoder's input tokens hidden in training", ge=0, le=1)
         dropout: float = network(0.0, "share of the decoder's units dropped in training", ge=0, lt=1)
+        bag_of_words: float = network(0.0, "weight of predicting a text's tokens from z without their order", ge=0)
+        frequent: int = network(
+            0, "adaptive softmax: tokens, of a large vocabulary, whose probability is always computed; 0: all", ge=0
+        )
         top_k: int = network(0, "generate only the so many likeliest tokens of each step; 0: all", ge=0)
         top_p: float = network(1.0, "generate only the likeliest tokens that hold this probability", gt=0, le=1)
         beam: int = network(1, "beams of the search for the likeliest text, at temperature 0", ge=1)
@@ -123,10 +127,12 @@ class Text(Modality):
             latent,
             self.config.hidden,
             self.config.layers,
-            self.config.max_tokens,
-            self.config.word_dropout,
-            self.config.dropout,
-            choice,
+            length=self.config.max_tokens,
+            word_dropout=self.config.word_dropout,
+            dropout=self.config.dropout,
+            bag_of_words=self.config.bag_of_words,
+            frequent=self.config.frequent,
+            choice=choice,
         )
 
     def _embedding(self) -> nn.Embedding:

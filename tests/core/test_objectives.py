@@ -191,7 +191,7 @@ def test_without_free_bits_an_estimated_rate_below_zero_counts_in_full(network: 
 
 
 def test_a_missing_modality_scores_zero(network: Network) -> None:
-    scores = network.log_prob(mixed(), torch.randn(ROWS, DIM))
+    scores, _ = network.score(mixed(), torch.randn(ROWS, DIM))
     for name, present in HAS.items():
         assert (scores[name][~present] == 0).all()
         assert (scores[name][present] != 0).all()
@@ -234,7 +234,7 @@ def test_repeating_a_batch_keeps_each_rows_copies_together(network: Network) -> 
     twice = mixed().repeat(2)
     assert len(twice) == 2 * ROWS
     z = torch.randn(ROWS, DIM)
-    single, double = network.log_prob(mixed(), z), network.log_prob(twice, z.repeat_interleave(2, 0))
+    (single, _), (double, _) = network.score(mixed(), z), network.score(twice, z.repeat_interleave(2, 0))
     for name in SIZES:
         torch.testing.assert_close(double[name], single[name].repeat_interleave(2))
 

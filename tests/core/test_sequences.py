@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmvae.core.likelihoods import AutoregressiveCategorical, Choice
+from mmvae.core.likelihoods import AutoregressiveCategorical, Choice, log_softmax_at
 from mmvae.core.noise import Noise, StepNoise
 from mmvae.modalities.recurrent import RecurrentDecoder as Decoder
 from mmvae.modalities.recurrent import RecurrentEncoder as Encoder
@@ -32,10 +32,11 @@ def every_row() -> Tensor:
 ROWS = every_row()
 
 
-@pytest.fixture(params=[1, 2], ids=["1 layer", "2 layers"])
+@pytest.fixture(params=[(1, 0), (2, 0), (1, 2)], ids=["1 layer", "2 layers", "adaptive softmax"])
 def decoder(request: pytest.FixtureRequest) -> Decoder:
     """An untrained decoder whose distributions are far from uniform."""
-    network = Decoder(nn.Embedding(V + 1, 6), LATENT, hidden=5, layers=request.param, length=LENGTH).eval()
+    layers, frequent = request.param
+    network = Decoder(nn.Embedding(V + 1, 6), LATENT, 5, layers, length=LENGTH, frequent=frequent).eval()
     with torch.no_grad():
         network.embedding.weight.mul_(3)
         network.bias.copy_(torch.tensor([0.5, 0.0, -0.5, 0.3]))
@@ -137,16 +138,46 @@ def test_padding_gets_no_gradient(decoder: Decoder) -> None:
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
-def test_scoring_and_stepping_give_the_same_logits(decoder: Decoder) -> None:
-    tokens = torch.tensor([[2, 3, 1]])
-    with torch.no_grad():
-        at_once = decoder.head(decoder.hidden(Z, tokens))
-        token, state, stepped = torch.tensor([PADDING]), decoder.start(Z), []
-        for following in tokens[0]:
-            logits, state = decoder.step(token, state)
-            stepped.append(logits)
-            token = following[None]
-    torch.testing.assert_close(torch.stack(stepped, 1), at_once)
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_scoring_and_stepping_give_the_same_probabilities(decoder: Decoder, threads: int) -> None:
+    tokens, before = torch.tensor([[2, 3, 1]]), torch.get_num_threads()
+    torch.set_num_threads(threads)  # of which single steps make use
+    try:
+        with torch.no_grad():
+            states = decoder.hidden(Z, tokens)[0]
+            at_once = torch.stack([decoder.score(states, torch.full((3,), token)) for token in range(V)], 1)
+            token, state, stepped = torch.tensor([PADDING]), decoder.start(Z), []
+            for following in tokens[0]:
+                logits, state = decoder.step(token, state)
+                stepped.append(torch.log_softmax(logits[0], -1))
+                token = following[None]
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(torch.stack(stepped), at_once)
+
+
+def test_the_gradient_of_log_probabilities_is_that_of_autograd() -> None:
+    logits = torch.randn(150, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
+    index = torch.arange(150) % 9
+    pull = torch.linspace(-1, 2, 150)
+    found = []
+    for score in (log_softmax_at, lambda x, i: torch.log_softmax(x, 1).gather(1, i[:, None]).squeeze(1)):
+        leaf = logits.clone().requires_grad_()
+        scores = score(leaf, index)
+        (scores * pull).sum().backward()
+        found.append((scores.detach(), leaf.grad))
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_the_bag_of_words_loss_is_that_of_tokens_without_their_order() -> None:
+    network = Decoder(nn.Embedding(V + 1, 6), LATENT, 5, length=LENGTH, bag_of_words=0.5)
+    rows = torch.tensor([[2, 1, END], [1, END, PADDING]])
+    assert network.bag is not None
+    shares = torch.softmax(network.bag(Z) @ network.embedding.weight[:V].T + network.bias, -1)[0]
+    expected = [-0.5 * shares[row].log().sum().item() for row in ([2, 1, END], [1, END])]
+    cost = network(Z.expand(2, -1)).auxiliary(rows)
+    assert cost.tolist() == pytest.approx(expected, rel=1e-5)
+    assert network.eval()(Z).auxiliary(rows[:1]) is None  # it is no part of what is measured
 
 
 def test_a_token_is_predicted_without_seeing_itself_or_what_follows(decoder: Decoder) -> None:
