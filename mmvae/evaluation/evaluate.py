@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from mmvae.data.prepare import Progress, Split, prepare
 from mmvae.data.splits import SHARED
 from mmvae.evaluation import bounds
 from mmvae.evaluation.sequences import next_nll
-from mmvae.generation import VAE
+from mmvae.generation import VAE, slerp
 from mmvae.modalities.contract import Modality
 from mmvae.recipe import Recipe
 
@@ -52,6 +53,7 @@ def evaluate(
         **_scores(vae, rows, nll),
         **_reconstruction(vae, rows),
         **_samples(vae, rows, seed),
+        **_walks(vae, rows),
     }
     return {
         "model": str(vae.folder),
@@ -112,4 +114,27 @@ def _samples(vae: VAE, rows: Split, seed: int, most: int = 1000) -> dict[str, fl
             continue
         found = modality.sample_metrics(samples[name], [rows.raw(name, i) for i in present.tolist()])
         figures |= {f"samples, {name}: {what}, N = {most}": value for what, value in found.items()}
+    return figures
+
+
+def _walks(vae: VAE, rows: Split, most: int = 50, steps: int = 9) -> dict[str, float]:
+    """How straight the way between two observations is: the distance of its ends over the sum of its steps, 1 where
+    each step leads on, less where it wanders, 0 where nothing changes."""
+    figures = {}
+    for name, modality in vae.modalities.items():
+        present = rows.store.columns[name].present.nonzero().squeeze(1)
+        chosen = present[torch.linspace(0, len(present) - 1, 2 * min(most, len(present) // 2)).round().long()]
+        if type(modality).distance is Modality.distance or not len(chosen):
+            continue
+        batch = rows.store.batch(chosen)
+        z = vae.encode(Batch({name: batch.values[name]}, {name: batch.present[name]}))
+        weights = torch.linspace(0, 1, steps, device=z.device)[:, None]
+        ways = torch.cat([slerp(a, b, weights) for a, b in zip(z[::2], z[1::2], strict=True)])
+        decoded = vae.decode(ways, temperature=0.0)[name]
+        straight = []
+        for start in range(0, len(decoded), steps):
+            way = decoded[start : start + steps]
+            length = sum(modality.distance(a, b) or 0.0 for a, b in pairwise(way))
+            straight.append((modality.distance(way[0], way[-1]) or 0.0) / length if length else 0.0)
+        figures[f"interpolation, {name}: straightness, N = {len(straight)}"] = sum(straight) / len(straight)
     return figures

@@ -105,6 +105,10 @@ class Modality(ABC):
         """How close reconstructions come, for the table of `mmvae evaluate`."""
         return {}
 
+    def distance(self, a: Raw, b: Raw) -> float | None:
+        """How unlike two observations are, 0 where they are equal; None (the default) where that is not measured."""
+        return None
+
     def sample_metrics(self, samples: Sequence[Raw], real: Sequence[Raw]) -> dict[str, float]:
         """How good and how different generated observations are, beside real ones that were not trained on."""
         return {}

@@ -7,6 +7,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -162,10 +163,15 @@ class Text(Modality):
         figures = {"distinct texts": len(set(samples)) / len(samples)}
         figures["empty texts"] = sum(not text.strip() for text in samples) / len(samples)
         if _has_grams(real):
-            for what, texts in (("", samples), (" of real text", real)):
+            alike = min(len(samples), len(real))  # the more texts, the fewer of their words are new
+            for what, texts in (("", samples[:alike]), (" of real text", real[:alike])):
                 figures |= {f"distinct {n}-grams{what}": distinct(texts, n) for n in (1, 2)}
                 figures[f"self-BLEU{what}"] = self_bleu(texts[:200])
         return figures
+
+    def distance(self, a: str, b: str) -> float:
+        """The share of words that are not in common in order, 0 to 1 (Ratcliff & Metzener 1988)."""
+        return 1 - SequenceMatcher(None, a.split(), b.split(), autojunk=False).ratio()
 
     def join(self, raws: Sequence[str]) -> str:
         return "\n".join(raws)
