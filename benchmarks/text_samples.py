@@ -3,7 +3,7 @@
     python benchmarks/text_samples.py MODEL DATA [--n 10000] [--steps 1500]
 
 trains two language models of the model's own size (its recipe with `latent.kind=none`): one on as many real sentences
-as there are samples, one on the samples. It prints one JSON object of perplexities a word (their tokenizers differ), the
+as there are samples, one on the samples. It prints one JSON object of perplexities a word (tokenizers differ), the
 ends counted: forward (samples under the first), reverse (the test split under the second), and beside them
 those of the test split under the first, which neither can be expected to beat (Zhao et al. 2018; Cifka et al. 2018).
 """

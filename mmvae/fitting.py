@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
+from itertools import chain, count, islice
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,8 @@ from mmvae.generation import VAE
 ROWS = 20_000  # encoded at most for the mixture
 DRAWS = 4  # of each row's posterior, for the prior over sequences
 LENGTH = 256  # longer sequences are cut into pieces of so many
-BATCH, LEARNING_RATE, EPOCHS, PATIENCE = 16, 2e-3, 100, 4
+BATCH, LEARNING_RATE = 16, 2e-3
+STEPS, EVERY, PATIENCE = 6000, 50, 6  # at most; between validations; validations without a better one
 
 
 def fit_priors(vae: VAE, prepared: Prepared, say: Callable[[str], None]) -> None:
@@ -53,23 +55,23 @@ def fit_sequence_prior(vae: VAE, prepared: Prepared, say: Callable[[str], None])
     prior = SequencePrior(vae.network.latent.dim, vae.recipe.prior["sequence"]).to(vae.device)
     optimizer = torch.optim.AdamW(prior.parameters(), LEARNING_RATE)
     best, kept, since = math.inf, prior, 0
-    for _ in range(EPOCHS):
-        prior.train()
-        for means, draws, real in known.batches(shuffled=True):
-            loss = _surprise(prior, means, draws, real) / real.sum()
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(prior.parameters(), 1.0)
-            optimizer.step()
-        prior.eval()
+    batches = chain.from_iterable(known.batches(shuffled=True) for _ in count())
+    for step, (means, draws, real) in enumerate(islice(batches, STEPS), start=1):
+        loss = _surprise(prior.train(), means, draws, real) / real.sum()
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(prior.parameters(), 1.0)
+        optimizer.step()
+        if step % EVERY:
+            continue
         with torch.inference_mode():
-            score = sum(_surprise(prior, *batch).item() for batch in others.batches()) / others.rows
+            score = sum(_surprise(prior.eval(), *batch).item() for batch in others.batches()) / others.rows
         since += 1
         if score < best:
             best, kept, since = score, copy.deepcopy(prior), 0
         if since == PATIENCE:
             break
-    vae.sequence = kept
+    vae.sequence = kept.eval()
     alone = -vae.prior().log_prob(others.draws).mean().item()
     say(f"prior over sequences: {best:.2f} nats a latent of the validation split, {alone:.2f} without what came before")
 

@@ -184,10 +184,11 @@ class Recipe(Settings):
             source = source.model_dump(mode="json")
         where = "recipe" if isinstance(source, Mapping) else str(source)
         tables = copy.deepcopy(dict(source)) if isinstance(source, Mapping) else reduce(_merged, read_recipe(source))
+        changes: dict[str, Any] = {}
         for override in [overrides] if isinstance(overrides, str) else overrides:
-            _set(tables, override)
+            _set(changes, override)
         try:
-            return cls(**tables)
+            return cls(**_merged(tables, changes))
         except ValidationError as error:
             raise ValueError("\n".join(f"{where}: {line}" for line in _explain(error, cls.model_fields))) from None
 

@@ -159,7 +159,14 @@ def test_an_override_of_another_form_is_refused_with_an_example(override: str) -
 
 
 def test_an_override_below_what_is_no_table_is_refused() -> None:
-    assert refused("name.first=x") == ["'name.first=x': 'name' is not a table"]
+    assert refused("name=x", "name.first=x") == ["'name.first=x': 'name' is not a table"]
+    assert refused("name.first=x") == ["recipe: name: input should be a valid string, not {'first': 'x'}"]
+
+
+def test_an_override_of_a_kind_leaves_the_other_kinds_settings_behind() -> None:
+    recipe = Recipe.load("text/verses", ["kl.kind=cyclical", "kl.period=500"])
+    assert recipe.kl["kind"] == "cyclical"
+    assert "warmup" not in recipe.kl
 
 
 def test_overrides_apply_in_order() -> None:

@@ -151,7 +151,7 @@ class Audio(Modality):
         return torch.istft(spectrum, self.config.fft, self.config.hop, window=window, length=self.samples)
 
     def _spectrogram(self, raw: np.ndarray) -> Tensor:
-        samples = torch.zeros(self.config.channels, self.samples)
+        samples = torch.zeros(self.config.channels, max(self.samples, raw.shape[1]))
         samples[:, : raw.shape[1]] = torch.from_numpy(raw)
         return self._stft(samples)[:, :-1].abs() ** self.config.power
 

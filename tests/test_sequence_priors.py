@@ -1,0 +1,241 @@
+"""Sequences of observations: how they are read, the prior over their latents, what is composed from it and measured."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+
+from mmvae.core.noise import Noise
+from mmvae.core.sequences import COMPONENTS, Mixture, SequencePrior
+from mmvae.data.prepare import prepare
+from mmvae.evaluation.evaluate import evaluate
+from mmvae.evaluation.sequences import next_nll
+from mmvae.generation import ROWS, VAE
+from mmvae.recipe import Recipe
+from mmvae.reproducing import reproduce
+from mmvae.samples import read_note
+from mmvae.training import train
+
+MakeVAE = Callable[..., VAE]
+DIM = 4
+DAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+
+
+def weeks(path: Path, documents: int = 60, length: int = 6) -> Path:
+    """A table of documents in which each day is followed by the next one."""
+    rows = [{"days": [DAYS[(start + i) % 7] for i in range(length)]} for start in range(documents)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def small(path: Path, **changes: Any) -> Recipe:
+    return Recipe.load(
+        {
+            "name": "weeks",
+            "data": {"path": str(path), "sequences": True},
+            "modalities": {"text": {"column": "days", "embedding": 16, "hidden": 24, "max_tokens": 8}},
+            "latent": {"dim": DIM},
+            "prior": {"sequence": 24, "fitted": 2},
+            "kl": {"weight": 0.1},
+            "train": {"steps": 150, "batch_size": 32, "learning_rate": 1e-2, "threads": 1, "evaluate_every": 150},
+        },
+        [f"{key}={value}" for key, value in changes.items()],
+    )
+
+
+@pytest.fixture
+def composer(vae_for: MakeVAE) -> MakeVAE:
+    """A model with an untrained prior over sequences, whose next latent depends on what came before."""
+
+    def make(*kinds: str) -> VAE:
+        vae = vae_for(*kinds)
+        torch.manual_seed(3)
+        vae.sequence = SequencePrior(DIM, 8).eval()
+        with torch.no_grad():
+            vae.sequence.head.weight.normal_()
+        return vae
+
+    return make
+
+
+# -- the density -----------------------------------------------------------------------------------------
+
+
+def test_the_density_is_that_of_a_mixture_of_gaussians() -> None:
+    torch.manual_seed(0)
+    logits, mean, log_scale = torch.randn(5, 3), torch.randn(5, 3, DIM), torch.randn(5, 3, DIM)
+    theirs = MixtureSameFamily(Categorical(logits=logits), Independent(Normal(mean, log_scale.exp()), 1))
+    z = torch.randn(7, 5, DIM)
+    ours = Mixture(logits, mean, log_scale).log_prob(z.transpose(0, 1))
+    torch.testing.assert_close(ours.T, theirs.log_prob(z))
+
+
+def test_samples_have_the_moments_of_the_mixture() -> None:
+    n = 20_000
+    logits, mean, log_scale = torch.tensor([0.0, 1.0]), torch.tensor([[2.0], [-1.0]]), torch.tensor([[0.1], [-1.0]])
+    mixture = Mixture(logits.expand(n, 2), mean.expand(n, 2, 1), log_scale.expand(n, 2, 1))
+    drawn = mixture.sample(Noise(range(n)))[:, 0]
+    shares = torch.softmax(logits, 0)
+    expected = (shares * mean[:, 0]).sum()
+    variance = (shares * (mean[:, 0] ** 2 + (2 * log_scale[:, 0]).exp())).sum() - expected**2
+    assert drawn.mean().item() == pytest.approx(expected.item(), abs=0.04)
+    assert drawn.var().item() == pytest.approx(variance.item(), rel=0.04)
+
+
+def test_what_is_expected_depends_on_what_came_before_only() -> None:
+    prior, means = SequencePrior(DIM, 8).eval(), torch.randn(2, 6, DIM)
+    whole = prior(means)
+    assert whole.mean.shape == (2, 7, COMPONENTS, DIM)
+    for length in range(6):
+        part = prior(means[:, :length])
+        torch.testing.assert_close(part.mean, whole.mean[:, : length + 1])
+    changed = means.clone()
+    changed[:, 2] += 1
+    later = prior(changed)
+    torch.testing.assert_close(later.mean[:, :3], whole.mean[:, :3])
+    assert not torch.allclose(later.mean[:, 3], whole.mean[:, 3])
+
+
+# -- data ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("cache")
+def test_each_item_is_a_row_and_splits_are_made_of_whole_sequences(tmp_path: Path) -> None:
+    prepared = prepare(small(weeks(tmp_path / "weeks.jsonl")))
+    assert {name: len(split) for name, split in prepared.splits.items()} == {"train": 288, "validation": 36, "test": 36}
+    for split in prepared.splits.values():
+        for rows in split.sequences():
+            days = [split.raw("text", row) for row in rows.tolist()]
+            assert days == [DAYS[(DAYS.index(days[0]) + i) % 7] for i in range(6)]
+
+
+@pytest.mark.usefixtures("cache")
+def test_an_item_that_cannot_be_read_is_named_and_the_others_stay_in_order(tmp_path: Path) -> None:
+    path = weeks(tmp_path / "weeks.jsonl")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[4]["days"][2] = " "
+    rows[7]["days"] = []
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prepared = prepare(small(path))
+    assert prepared.report.rejected == [(f"{path.name}, row 5, item 3", "the text is empty")]
+    lengths = sorted(len(rows) for split in prepared.splits.values() for rows in split.sequences())
+    assert lengths == [5] + [6] * 58
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_column_of_single_observations_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "lines.txt"
+    path.write_text("".join(f"{day}\n" for day in DAYS * 4))
+    recipe = small(path, **{"modalities.text.column": "text"})
+    with pytest.raises(ValueError, match=r"row \d+: 'text' holds one observation, not a list .* data.sequences"):
+        prepare(recipe)
+
+
+@pytest.mark.usefixtures("cache")
+def test_the_files_of_a_folder_are_a_sequence(
+    tmp_path: Path, picture_folder: Callable[..., Path], recipe_for: Callable[..., Recipe]
+) -> None:
+    for index in range(6):
+        picture_folder(tmp_path / "films" / f"film {index}", 3 + index, seed=index)
+    prepared = prepare(recipe_for("image", tmp_path / "films", {"sequences": True}))
+    lengths = [len(rows) for split in prepared.splits.values() for rows in split.sequences()]
+    assert sorted(lengths) == [3, 4, 5, 6, 7, 8]
+    split = prepared.splits["train"]
+    first = split.sequences()[0].tolist()
+    names = [split.rows.where(split.kept[row]) for row in first]
+    assert len({Path(name).parent for name in names}) == 1
+    assert names == sorted(names)
+
+
+def test_a_prior_over_sequences_needs_sequences(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"prior\.sequence: set data\.sequences to true"):
+        small(tmp_path / "weeks.jsonl", **{"data.sequences": "false"})
+
+
+# -- composing -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["image", "text", "audio"])
+def test_sequences_are_made_again_from_their_notes_and_do_not_depend_on_their_number(
+    kind: str, composer: MakeVAE, tmp_path: Path
+) -> None:
+    composer(kind).save(tmp_path / "model")
+    vae = VAE.load(tmp_path / "model", device="cpu")
+    samples = vae.compose(3, length=4, seed=5, temperature=1.0)
+    assert samples.z.shape == (3, 4, DIM)
+    torch.testing.assert_close(samples.z[:2], vae.compose(2, length=4, seed=5, temperature=1.0).z)
+    for path in samples.save(tmp_path / "out"):
+        written, _ = reproduce(path)
+        again, before = (samples.modalities[kind].read(file) for file in (written, path))
+        assert np.array_equal(again, before)
+
+
+def test_what_comes_later_depends_on_what_was_drawn(composer: MakeVAE) -> None:
+    vae = composer("text")
+    short, long = vae.compose(2, 2, seed=1), vae.compose(2, 5, seed=1)
+    torch.testing.assert_close(short.z, long.z[:, :2])
+    others = [vae.compose(2, 5, [word], seed=1).z for word in ("cat", "dog ran far")]
+    assert not torch.allclose(others[0], others[1])
+
+
+def test_an_opening_comes_first_and_is_in_the_note(composer: MakeVAE, tmp_path: Path) -> None:
+    composer("text").save(tmp_path / "model")
+    vae = VAE.load(tmp_path / "model", device="cpu")
+    samples = vae.compose(2, 3, ["the cat sat", "on a mat"], seed=1)
+    assert all(text.startswith("the cat sat\non a mat\n") for text in samples["text"])
+    (path, _) = samples.save(tmp_path / "out")
+    assert read_note(path)["opening"] == ["the cat sat", "on a mat"]
+    written, _ = reproduce(path)
+    assert written.read_text() == path.read_text()
+
+
+def test_more_rows_than_are_decoded_at_once_are_composed(composer: MakeVAE) -> None:
+    samples = composer("text").compose(ROWS + 1, 2, seed=1)
+    assert len(samples) == len(samples["text"]) == len(samples.made) == ROWS + 1
+
+
+def test_a_model_without_such_a_prior_says_what_to_train(vae_for: MakeVAE) -> None:
+    with pytest.raises(ValueError, match=r"no prior over sequences: train it with data.sequences = true"):
+        vae_for("text").compose(1, 2)
+
+
+# -- measuring and fitting -----------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_prior_that_expects_nothing_measures_as_the_prior_of_training(tmp_path: Path) -> None:
+    path = weeks(tmp_path / "weeks.jsonl")
+    vae = train(small(path, **{"train.steps": 2, "prior.sequence": 0}), out=tmp_path / "run", progress=False)
+    vae.sequence = SequencePrior(DIM, 8).eval()
+    with torch.no_grad():
+        vae.sequence.head.weight.zero_()
+        vae.sequence.head.bias.zero_()  # N(0, I), whatever came before
+    split = prepare(vae.recipe, vae.modalities, "test").splits["test"]
+    found = next_nll(vae, split, k=8)
+    assert found["NLL of the next, in view of those before, k = 8 (nats)"] == pytest.approx(
+        found["NLL of the next, from the prior of training, k = 8 (nats)"], abs=1e-4
+    )
+
+
+@pytest.mark.usefixtures("cache")
+def test_what_follows_for_certain_is_foretold(tmp_path: Path) -> None:
+    path = weeks(tmp_path / "weeks.jsonl")
+    train(small(path), out=tmp_path / "run", progress=False)
+    vae = VAE.load(tmp_path / "run")
+    found = evaluate(vae, k=32)
+    ahead = found["NLL of the next, in view of those before, k = 32 (nats)"]
+    alone = found["NLL of the next, from the prior fitted, k = 32 (nats)"]
+    assert alone > 0.8 * math.log(7)  # a day of seven
+    assert ahead < 0.3 * alone
+    weeks_of = [text.split("\n") for text in vae.compose(20, 4, ["monday"], temperature=0.0)["text"]]
+    steps = [(day, after) for days in weeks_of for day, after in pairwise(days)]
+    assert sum(DAYS[(DAYS.index(day) + 1) % 7] == after for day, after in steps) > 0.6 * len(steps)
