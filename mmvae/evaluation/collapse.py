@@ -19,13 +19,15 @@ def collapse(rate: float, use: Mapping[str, float], recipe: Recipe, step: int) -
     dim, information = recipe.latent["dim"], use["mutual information"]
     if step < EARLY or recipe.latent["kind"] == "none" or (information > LEAST and use["active units"] > LEAST * dim):
         return None
-    floor = recipe.objective.get("free_bits")
-    if floor is None:  # an objective without a floor
+    objective = recipe.objective
+    if "target_rate" not in objective:  # of another kind than the ELBO
         mend = f"lower kl.weight (now {recipe.kl['weight']:g})"
-    elif floor:
-        mend = f"raise objective.free_bits (now {floor:g})"
+    elif objective["target_rate"] is not None:
+        mend = f"raise objective.target_rate (now {objective['target_rate']:g})"
+    elif objective["free_bits"]:
+        mend = f"raise objective.free_bits (now {objective['free_bits']:g}), or set objective.target_rate=8"
     else:
-        mend = f"set objective.free_bits={8 / dim:.2g}, which lets z carry 8 nats for nothing"
+        mend = "set objective.target_rate=8, with which z carries 8 nats"
     return (
         f"the posterior has collapsed: z tells {max(information, 0):.2f} nats about a row, the rate is {rate:.2f} and "
         f"{use['active units']:.0f} of {dim} units are active, so samples do not depend on z; {mend}, and begin again"

@@ -15,8 +15,17 @@ USED = {"active units": 20.0, "mutual information": 4.0}
 @pytest.mark.parametrize(
     ("use", "overrides", "mend"),
     [
-        ({"active units": 0.0, "mutual information": 0.01}, ["objective.free_bits=0"], "set objective.free_bits=0.25"),
-        ({"active units": 1.0, "mutual information": 0.3}, [], r"raise objective.free_bits \(now 0.25\)"),
+        ({"active units": 0.0, "mutual information": 0.01}, ["objective={}"], "set objective.target_rate=8"),
+        (
+            {"active units": 1.0, "mutual information": 0.3},
+            ["objective={free_bits=0.25}"],
+            r"raise objective.free_bits \(now 0.25\)",
+        ),
+        (
+            {"active units": 1.0, "mutual information": 0.3},
+            ["objective.target_rate=3"],
+            r"raise objective.target_rate \(now 3\)",
+        ),
         (
             {"active units": 0.0, "mutual information": 0.0},
             ["objective={kind='importance'}"],
