@@ -1,10 +1,11 @@
 """Text: a training step and batch-1 generation against plain implementations of the same model.
 
-    python benchmarks/text_speed.py [--data FILE.txt] [--steps 60]
+    python benchmarks/text_speed.py [--data FILE.txt] [--steps 60] [--loss 600]
 
 prints one JSON object: sentences a second, each in a process of its own, and their ratio. The plain step pads
 batches in random order, computes all logits in float32 and uses torch's default Adam; plain generation calls nn.GRU
-once a token.
+once a token. With --loss, both train for so many steps from the same weights, with the same learning rates, and the
+validation -ELBO that each reaches is printed too.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ from torch import Tensor, nn
 
 from mmvae.core.noise import StepNoise
 from mmvae.core.vae import Network
+from mmvae.evaluation import bounds
 from mmvae.generation import VAE
 from mmvae.modalities.recurrent import RecurrentDecoder
+from mmvae.optimizing import learning_rate
 from mmvae.progress import Display
 from mmvae.recipe import Recipe
 from mmvae.training import Run
@@ -44,28 +47,27 @@ def rate(step: Callable[[], int], steps: int) -> float:
     return rows / (time.perf_counter() - start)
 
 
-def make_run(data: str, threads: int) -> Run:
-    """A run of the recipe for verses."""
+def make_run(data: str, steps: int, threads: int) -> Run:
+    """A run of the recipe for verses, with the ELBO as its loss."""
     folder = Path(tempfile.mkdtemp())
-    recipe = Recipe.load("text/verses", [f"data.path={data}", f"train.threads={threads}"])
+    changes = [f"data.path={data}", f"train.steps={steps}", f"train.threads={threads}"]
+    recipe = Recipe.load("text/verses", [*changes, "objective.target_rate=0", "objective.free_bits=0"])
     return Run(recipe, folder, resume=False, display=Display(False))
 
 
-def ours(data: str, steps: int, threads: int) -> float:
+def ours(run: Run) -> Callable[[], int]:
     """The step of `mmvae train`."""
-    run = make_run(data, threads)
 
     def step() -> int:
         run._one(run.step_module, 1.0)
         run.step += 1
         return run.recipe.train.batch_size
 
-    return rate(step, steps)
+    return step
 
 
-def plain(data: str, steps: int, threads: int) -> float:
+def plain(run: Run) -> Callable[[], int]:
     """The step that one writes first."""
-    run = make_run(data, threads)
     store, size = run.prepared.splits["train"].store, run.recipe.train.batch_size
     network, noise = run.network.train(), torch.Generator().manual_seed(0)
     decoder = network.decoders["text"]
@@ -82,12 +84,22 @@ def plain(data: str, steps: int, threads: int) -> float:
             logits.flatten(0, 1), tokens.flatten(), ignore_index=decoder.tokens, reduction="sum"
         )
         loss = distortion / size + network.prior.rate(posterior, z).sum(1).mean()
+        optimizer.param_groups[0]["lr"] = learning_rate(run.step, run.recipe.train)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        run.average.update_parameters(network)
+        run.step += 1
         return size
 
-    return rate(step, steps)
+    return step
+
+
+def final_loss(run: Run, step: Callable[[], int]) -> float:
+    """The validation -ELBO after all steps of a run, nats a row."""
+    while run.step < run.recipe.train.steps:
+        step()
+    return bounds.elbo(run.averaged.eval(), run.prepared.splits["validation"].store, run.device).negative_elbo
 
 
 def tokens_a_second(generate: Callable[[Tensor], Tensor], latent: int, count: int) -> float:
@@ -112,9 +124,8 @@ def loop(decoder: RecurrentDecoder, z: Tensor) -> Tensor:
     return torch.stack(tokens, 1)
 
 
-def generation(data: str, count: int, threads: int) -> dict[str, float]:
+def generation(run: Run, count: int) -> dict[str, float]:
     """Batch-1 greedy generation of an untrained model, which writes max_tokens each time."""
-    run = make_run(data, threads)
     network: Network = run.network.eval()
     vae = VAE(network, run.prepared.modalities, run.recipe)
     decoder, latent = vae.network.decoders["text"], run.recipe.latent["dim"]
@@ -129,14 +140,20 @@ def main() -> None:
     parser.add_argument("--data", default="definitions")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", choices=["ours", "plain", "generation"])
+    parser.add_argument("--loss", type=int, default=0)
+    parser.add_argument("--only", choices=["ours", "plain", "generation", "ours loss", "plain loss"])
     args = parser.parse_args()
     if args.only:
-        measure = {"ours": ours, "plain": plain, "generation": generation}[args.only]
-        print(json.dumps(measure(args.data, args.steps, args.threads)))
+        run = make_run(args.data, args.loss or 10_000, args.threads)
+        step = {"ours": ours, "plain": plain}.get(args.only.split()[0])
+        if step is None:
+            print(json.dumps(generation(run, args.steps)))
+        else:
+            print(json.dumps(final_loss(run, step(run)) if "loss" in args.only else rate(step(run), args.steps)))
         return
     found = {}
-    for name in ("plain", "ours", "plain", "ours", "generation"):
+    losses = ["ours loss", "plain loss"] if args.loss else []
+    for name in ("plain", "ours", "plain", "ours", "generation", *losses):
         line = [sys.executable, __file__, *sys.argv[1:], "--only", name]
         done = json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout)
         found[name] = max(done, found[name]) if name in found else done
@@ -148,6 +165,7 @@ def main() -> None:
                 "training, ratio": found["ours"] / found["plain"],
                 "batch-1 generation, tokens/s": generated,
                 "generation, ratio": generated["ours"] / generated["nn.GRU loop"],
+                **{f"validation -ELBO after {args.loss} steps, {name.split()[0]}": found[name] for name in losses},
             },
             indent=1,
         )

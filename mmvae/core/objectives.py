@@ -58,7 +58,7 @@ class ELBO(Objective):
 
     class Config(Settings):
         free_bits: float = Field(0.0, ge=0, description="floor on the rate of each latent dimension, nats")
-        target_rate: float | None = Field(None, ge=0, description="nats to which the rate is pulled, from either side")
+        target_rate: float = Field(0.0, ge=0, description="nats to which the rate is pulled, from either side")
 
     config: Config
 
@@ -75,10 +75,10 @@ class ELBO(Objective):
     def _cost(self, rate: Tensor) -> Tensor:
         """What the rates of the dimensions [D], means of a batch, cost at KL weight 1."""
         floor, target = self.config.free_bits, self.config.target_rate
-        if not floor and target is None:
+        if not floor and not target:
             return rate.sum()  # nothing is clamped: estimates of a rate may be negative
         total = _over_processes(rate).clamp(min=floor or -math.inf).sum()
-        return total if target is None else (total - target).abs()
+        return (total - target).abs() if target else total
 
 
 def _over_processes(mean: Tensor) -> Tensor:

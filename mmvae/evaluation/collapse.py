@@ -22,7 +22,7 @@ def collapse(rate: float, use: Mapping[str, float], recipe: Recipe, step: int) -
     objective = recipe.objective
     if "target_rate" not in objective:  # of another kind than the ELBO
         mend = f"lower kl.weight (now {recipe.kl['weight']:g})"
-    elif objective["target_rate"] is not None:
+    elif objective["target_rate"]:
         mend = f"raise objective.target_rate (now {objective['target_rate']:g})"
     elif objective["free_bits"]:
         mend = f"raise objective.free_bits (now {objective['free_bits']:g}), or set objective.target_rate=8"

@@ -15,10 +15,14 @@ USED = {"active units": 20.0, "mutual information": 4.0}
 @pytest.mark.parametrize(
     ("use", "overrides", "mend"),
     [
-        ({"active units": 0.0, "mutual information": 0.01}, ["objective={}"], "set objective.target_rate=8"),
+        (
+            {"active units": 0.0, "mutual information": 0.01},
+            ["objective.free_bits=0", "objective.target_rate=0"],
+            "set objective.target_rate=8",
+        ),
         (
             {"active units": 1.0, "mutual information": 0.3},
-            ["objective={free_bits=0.25}"],
+            ["objective.free_bits=0.25", "objective.target_rate=0"],
             r"raise objective.free_bits \(now 0.25\)",
         ),
         (
