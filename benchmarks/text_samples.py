@@ -19,6 +19,8 @@ from pathlib import Path
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
+import torch
+
 import mmvae
 from mmvae.data.prepare import prepare
 from mmvae.recipe import Recipe
@@ -49,16 +51,18 @@ def main() -> None:
     vae = mmvae.VAE.load(args.model)
     recipe = Recipe.load(vae.recipe, [f"data.path={args.data}"])
     splits = prepare(recipe, vae.modalities).splits
-    real = {name: [split.raw("text", i) for i in range(min(args.n, len(split)))] for name, split in splits.items()}
+    chosen = torch.randperm(len(splits["train"]), generator=torch.Generator().manual_seed(0))[: args.n]
+    real = [splits["train"].raw("text", i) for i in chosen.tolist()]
+    held = [splits["test"].raw("text", i) for i in range(len(splits["test"]))]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         samples = vae.generate(args.n, seed=1)["text"]
-        files = {"samples": write(folder, "samples.txt", samples), "real": write(folder, "real.txt", real["train"])}
-        test = write(folder, "test.txt", real["test"])
+        files = {"samples": write(folder, "samples.txt", samples), "real": write(folder, "real.txt", real)}
+        test = write(folder, "test.txt", held)
         models = {}
         for name, path in files.items():
             changes = ["data.test=0", "data.validation=0.05", f"data.path={path}", "modalities.text.column=text"]
-            changes += ["latent.kind=none", "prior.kind=none", "prior.fitted=0", "objective.free_bits=0"]
+            changes += ["latent.kind=none", "prior.kind=none", "prior.fitted=0", "objective={kind='elbo'}"]
             changes += [f"train.steps={args.steps}", f"train.evaluate_every={args.steps}"]
             changes += ["data.sequences=false", "prior.sequence=0"]
             models[name] = mmvae.train(Recipe.load(vae.recipe, changes), out=folder / name, progress=False)

@@ -95,6 +95,11 @@ def save_weights(
     save_tensors(folder / WEIGHTS, tensors)
 
 
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those tensors whose names begin so, taken out, under the rest of their names."""
+    return {name.removeprefix(prefix): tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
+
+
 @dataclass(frozen=True)
 class Saved:
     """What a model's folder holds: all on the CPU."""
@@ -132,19 +137,18 @@ def load(folder: Path, overrides: Iterable[str] = ()) -> Saved:
     if not (folder / WEIGHTS).is_file():
         raise ValueError(f"{folder}: no {WEIGHTS} yet: it is written at the first validation of `mmvae train`")
     tensors, _ = read_tensors(folder / WEIGHTS)
-    fitted = None
-    if FITTED + "means" in tensors:
-        components, dim = tensors[FITTED + "means"].shape
-        fitted = FittedMixture(dim, components)
-        fitted.load_state_dict({name: tensors.pop(FITTED + name) for name in fitted.state_dict()})
-    sequence = None
-    if SEQUENCE + "first" in tensors:
-        sequence = SequencePrior(recipe.latent["dim"], tensors[SEQUENCE + "first"].shape[1]).eval()
-        sequence.load_state_dict({name: tensors.pop(SEQUENCE + name) for name in sequence.state_dict()})
+    dim, fitted, sequence = recipe.latent["dim"], None, None
     with torch.random.fork_rng(devices=[]):  # not on "meta": there nn.Embedding imports torch's compiler, for 2 seconds
         network = build(recipe, modalities)
+        if of_fitted := _below(FITTED, tensors):
+            fitted = FittedMixture(dim, len(of_fitted.get("weights", ())))
+        if of_sequence := _below(SEQUENCE, tensors):
+            sequence = SequencePrior(dim, recipe.prior["sequence"]).eval()
     try:
         network.load_state_dict(tensors, assign=True)
+        for part, state in ((fitted, of_fitted), (sequence, of_sequence)):
+            if part is not None:
+                part.load_state_dict(state)
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()
         raise ValueError(f"{folder / WEIGHTS}: does not fit the recipe in {CONFIG}: {reason}") from None

@@ -86,11 +86,12 @@ def generate(
     """Make new pictures, sentences or sounds, or sequences of them."""
     from mmvae.generation import VAE
 
-    vae = VAE.load(model, overrides=changes or [])
-    if length is None and not opening:
-        samples = vae.generate(n, seed, temperature, prior)
-    elif prior:
+    single = length is None and not opening
+    if prior and not single:
         raise ValueError("--prior is not for sequences, which have a prior of their own")
+    vae = VAE.load(model, overrides=changes or [])
+    if single:
+        samples = vae.generate(n, seed, temperature, prior)
     else:
         samples = vae.compose(n, length or 8, opening or (), seed, temperature)
     write(samples, out, "generated", as_json, opening or ())
@@ -271,8 +272,6 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 def main() -> None:
     """Run a command. What the user can mend ends with one line on stderr and exit status 2."""
-    # read when torch is loaded: threads that spin beside a busy process train up to 14 times slower
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         status = app(standalone_mode=False)
     except (ValueError, OSError) as error:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmvae.core.noise import mix
 from mmvae.core.priors import FittedMixture
-from mmvae.core.sequences import SequencePrior
+from mmvae.core.sequences import LENGTH, SequencePrior
 from mmvae.data.prepare import Prepared, Split
 from mmvae.data.store import Store
 from mmvae.evaluation.bounds import encode
@@ -20,7 +20,6 @@ from mmvae.generation import VAE
 
 ROWS = 20_000  # encoded at most for the mixture
 DRAWS = 4  # of each row's posterior, for the prior over sequences
-LENGTH = 256  # longer sequences are cut into pieces of so many
 BATCH, LEARNING_RATE = 16, 2e-3
 STEPS, EVERY, PATIENCE = 6000, 50, 6  # at most; between validations; validations without a better one
 
@@ -49,7 +48,7 @@ def fit_prior(vae: VAE, store: Store) -> None:
 
 def fit_sequence_prior(vae: VAE, prepared: Prepared, say: Callable[[str], None]) -> None:
     """Give a model its prior over sequences: trained by maximum likelihood on posterior draws of the training split's
-    sequences, until the validation split's are no longer better predicted."""
+    sequences, until the validation split's are no longer better predicted. Raises ValueError when it diverges."""
     torch.manual_seed(mix(vae.recipe.train.seed, "sequences"))
     known, others = (_Encoded(vae, prepared.splits[split]) for split in ("train", "validation"))
     prior = SequencePrior(vae.network.latent.dim, vae.recipe.prior["sequence"]).to(vae.device)
@@ -58,6 +57,8 @@ def fit_sequence_prior(vae: VAE, prepared: Prepared, say: Callable[[str], None])
     batches = chain.from_iterable(known.batches(shuffled=True) for _ in count())
     for step, (means, draws, real) in enumerate(islice(batches, STEPS), start=1):
         loss = _surprise(prior.train(), means, draws, real) / real.sum()
+        if not torch.isfinite(loss):
+            raise ValueError(f"the prior over sequences did not learn: its loss is {loss.item()} at step {step}")
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(prior.parameters(), 1.0)
@@ -72,21 +73,20 @@ def fit_sequence_prior(vae: VAE, prepared: Prepared, say: Callable[[str], None])
         if since == PATIENCE:
             break
     vae.sequence = kept.eval()
-    alone = -vae.prior().log_prob(others.draws).mean().item()
+    alone = -sum(vae.prior().log_prob(draws).sum().item() for draws in others.draws.split(256)) / others.rows / DRAWS
     say(f"prior over sequences: {best:.2f} nats a latent of the validation split, {alone:.2f} without what came before")
 
 
 def _surprise(prior: SequencePrior, means: Tensor, draws: Tensor, real: Tensor) -> Tensor:
     """-log p of all draws [B, T, k, D] given the means [B, T, D] before them: a mean over k, a sum over real places."""
-    return -prior(means[:, :-1]).log_prob(draws).mean(-1)[real].sum()
+    return -prior(means[:, :-1])[real].log_prob(draws[real]).mean(-1).sum()
 
 
 class _Encoded:
     """A split's sequences as posterior means and draws."""
 
     def __init__(self, vae: VAE, split: Split) -> None:
-        encoded = encode(vae.network, split.store, vae.device, vae.recipe.train.seed, DRAWS)
-        self.means, self.draws = (part.clone() for part in encoded)  # that gradients may pass through
+        self.means, self.draws = encode(vae.network, split.store, vae.device, vae.recipe.train.seed, DRAWS)
         self.pieces = [piece for sequence in split.sequences() for piece in sequence.split(LENGTH)]
         self.rows = len(self.means)
 

@@ -16,7 +16,7 @@ import mmvae
 from mmvae import checkpoint
 from mmvae.core.noise import Noise, mix
 from mmvae.core.priors import FittedMixture, Prior
-from mmvae.core.sequences import SequencePrior
+from mmvae.core.sequences import LENGTH, SequencePrior
 from mmvae.core.vae import Batch, Network
 from mmvae.hardware import best_device
 from mmvae.inputs import Inputs, read_inputs, to_batch
@@ -25,6 +25,8 @@ from mmvae.recipe import Recipe
 from mmvae.samples import Samples
 
 ROWS = 64  # decoded at a time
+LONGEST = 1000  # observations of a sequence: their latents are kept in the notes of files
+NO_SEQUENCES = "the model has no prior over sequences: train it with data.sequences = true and prior.sequence = 256"
 
 
 class VAE:
@@ -168,8 +170,7 @@ class VAE:
         self, z: Tensor | np.ndarray, seed: int = 0, temperature: float | None = None, verb: str = "decode"
     ) -> Samples:
         """Observations of every modality from latents [n, D]."""
-        if temperature is not None and not 0 <= temperature < math.inf:
-            raise ValueError(f"a temperature is a number from 0, not {temperature}")
+        _check_temperature(temperature)
         z = torch.as_tensor(z, dtype=torch.float32, device=self.device)
         if z.ndim != 2 or z.shape[1] != self.network.latent.dim:
             raise ValueError(f"latents are [n, {self.network.latent.dim}], not {list(z.shape)}")
@@ -185,30 +186,41 @@ class VAE:
 
     @torch.inference_mode()
     def compose(
-        self, n: int = 4, length: int = 8, opening: Inputs = (), seed: int = 0, temperature: float | None = None
+        self,
+        n: int = 4,
+        length: int = 8,
+        opening: Sequence[str | Path] = (),
+        seed: int = 0,
+        temperature: float | None = None,
     ) -> Samples:
         """n sequences of `length` new observations, joined, each drawn in view of those before it: paragraphs,
-        dialogues, phrases. They go on from the opening's observations, if there are any, which come first.
+        dialogues, phrases. Their latents are [n, length, D].
 
-        Raises ValueError when the model has no prior over sequences, or a modality's observations cannot be joined.
+        opening: sentences or files that the sequences begin with and go on from. Raises ValueError when the model has
+        no prior over sequences, or a modality's observations cannot be joined; FileNotFoundError for missing files.
         """
         if self.sequence is None:
-            raise ValueError(
-                "the model has no prior over sequences: train it with data.sequences = true and prior.sequence = 256"
-            )
-        if n < 1 or length < 1:
-            raise ValueError(f"n = {n}, length = {length}: there is nothing to generate")
-        said = read_inputs(self.modalities, opening) if len(opening) else {}
-        heard = self.encode(opening) if len(opening) else torch.empty(0, self.network.latent.dim, device=self.device)
+            raise ValueError(NO_SEQUENCES)
+        if n < 1 or not 1 <= length <= LONGEST:
+            raise ValueError(f"n = {n}, length = {length}: n is from 1, and length from 1 to {LONGEST}")
+        if not all(isinstance(item, str | Path) for item in opening) or isinstance(opening, str | Mapping):
+            raise ValueError("an opening is a list of sentences or files")
+        _check_temperature(temperature)
+        for modality in self.modalities.values():
+            if type(modality).join is Modality.join:
+                modality.join([])  # says that it cannot
+        said = read_inputs(self.modalities, opening) if opening else {}
+        heard = self.encode(said) if opening else torch.empty(0, self.network.latent.dim, device=self.device)
         raws: dict[str, list[Raw]] = {name: [] for name in self.modalities}
         made, latents = [], []
         for start in range(0, n, ROWS):
             rows = range(start, min(n, start + ROWS))
             means, drawn = heard.expand(len(rows), *heard.shape), []
-            pieces: dict[str, list[list[Raw]]] = {name: [list(said.get(name, ())) for _ in rows] for name in raws}
+            given = {name: [raw for raw in said.get(name, ()) if raw is not None] for name in raws}
+            pieces = {name: [list(given[name]) for _ in rows] for name in raws}
             for place in range(length):
                 noise = Noise([mix(seed, "sequence", row, place) for row in rows], self.device)
-                z = self.sequence(means)[:, -1].sample(noise)
+                z = self.sequence(means[:, -LENGTH:])[:, -1].sample(noise)
                 seeds = [mix(seed, "decode", row, place) for row in rows]
                 values = {name: self._draw(name, z, seeds, temperature) for name in raws}
                 present = dict.fromkeys(raws, torch.ones(len(rows), dtype=torch.bool, device=self.device))
@@ -220,9 +232,9 @@ class VAE:
             latents.append(torch.stack(drawn, 1))
             for name, column in pieces.items():
                 raws[name] += [self.modalities[name].join(piece) for piece in column]
-            given = {"opening": [str(item) for item in opening], "sequence": True}
+            about = {"opening": [str(item) for item in opening], "sequence": True}
             made += [
-                self._note("generate", seed, row, temperature, len(rows), z) | given
+                self._note("generate", seed, row, temperature, len(rows), z) | about
                 for row, z in zip(rows, latents[-1], strict=True)
             ]
         return Samples(raws, torch.cat(latents), made, self.modalities)
@@ -258,12 +270,18 @@ class VAE:
             raise ValueError(f"{self.folder} is not the model that made the file (its weights differ)")
         z = torch.frombuffer(bytearray(base64.b64decode(made["z"])), dtype=torch.float32).to(self.device)
         name, rows = made["modality"], made["rows"]
-        pieces = list(read_inputs(self.modalities, made["opening"]).get(name, ())) if made["opening"] else []
+        said = read_inputs(self.modalities, made["opening"]) if made["opening"] else {}
+        pieces = [raw for raw in said.get(name, ()) if raw is not None]
         for place, latent in enumerate(z.view(-1, self.network.latent.dim)):
             seed = mix(made["seed"], "decode", made["index"], *([place] if made["sequence"] else []))
             values = self._draw(name, latent.expand(rows, -1), [seed] * rows, made["temperature"])
             pieces += self._raws(name, values[:1])
         return self.modalities[name].join(pieces) if made["sequence"] else pieces[0]
+
+
+def _check_temperature(temperature: float | None) -> None:
+    if temperature is not None and not 0 <= temperature < math.inf:
+        raise ValueError(f"a temperature is a number from 0, not {temperature}")
 
 
 def slerp(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 
 import mmvae
 from mmvae import checkpoint
-from mmvae.data.sources import FILE, default_column, open_source, read_cell
+from mmvae.data.sources import FILE, default_column, open_source, read_cell, unfold
 from mmvae.hardware import best_device, free_cores, has_bf16
 from mmvae.modalities.contract import Modality
 from mmvae.modalities.registry import modalities as registry
@@ -106,13 +106,26 @@ def told(found: Mapping[str, Any]) -> str:
 def _cells(path: str, kind: str) -> tuple[Modality, Iterator[tuple[str, Any]]]:
     """A modality, and where each of a data set's observations is, with its cell."""
     modality = registry.get(kind)(registry.get(kind).Config())
-    splits = open_source(path, None, {kind: modality}).splits.values()
-    columns = [FILE if rows.columns == (FILE,) else default_column(kind, kind, rows) for rows in splits]
+    found = []
+    for rows in open_source(path, None, {kind: modality}).splits.values():
+        column = FILE if rows.columns == (FILE,) else default_column(kind, kind, rows)
+        chosen = rows.select(range(len(rows)))
+        listed = len(rows) > 0 and _is_sequence(modality, chosen.cell(0, column))
+        found.append((column, unfold(chosen, [column]) if listed else chosen))
     return modality, (
-        (rows.where(index), rows.cells[index][column])
-        for rows, column in zip(splits, columns, strict=True)
-        for index in range(len(rows))
+        (chosen.where(index), chosen.cell(index, column)) for column, chosen in found for index in range(len(chosen))
     )
+
+
+def _is_sequence(modality: Modality, cell: Any) -> bool:
+    """Whether a cell is a list that is not itself an observation."""
+    if not isinstance(cell, list):
+        return False
+    try:
+        read_cell(modality, cell)
+    except (ValueError, OSError):
+        return True
+    return False
 
 
 def _first_that_reads(path: str) -> str:

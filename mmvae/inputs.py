@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from mmvae.core.vae import Batch
-from mmvae.data.sources import FILE, TABLES, by_folder, default_column, open_source, read_cell, unfold
+from mmvae.data.sources import FILE, TABLES, default_column, open_source, read_cell, unfold
 from mmvae.modalities.contract import Modality, Raw
 from mmvae.recipe import Recipe
 
@@ -100,13 +100,13 @@ def _holds_rows(item: str) -> bool:
 
 def _rows(recipe: Recipe, name: str, modality: Modality, item: str) -> list[Raw]:
     raws = []
-    source = open_source(item, None, {name: modality})
-    for rows in (by_folder(source) if recipe.data.sequences else source).splits.values():
+    for rows in open_source(item, None, {name: modality}).splits.values():
         column = recipe.column(name) if recipe.column(name) in rows.columns else None
         if column is None:
             column = FILE if FILE in rows.columns else default_column(name, recipe.modalities[name]["kind"], rows)
         chosen = rows.select(range(len(rows)))
-        chosen = unfold(chosen, [column]) if recipe.data.sequences else chosen
+        listed = recipe.data.sequences and len(rows) and isinstance(chosen.cell(0, column), list)
+        chosen = unfold(chosen, [column]) if listed else chosen
         for index in range(len(chosen)):
             try:
                 raws.append(read_cell(modality, chosen.cell(index, column)))

@@ -75,7 +75,7 @@ class Note(Settings):
     index: int = Field(ge=0)
     temperature: float | None
     rows: int = Field(ge=1, le=1024)
-    z: str = Field(max_length=1_000_000)
+    z: str = Field(max_length=10_000_000)
     sequence: bool = False
     opening: list[str] = Field(default_factory=list)
     modality: str

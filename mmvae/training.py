@@ -171,8 +171,10 @@ class Run:
                     clock, seen = time.monotonic(), 0
                 if self.step % settings.evaluate_every == 0 or last:
                     self._evaluate(writer)
-                    free_memory()
                     clock, seen = time.monotonic(), 0
+                    free_memory()
+                elif self.step % 100 == 0:  # often enough that a laptop's memory does not fill
+                    free_memory()
                 self._agree_to_stop()
             if self.stopped:
                 self._save_resume()

@@ -58,6 +58,7 @@ def composer(vae_for: MakeVAE) -> MakeVAE:
 
     def make(*kinds: str) -> VAE:
         vae = vae_for(*kinds)
+        vae.recipe = Recipe.load(vae.recipe, ["data.sequences=true", "prior.sequence=8"])
         torch.manual_seed(3)
         vae.sequence = SequencePrior(DIM, 8).eval()
         with torch.no_grad():
@@ -206,6 +207,26 @@ def test_more_rows_than_are_decoded_at_once_are_composed(composer: MakeVAE) -> N
 def test_a_model_without_such_a_prior_says_what_to_train(vae_for: MakeVAE) -> None:
     with pytest.raises(ValueError, match=r"no prior over sequences: train it with data.sequences = true"):
         vae_for("text").compose(1, 2)
+
+
+def test_what_cannot_be_composed_is_refused(composer: MakeVAE) -> None:
+    vae = composer("text")
+    for opening in ("the cat", {"text": ["the cat"]}, [np.zeros(3)]):
+        with pytest.raises(ValueError, match="an opening is a list of sentences or files"):
+            vae.compose(1, 2, opening)  # ty: ignore[invalid-argument-type]
+    with pytest.raises(ValueError, match="a temperature is a number from 0"):
+        vae.compose(1, 2, temperature=-1.0)
+    with pytest.raises(ValueError, match="length from 1 to 1000"):
+        vae.compose(1, 2000)
+
+
+def test_a_damaged_prior_over_sequences_is_said_to_be_so(composer: MakeVAE, tmp_path: Path) -> None:
+    vae = composer("text")
+    assert vae.sequence is not None
+    vae.sequence.head = torch.nn.Linear(8, 3)
+    vae.save(tmp_path / "model")
+    with pytest.raises(ValueError, match=r"does not fit the recipe in config\.json"):
+        VAE.load(tmp_path / "model")
 
 
 # -- measuring and fitting -----------------------------------------------------------------------------------

@@ -41,7 +41,8 @@ def write(samples: Samples, out: Path | None, name: str, as_json: bool, inputs: 
             raise ValueError(f"--out {out} holds {item}: name another folder")
     paths = samples.save(out)
     listed = [column for raws in samples.raws.values() for column in raws if isinstance(column, str)]
-    text = "".join(f"{line}\n" for line in listed) + f"{len(paths)} files, and gallery.html, are in {out}"
+    apart = "\n\n" if any("\n" in line for line in listed) else "\n"
+    text = "".join(line + apart for line in listed) + f"{len(paths)} files, and gallery.html, are in {out}"
     for modality in samples.modalities.values():
         for what, number in modality.notes.items():
             typer.echo(f"{number} inputs {what}", err=True)

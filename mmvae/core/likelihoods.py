@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from mmvae.core.noise import Noise
 
@@ -101,18 +102,19 @@ class DiscretizedLogistic(Likelihood):
 
 
 class _LogSoftmaxAt(torch.autograd.Function):
-    ROWS = 64  # at a time: in float32 they fit into a core's cache, where the whole would not
-
     @staticmethod
     def forward(ctx: Any, logits: Tensor, index: Tensor) -> Tensor:
-        normalizer = torch.cat([part.float().logsumexp(1) for part in logits.split(_LogSoftmaxAt.ROWS)])
+        # so many rows at a time fit into a core's cache in float32, where the whole would not
+        ctx.rows = 64 if logits.device.type == "cpu" else max(1, len(logits))
+        normalizer = torch.cat([part.float().logsumexp(1) for part in logits.split(ctx.rows)])
         ctx.save_for_backward(logits, index, normalizer)
         return logits.gather(1, index[:, None]).squeeze(1).float() - normalizer
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         of_logits = torch.empty_like(ctx.saved_tensors[0])
-        parts = (tensor.split(_LogSoftmaxAt.ROWS) for tensor in (*ctx.saved_tensors, *grads, of_logits))
+        parts = (tensor.split(ctx.rows) for tensor in (*ctx.saved_tensors, *grads, of_logits))
         for logits, index, normalizer, grad, out in zip(*parts, strict=True):
             pull = (logits.float() - normalizer[:, None]).exp_().mul_(-grad[:, None])
             out.copy_(pull.scatter_add_(1, index[:, None], grad[:, None]))
@@ -223,32 +225,15 @@ class AutoregressiveCategorical(Likelihood):
 
     end = 0
 
-    def __init__(
-        self,
-        network: TokenNetwork,
-        z: Tensor,
-        vocabulary: int,
-        length: int,
-        choice: Choice = PLAIN,
-        bag: tuple[Tensor, float] | None = None,
-    ) -> None:
-        """bag: logits [B, V] from z alone, by which training also predicts the tokens without their order, and
-        the weight of that (the bag-of-words loss of Zhao et al. 2017)."""
+    def __init__(self, network: TokenNetwork, z: Tensor, vocabulary: int, length: int, choice: Choice = PLAIN) -> None:
         self.network, self.z, self.vocabulary, self.length = network, z, vocabulary, length
-        self.choice, self.bag = choice, bag
+        self.choice = choice
 
     def log_prob(self, x: Tensor) -> Tensor:
         real = x != self.vocabulary
         scores = self.network.score(self.network.hidden(self.z, x)[real], x[real].long())
         rows = real.nonzero()[:, 0]
         return torch.zeros(len(x), device=x.device).index_add(0, rows, scores)
-
-    def auxiliary(self, x: Tensor) -> Tensor | None:
-        if self.bag is None:
-            return None
-        (logits, weight), real = self.bag, x != self.vocabulary
-        scores = torch.log_softmax(logits.float(), -1).gather(1, x.long().masked_fill(~real, 0))
-        return -weight * (scores * real).sum(1)
 
     def _step(self, token: Tensor, state: Any) -> tuple[Tensor, Any]:
         logits, state = self.network.step(token, state)
@@ -261,16 +246,13 @@ class AutoregressiveCategorical(Likelihood):
         rows = len(self.z)
         token = torch.full((rows,), self.vocabulary, device=self.z.device)
         ended = torch.zeros(rows, dtype=torch.bool, device=self.z.device)
-        state, tokens, some = self.network.start(self.z), [], False
+        state, tokens = self.network.start(self.z), []
         for position in range(self.length):
             logits, state = self._step(token, state)
-            token = choose(logits, position)
-            if some:
-                token = token.masked_fill(ended, self.vocabulary)
+            token = choose(logits, position).masked_fill(ended, self.vocabulary)
             tokens.append(token)
             ended |= token == self.end
-            some = bool(ended.any())
-            if some and ended.all():
+            if ended.all():
                 break
         return torch.stack(tokens, dim=1)
 

@@ -58,7 +58,7 @@ class ELBO(Objective):
 
     class Config(Settings):
         free_bits: float = Field(0.0, ge=0, description="floor on the rate of each latent dimension, nats")
-        target_rate: float = Field(0.0, ge=0, description="nats to which the rate is pulled, from either side")
+        target_rate: float = Field(0.0, ge=0, description="nats to which the rate is pulled, from either side; 0: none")
 
     config: Config
 

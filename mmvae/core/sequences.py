@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mmvae.core.noise import Noise
 
+LENGTH = 256  # observations that are looked back upon, at most
 COMPONENTS = 16
 DROPOUT = 0.3
 
@@ -19,7 +21,7 @@ class Mixture:
     def __init__(self, logits: Tensor, mean: Tensor, log_scale: Tensor) -> None:
         self.logits, self.mean, self.log_scale = logits.float(), mean.float(), log_scale.float().clamp(min=-5.0)
 
-    def __getitem__(self, places: tuple[Tensor | slice | int, ...]) -> Mixture:
+    def __getitem__(self, places: Any) -> Mixture:
         return Mixture(self.logits[places], self.mean[places], self.log_scale[places])
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -59,9 +61,10 @@ class SequencePrior(nn.Module):
     def forward(self, means: Tensor) -> Mixture:
         """Where the latents of the observations 0 to T may be, [B, T + 1], given the posterior means [B, T, D] of those
         before each; what is behind the end of a shorter sequence does not matter."""
-        first = self.first.expand(len(means), -1)
-        states = self.gru(means, first[None].contiguous())[0] if means.shape[1] else means.new_zeros(len(means), 0, 0)
-        states = torch.cat([first[:, None], states.view(len(means), -1, first.shape[1])], 1)
+        first = self.first.expand(len(means), -1).contiguous()
+        states = first[:, None]
+        if means.shape[1]:
+            states = torch.cat([states, self.gru(means, first[None])[0]], 1)
         outputs = self.head(self.drop(states)).float()
         logits, rest = outputs.split([COMPONENTS, 2 * COMPONENTS * self.dim], -1)
         mean, log_scale = rest.unflatten(-1, (COMPONENTS, 2, self.dim)).unbind(-2)

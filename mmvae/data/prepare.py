@@ -63,7 +63,7 @@ class Split:
         return read_cell(self.modalities[name], self.rows.cell(self.kept[index], self.columns[name]))
 
     def sequences(self) -> list[Tensor]:
-        """The prepared rows of each sequence, in order."""
+        """The prepared rows of each sequence, in order; where the data are no sequences, each row alone."""
         owners = torch.tensor([self.rows.indices[place] for place in self.kept])
         _, lengths = owners.unique_consecutive(return_counts=True)
         return list(torch.arange(len(owners)).split(lengths.tolist()))

@@ -8,11 +8,9 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from mmvae.modalities.contract import Modality, Raw, is_by_product
 
@@ -75,6 +73,7 @@ class Items(Selection):
     """The observations of sequences: of each the row that holds its sequence, and its place in it."""
 
     places: list[int]
+    _last: dict[str, Any] = field(default_factory=dict, compare=False)  # the row that was read last: it holds many
 
     def where(self, index: int) -> str:
         if self.rows.columns == (FILE,):
@@ -82,7 +81,9 @@ class Items(Selection):
         return f"{super().where(index)}, item {self.places[index] + 1}"
 
     def cell(self, index: int, column: str) -> Any:
-        items = super().cell(index, column)
+        if self._last.get("row") != self.indices[index]:
+            self._last.update(row=self.indices[index], cells=self.rows.cells[self.indices[index]])
+        items = self._last["cells"].get(column)
         return None if items is None else items[self.places[index]]
 
 
@@ -121,10 +122,10 @@ def unfold(sequences: Selection, columns: Iterable[str]) -> Items:
         cells = {column: sequences.cell(index, column) for column in columns}
         lists = {column: cell for column, cell in cells.items() if cell is not None}
         for column, cell in lists.items():
-            if not isinstance(cell, list | tuple | np.ndarray):
+            if not isinstance(cell, list | tuple):
                 raise ValueError(
-                    f"{sequences.where(index)}: '{column}' holds one observation, not a list of them: "
-                    "set data.sequences to false"
+                    f"{sequences.where(index)}: '{column}' holds one observation, not a list of them: name data whose "
+                    "rows hold lists, or train with data.sequences = false"
                 )
         lengths = {len(cell) for cell in lists.values()}
         if len(lengths) > 1:
@@ -137,15 +138,21 @@ def unfold(sequences: Selection, columns: Iterable[str]) -> Items:
 
 def by_folder(source: Source) -> Source:
     """A source whose rows are sequences: where it is made of files, those of a folder, in the order of their names."""
-    if any(rows.columns != (FILE,) for rows in source.splits.values()):
+    if not all(len(rows) and isinstance(rows.cells[0].get(FILE), Path) for rows in source.splits.values()):
         return source
     splits = {}
     for split, rows in source.splits.items():
         folders: dict[Path, list[Path]] = {}
         for cell in rows.cells:
             folders.setdefault(cell[FILE].parent, []).append(cell[FILE])
-        splits[split] = Rows([{FILE: files} for files in folders.values()], (FILE,), FILE)
+        ordered = [{FILE: sorted(files, key=_by_number)} for files in folders.values()]
+        splits[split] = Rows(ordered, (FILE,), FILE)
     return Source(splits, source.fingerprint)
+
+
+def _by_number(path: Path) -> list[tuple[int, str]]:
+    """So that 10.wav comes after 9.wav."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
 
 
 def read_cell(modality: Modality, cell: Any) -> Raw:

@@ -112,8 +112,10 @@ def _samples(vae: VAE, rows: Split, seed: int, most: int = 1000) -> dict[str, fl
         present = rows.store.columns[name].present.nonzero().squeeze(1)[:most]
         if samples is None or not len(present):
             continue
-        found = modality.sample_metrics(samples[name], [rows.raw(name, i) for i in present.tolist()])
-        figures |= {f"samples, {name}: {what}, N = {most}": value for what, value in found.items()}
+        # as many as there are real ones: the more texts, the fewer of their words are new
+        drawn = samples[name][: len(present)]
+        found = modality.sample_metrics(drawn, [rows.raw(name, i) for i in present.tolist()])
+        figures |= {f"samples, {name}: {what}, N = {len(drawn)}": value for what, value in found.items()}
     return figures
 
 
@@ -134,7 +136,7 @@ def _walks(vae: VAE, rows: Split, most: int = 50, steps: int = 9) -> dict[str, f
         straight = []
         for start in range(0, len(decoded), steps):
             way = decoded[start : start + steps]
-            length = sum(modality.distance(a, b) or 0.0 for a, b in pairwise(way))
-            straight.append((modality.distance(way[0], way[-1]) or 0.0) / length if length else 0.0)
+            length = sum(modality.distance(a, b) for a, b in pairwise(way))
+            straight.append(modality.distance(way[0], way[-1]) / length if length else 0.0)
         figures[f"interpolation, {name}: straightness, N = {len(straight)}"] = sum(straight) / len(straight)
     return figures

@@ -8,9 +8,10 @@ import torch
 
 from mmvae.core.noise import Noise, mix
 from mmvae.core.objectives import importance_terms
+from mmvae.core.sequences import LENGTH
 from mmvae.data.prepare import Progress, Split
 from mmvae.evaluation.bounds import DRAWS, encode
-from mmvae.generation import VAE
+from mmvae.generation import NO_SEQUENCES, VAE
 
 
 @torch.inference_mode()
@@ -19,22 +20,23 @@ def next_nll(vae: VAE, split: Split, k: int, seed: int = 0, progress: Progress |
     the importance-weighted bound with k draws, at most 64 (Burda et al. 2016).
 
     Beside it the same bound, of the same draws, where z_t comes from the priors that know nothing of what came before.
+    Empty where no row has one before it. Raises ValueError when the model has no prior over sequences.
     """
     if vae.sequence is None:
-        raise ValueError("the model has no prior over sequences")
+        raise ValueError(NO_SEQUENCES)
     k = min(k, DRAWS)
     means, _ = encode(vae.network, split.store, vae.device)
     priors = {"of training": vae.network.prior} | ({"fitted": vae.fitted} if vae.fitted else {})
     totals, count = dict.fromkeys(("sequence", *priors), 0.0), 0
-    for rows in split.sequences():
+    for rows in [piece for sequence in split.sequences() for piece in sequence.split(LENGTH) if len(piece) > 1]:
         expected = vae.sequence(means[rows][None])
         for part in torch.arange(1, len(rows)).split(max(1, split.store.at_once(2048) // k)):
             batch = split.store.batch(rows[part]).to(vae.device)
             noise = Noise([mix(seed, "next", row) for row in rows[part].tolist()], vae.device)
             posterior = vae.network.posterior(batch)
             z = posterior.sample(noise, k)
-            rate, distortion, _ = importance_terms(vae.network, batch, posterior, z)
-            rest = -rate - vae.network.prior.log_prob(z) - sum(distortion.values())  # log p(x|z) - log q(z|x)
+            _, distortion, _ = importance_terms(vae.network, batch, posterior, z)
+            rest = -posterior.log_prob(z) - sum(distortion.values())
             densities = {name: prior.log_prob(z) for name, prior in priors.items()}
             densities["sequence"] = expected[0, part].log_prob(z)
             for name, density in densities.items():
@@ -42,8 +44,9 @@ def next_nll(vae: VAE, split: Split, k: int, seed: int = 0, progress: Progress |
             count += len(part)
         if progress:
             progress("next observations", int(rows[-1]) + 1, len(split))
-    figures = {f"NLL of the next, in view of those before, k = {k} (nats)": totals.pop("sequence") / max(1, count)}
+    if not count:
+        return {}
+    figures = {f"NLL of the next, in view of those before, k = {k} (nats)": totals.pop("sequence") / count}
     return figures | {
-        f"NLL of the next, from the prior {name}, k = {k} (nats)": total / max(1, count)
-        for name, total in totals.items()
+        f"NLL of the next, from the prior {name}, k = {k} (nats)": total / count for name, total in totals.items()
     }

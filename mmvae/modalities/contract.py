@@ -105,9 +105,9 @@ class Modality(ABC):
         """How close reconstructions come, for the table of `mmvae evaluate`."""
         return {}
 
-    def distance(self, a: Raw, b: Raw) -> float | None:
-        """How unlike two observations are, 0 where they are equal; None (the default) where that is not measured."""
-        return None
+    def distance(self, a: Raw, b: Raw) -> float:
+        """How unlike two observations are, 0 where they are equal; without it, what needs it is not measured."""
+        raise NotImplementedError
 
     def sample_metrics(self, samples: Sequence[Raw], real: Sequence[Raw]) -> dict[str, float]:
         """How good and how different generated observations are, beside real ones that were not trained on."""

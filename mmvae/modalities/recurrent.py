@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -68,8 +69,10 @@ class RecurrentDecoder(nn.Module):
         self.others = nn.Linear(size, 1) if self.frequent else None
 
     def forward(self, z: Tensor) -> Likelihood:
-        bag = (self._logits(self.bag(z)), self.bag_of_words) if self.bag is not None and self.training else None
-        return AutoregressiveCategorical(self, z, self.tokens, self.length, self.choice, bag)
+        likelihood = AutoregressiveCategorical(self, z, self.tokens, self.length, self.choice)
+        if self.bag is None or not self.training:
+            return likelihood
+        return WithBag(likelihood, self._logits(self.bag(z)), self.bag_of_words)
 
     def hidden(self, z: Tensor, tokens: Tensor) -> Tensor:
         before = torch.cat([torch.full_like(tokens[:, :1], self.tokens), tokens[:, :-1]], dim=1)
@@ -144,6 +147,20 @@ class RecurrentDecoder(nn.Module):
         return self._kept[1]
 
 
+class WithBag(AutoregressiveCategorical):
+    """In training the tokens are also predicted from z alone, without their order: logits [B, V], and the weight of
+    that (the bag-of-words loss of Zhao et al. 2017)."""
+
+    def __init__(self, plain: AutoregressiveCategorical, logits: Tensor, weight: float) -> None:
+        super().__init__(plain.network, plain.z, plain.vocabulary, plain.length, plain.choice)
+        self.logits, self.weight = logits, weight
+
+    def auxiliary(self, x: Tensor) -> Tensor:
+        real = x != self.vocabulary
+        scores = torch.log_softmax(self.logits.float(), -1).gather(1, x.long().masked_fill(~real, 0))
+        return -self.weight * (scores * real).sum(1)
+
+
 class StepWeights(NamedTuple):
     """A decoder's weights laid out for single steps: what each token adds to the first layer's gates [V + 1, 3H], and
     the products with the other layers' input matrices, with all layers' state matrices, and with the vocabulary's."""
@@ -161,12 +178,11 @@ def _product(weight: Tensor, bias: Tensor) -> Callable[[Tensor], Tensor]:
     parts = torch.get_num_threads() if weight.device.type == "cpu" else 1
     parts = parts if outputs % parts == 0 else 1
     matrix = weight.view(parts, outputs // parts, inputs).transpose(1, 2).contiguous()
-    row = bias.view(parts, 1, -1)
+    return partial(_in_parts, matrix, bias.view(parts, 1, -1))
 
-    def product(x: Tensor) -> Tensor:
-        return torch.baddbmm(row, x.expand(parts, *x.shape), matrix).transpose(0, 1).flatten(1)
 
-    return product
+def _in_parts(matrix: Tensor, bias: Tensor, x: Tensor) -> Tensor:
+    return torch.baddbmm(bias, x.expand(len(matrix), *x.shape), matrix).transpose(0, 1).flatten(1)
 
 
 class Unrolled(NamedTuple):

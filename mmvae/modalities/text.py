@@ -48,7 +48,7 @@ class Text(Modality):
         dropout: float = network(0.0, "share of the decoder's units dropped in training", ge=0, lt=1)
         bag_of_words: float = network(0.0, "weight of predicting a text's tokens from z without their order", ge=0)
         frequent: int = network(
-            0, "adaptive softmax: tokens, of a large vocabulary, whose probability is always computed; 0: all", ge=0
+            0, "adaptive softmax: the first tokens, of a large vocabulary, that are scored always; 0: all", ge=0
         )
         top_k: int = network(0, "generate only the so many likeliest tokens of each step; 0: all", ge=0)
         top_p: float = network(1.0, "generate only the likeliest tokens that hold this probability", gt=0, le=1)
@@ -163,8 +163,7 @@ class Text(Modality):
         figures = {"distinct texts": len(set(samples)) / len(samples)}
         figures["empty texts"] = sum(not text.strip() for text in samples) / len(samples)
         if _has_grams(real):
-            alike = min(len(samples), len(real))  # the more texts, the fewer of their words are new
-            for what, texts in (("", samples[:alike]), (" of real text", real[:alike])):
+            for what, texts in (("", samples), (" of real text", real)):
                 figures |= {f"distinct {n}-grams{what}": distinct(texts, n) for n in (1, 2)}
                 figures[f"self-BLEU{what}"] = self_bleu(texts[:200])
         return figures
