@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from mmvae.core.likelihoods import PLAIN, AutoregressiveCategorical, Choice, Likelihood, log_softmax_at
 
+SCORED = 512  # tokens at a time where no gradient is needed
+
 
 class RecurrentEncoder(nn.Module):
     """Tokens [B, T] to [B, outputs]: GRUs in each direction, the maximum over real tokens."""
@@ -86,6 +88,12 @@ class RecurrentDecoder(nn.Module):
         return torch.tanh(self.initial(z)).unflatten(1, (self.layers, -1)).transpose(0, 1).contiguous()
 
     def score(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():  # nothing is kept for a gradient: the logits need never be there all at once
+            parts = zip(hidden.split(SCORED), tokens.split(SCORED), strict=True)
+            return torch.cat([self._score(*part) for part in parts])
+        return self._score(hidden, tokens)
+
+    def _score(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         states, known = self.project(hidden), self.frequent
         if self.others is None:
             return log_softmax_at(self._logits(states), tokens)
