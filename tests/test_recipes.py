@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -22,18 +23,25 @@ README = Path(__file__).parents[1] / "README.md"
 HUB = {"ylecun/mnist": "mnist"}  # hub names that stand in a folder of another name
 
 
-def stand_in(kind: str, folder: Path) -> Path:
-    """Sixty small observations of a kind."""
+def stand_in(kind: str, folder: Path, sequences: bool) -> Path:
+    """Sixty small observations of a kind, or sequences of three."""
     random = np.random.default_rng(0)
     folder.mkdir()
+
+    def words() -> str:
+        return " ".join(random.choice(["day", "night", "and", "the", "light", "was"], 5))
+
     for index in range(60):
         if kind == "image":
             Image.fromarray(random.integers(0, 256, (28, 28), dtype=np.uint8)).save(folder / f"{index}.png")
         elif kind == "audio":
             soundfile.write(folder / f"{index}.wav", random.normal(0, 0.1, 4000).astype(np.float32), 8000)
+        elif sequences:
+            with (folder / "train.jsonl").open("a") as file:
+                file.write(json.dumps({"sentences": [words() for _ in range(3)]}) + "\n")
         else:
             with (folder / "train.txt").open("a") as file:
-                file.write(" ".join(random.choice(["day", "night", "and", "the", "light", "was"], 5)) + "\n")
+                file.write(words() + "\n")
     return folder
 
 
@@ -45,10 +53,13 @@ def test_the_recipe_trains(name: str, tmp_path: Path) -> None:
     few = ["data.limit=80", "train.steps=2", "train.batch_size=8", "train.evaluate_every=2", "train.threads=1"]
     if path not in BUILTIN:
         local = SHARED / HUB.get(path, path)
-        here = local if local.is_dir() else stand_in(kind, tmp_path / "data")
+        here = local if local.is_dir() else stand_in(kind, tmp_path / "data", recipe.data.sequences)
         few.append(f"data.path={here}")
     train(name, few, tmp_path / "run", progress=False)
-    assert len(VAE.load(tmp_path / "run").generate(2)) == 2
+    vae = VAE.load(tmp_path / "run")
+    assert len(vae.generate(2)) == 2
+    if recipe.data.sequences:
+        assert len(vae.compose(2, length=3)) == 2
 
 
 @pytest.mark.parametrize("name", recipe_names())
