@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,7 +110,7 @@ class Saved:
     sequence: SequencePrior | None
 
 
-def load(folder: Path, overrides: Iterable[str] = ()) -> Saved:
+def load(folder: Path, overrides: Sequence[str] = ()) -> Saved:
     """A saved model, on the CPU, with other settings that leave its weights as they are.
 
     Raises FileNotFoundError or ValueError with what is wrong with the folder.
@@ -143,7 +142,8 @@ def load(folder: Path, overrides: Iterable[str] = ()) -> Saved:
         if of_fitted := _below(FITTED, tensors):
             fitted = FittedMixture(dim, len(of_fitted.get("weights", ())))
         if of_sequence := _below(SEQUENCE, tensors):
-            sequence = SequencePrior(dim, recipe.prior["sequence"]).eval()
+            hidden = of_sequence["first"].shape[-1] if "first" in of_sequence else 1
+            sequence = SequencePrior(dim, hidden).eval()
     try:
         network.load_state_dict(tensors, assign=True)
         for part, state in ((fitted, of_fitted), (sequence, of_sequence)):
@@ -151,11 +151,6 @@ def load(folder: Path, overrides: Iterable[str] = ()) -> Saved:
                 part.load_state_dict(state)
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()
-        raise ValueError(f"{folder / WEIGHTS}: does not fit the recipe in {CONFIG}: {reason}") from None
+        changed = f" with {', '.join(overrides)}, which would need other weights" if overrides else ""
+        raise ValueError(f"{folder / WEIGHTS}: does not fit the recipe in {CONFIG}{changed}: {reason}") from None
     return Saved(recipe, modalities, network, fitted, sequence)
-
-
-def digest(path: Path) -> str:
-    """The first 16 hex digits of a file's SHA-256."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

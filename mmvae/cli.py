@@ -61,7 +61,8 @@ def train(
     model = train(recipe, overrides or [], out, resume)
     if int(os.environ.get("RANK", "0")) == 0:
         folder = str(model.folder)
-        show({"model": folder}, as_json, f"{folder} is ready: mmvae generate {folder}")
+        more = " --length 8" if model.sequence else ""
+        show({"model": folder}, as_json, f"{folder} is ready: mmvae generate {folder}{more}")
 
 
 @app.command()
@@ -75,7 +76,7 @@ def generate(
         Which | None, typer.Option(help="'fitted' (the default where there is one) or 'standard'.")
     ] = None,
     length: Annotated[
-        int | None, typer.Option(min=1, help="Make sequences of so many, for a model of paragraphs or the like.")
+        int | None, typer.Option(min=1, help="Make sequences of so many new ones; 8 with --opening alone.")
     ] = None,
     opening: Annotated[
         list[str] | None, typer.Option(help="What a sequence goes on from: a sentence or file (may be repeated).")
@@ -250,6 +251,7 @@ def doctor(
     modality: Annotated[
         str | None, typer.Option(help="What the data are read as [default: the first that reads them].")
     ] = None,
+    column: Annotated[str | None, typer.Option(help="Of a table [default: as in training].")] = None,
     as_json: Json = False,
 ) -> None:
     """Say what the machine has, and what a data set holds: why each rejected file was rejected."""
@@ -258,7 +260,7 @@ def doctor(
     figures = examine_machine()
     text = table(figures)
     if data is not None:
-        figures["data"] = found = examine_data(data, modality)
+        figures["data"] = found = examine_data(data, modality, column)
         text += f"\n\n{told(found)}"
     show(figures, as_json, text)
 

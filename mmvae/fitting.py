@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import chain, count, islice
 
 import torch
@@ -17,6 +17,8 @@ from mmvae.data.prepare import Prepared, Split
 from mmvae.data.store import Store
 from mmvae.evaluation.bounds import encode
 from mmvae.generation import VAE
+from mmvae.progress import Display
+from mmvae.resume import Interrupted
 
 ROWS = 20_000  # encoded at most for the mixture
 DRAWS = 4  # of each row's posterior, for the prior over sequences
@@ -24,12 +26,16 @@ BATCH, LEARNING_RATE = 16, 2e-3
 STEPS, EVERY, PATIENCE = 6000, 50, 6  # at most; between validations; validations without a better one
 
 
-def fit_priors(vae: VAE, prepared: Prepared, say: Callable[[str], None]) -> None:
+def fit_priors(vae: VAE, prepared: Prepared, display: Display) -> None:
     """Give a model the priors that its recipe asks for, fitted to the training split, and save them with it."""
-    if vae.recipe.prior["fitted"]:
-        fit_prior(vae, prepared.splits["train"].store)
-    if vae.recipe.prior["sequence"]:
-        fit_sequence_prior(vae, prepared, say)
+    try:
+        if vae.recipe.prior["fitted"]:
+            fit_prior(vae, prepared.splits["train"].store)
+        if vae.recipe.prior["sequence"]:
+            fit_sequence_prior(vae, prepared, display)
+    except KeyboardInterrupt:
+        again = f"fit them with: mmvae train {vae.folder} --resume"
+        raise Interrupted(f"the model is trained, but its priors are not fitted; {again}") from None
     if vae.fitted or vae.sequence:
         vae.save_weights()
 
@@ -46,11 +52,14 @@ def fit_prior(vae: VAE, store: Store) -> None:
     vae.fitted = FittedMixture.fit(draws[:, 0], vae.recipe.prior["fitted"], seed).to(vae.device)
 
 
-def fit_sequence_prior(vae: VAE, prepared: Prepared, say: Callable[[str], None]) -> None:
+def fit_sequence_prior(vae: VAE, prepared: Prepared, display: Display) -> None:
     """Give a model its prior over sequences: trained by maximum likelihood on posterior draws of the training split's
     sequences, until the validation split's are no longer better predicted. Raises ValueError when it diverges."""
     torch.manual_seed(mix(vae.recipe.train.seed, "sequences"))
+    display.say("fitting the prior over sequences")
     known, others = (_Encoded(vae, prepared.splits[split]) for split in ("train", "validation"))
+    if all(len(piece) == 1 for piece in known.pieces):
+        display.say("every sequence holds one observation: there is nothing to learn of what follows what")
     prior = SequencePrior(vae.network.latent.dim, vae.recipe.prior["sequence"]).to(vae.device)
     optimizer = torch.optim.AdamW(prior.parameters(), LEARNING_RATE)
     best, kept, since = math.inf, prior, 0
@@ -63,6 +72,7 @@ def fit_sequence_prior(vae: VAE, prepared: Prepared, say: Callable[[str], None])
         loss.backward()
         nn.utils.clip_grad_norm_(prior.parameters(), 1.0)
         optimizer.step()
+        display("fitting the prior over sequences", step, STEPS, {"loss": loss.item()})
         if step % EVERY:
             continue
         with torch.inference_mode():
@@ -73,8 +83,14 @@ def fit_sequence_prior(vae: VAE, prepared: Prepared, say: Callable[[str], None])
         if since == PATIENCE:
             break
     vae.sequence = kept.eval()
-    alone = -sum(vae.prior().log_prob(draws).sum().item() for draws in others.draws.split(256)) / others.rows / DRAWS
-    say(f"prior over sequences: {best:.2f} nats a latent of the validation split, {alone:.2f} without what came before")
+    alone = min(
+        -sum(prior.log_prob(draws).sum().item() for draws in others.draws.split(256)) / others.rows / DRAWS
+        for prior in (vae.network.prior, vae.prior())
+    )
+    display.say(
+        f"prior over sequences: a latent of the validation split has {best:.2f} nats in view of those before it, "
+        f"{alone:.2f} without"
+    )
 
 
 def _surprise(prior: SequencePrior, means: Tensor, draws: Tensor, real: Tensor) -> Tensor:

@@ -18,8 +18,9 @@ from mmvae.core.noise import Noise, mix
 from mmvae.core.priors import FittedMixture, Prior
 from mmvae.core.sequences import LENGTH, SequencePrior
 from mmvae.core.vae import Batch, Network
+from mmvae.data.store import digest
 from mmvae.hardware import best_device
-from mmvae.inputs import Inputs, read_inputs, to_batch
+from mmvae.inputs import Inputs, quote, read_inputs, to_batch, unquote
 from mmvae.modalities.contract import Modality, Raw
 from mmvae.recipe import Recipe
 from mmvae.samples import Samples
@@ -44,7 +45,7 @@ class VAE:
     ) -> None:
         self.network, self.modalities, self.recipe = network.eval(), modalities, recipe
         self.fitted, self.sequence, self.folder, self.overrides = fitted, sequence, folder, list(overrides)
-        self.weights = checkpoint.digest(folder / checkpoint.WEIGHTS) if folder else None
+        self.weights = digest(folder / checkpoint.WEIGHTS) if folder else None
 
     @classmethod
     def load(cls, folder: str | Path, device: str | None = None, overrides: Sequence[str] = ()) -> VAE:
@@ -70,7 +71,7 @@ class VAE:
         if self.folder is None:
             raise ValueError("the model has no folder yet: save it first")
         checkpoint.save_weights(self.folder, self.network, self.fitted, self.sequence)
-        self.weights = checkpoint.digest(self.folder / checkpoint.WEIGHTS)
+        self.weights = digest(self.folder / checkpoint.WEIGHTS)
 
     def to(self, device: str | torch.device) -> VAE:
         """Move the weights."""
@@ -98,8 +99,6 @@ class VAE:
         if which == "standard" or self.fitted is None:
             return self.network.prior
         return self.fitted
-
-    # -- verbs ------------------------------------------------------------------------------------
 
     def generate(
         self,
@@ -200,7 +199,9 @@ class VAE:
         no prior over sequences, or a modality's observations cannot be joined; FileNotFoundError for missing files.
         """
         if self.sequence is None:
-            raise ValueError(NO_SEQUENCES)
+            unfinished = self.recipe.prior["sequence"] and self.folder
+            fit = f"its prior over sequences is not fitted yet: mmvae train {self.folder} --resume"
+            raise ValueError(fit if unfinished else NO_SEQUENCES)
         if n < 1 or not 1 <= length <= LONGEST:
             raise ValueError(f"n = {n}, length = {length}: n is from 1, and length from 1 to {LONGEST}")
         if not all(isinstance(item, str | Path) for item in opening) or isinstance(opening, str | Mapping):
@@ -232,7 +233,7 @@ class VAE:
             latents.append(torch.stack(drawn, 1))
             for name, column in pieces.items():
                 raws[name] += [self.modalities[name].join(piece) for piece in column]
-            about = {"opening": [str(item) for item in opening], "sequence": True}
+            about = {"sequence": True, "opening": quote(opening)}
             made += [
                 self._note("generate", seed, row, temperature, len(rows), z) | about
                 for row, z in zip(rows, latents[-1], strict=True)
@@ -261,6 +262,8 @@ class VAE:
             "temperature": temperature,
             "rows": rows,  # kernels may round differently for another number of them
             "z": base64.b64encode(z.cpu().numpy().tobytes()).decode(),
+            "sequence": False,
+            "opening": [],
         }
 
     @torch.inference_mode()
@@ -270,7 +273,7 @@ class VAE:
             raise ValueError(f"{self.folder} is not the model that made the file (its weights differ)")
         z = torch.frombuffer(bytearray(base64.b64decode(made["z"])), dtype=torch.float32).to(self.device)
         name, rows = made["modality"], made["rows"]
-        said = read_inputs(self.modalities, made["opening"]) if made["opening"] else {}
+        said = read_inputs(self.modalities, unquote(made["opening"])) if made["opening"] else {}
         pieces = [raw for raw in said.get(name, ()) if raw is not None]
         for place, latent in enumerate(z.view(-1, self.network.latent.dim)):
             seed = mix(made["seed"], "decode", made["index"], *([place] if made["sequence"] else []))

@@ -15,6 +15,7 @@ import torch
 
 import mmvae
 from mmvae import checkpoint
+from mmvae.core.registry import nearest
 from mmvae.data.sources import FILE, default_column, open_source, read_cell, unfold
 from mmvae.hardware import best_device, free_cores, has_bf16
 from mmvae.modalities.contract import Modality
@@ -71,13 +72,13 @@ def examine_machine() -> dict[str, Any]:
     }
 
 
-def examine_data(path: str, kind: str | None = None) -> dict[str, Any]:
+def examine_data(path: str, kind: str | None = None, column: str | None = None) -> dict[str, Any]:
     """Read every row of a data set as one modality, by default the first that can read its first rows.
 
     Raises ValueError or FileNotFoundError when there is no such data set, or nothing reads it.
     """
-    kind = kind or _first_that_reads(path)
-    modality, cells = _cells(path, kind)
+    kind = kind or _first_that_reads(path, column)
+    modality, cells = _cells(path, kind, column)
     rejected, rows = [], 0
     for where, cell in cells:
         rows += 1
@@ -103,12 +104,14 @@ def told(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _cells(path: str, kind: str) -> tuple[Modality, Iterator[tuple[str, Any]]]:
+def _cells(path: str, kind: str, wanted: str | None) -> tuple[Modality, Iterator[tuple[str, Any]]]:
     """A modality, and where each of a data set's observations is, with its cell."""
     modality = registry.get(kind)(registry.get(kind).Config())
     found = []
     for rows in open_source(path, None, {kind: modality}).splits.values():
-        column = FILE if rows.columns == (FILE,) else default_column(kind, kind, rows)
+        if wanted and wanted not in rows.columns:
+            raise ValueError(f"{path}: no column '{wanted}': {nearest(wanted, rows.columns)}")
+        column = wanted or (FILE if rows.columns == (FILE,) else default_column(kind, kind, rows))
         chosen = rows.select(range(len(rows)))
         listed = len(rows) > 0 and _is_sequence(modality, chosen.cell(0, column))
         found.append((column, unfold(chosen, [column]) if listed else chosen))
@@ -128,11 +131,11 @@ def _is_sequence(modality: Modality, cell: Any) -> bool:
     return False
 
 
-def _first_that_reads(path: str) -> str:
+def _first_that_reads(path: str, column: str | None) -> str:
     reasons = {}
     for kind in registry.names():
         try:
-            modality, cells = _cells(path, kind)
+            modality, cells = _cells(path, kind, column)
             for _, cell in islice(cells, 100):
                 with suppress(ValueError, OSError):
                     read_cell(modality, cell)

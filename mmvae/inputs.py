@@ -12,6 +12,7 @@ import torch
 
 from mmvae.core.vae import Batch
 from mmvae.data.sources import FILE, TABLES, default_column, open_source, read_cell, unfold
+from mmvae.data.store import digest
 from mmvae.modalities.contract import Modality, Raw
 from mmvae.recipe import Recipe
 
@@ -53,6 +54,21 @@ def _collated(modalities: Mapping[str, Modality], columns: Mapping[str, Sequence
         if rows:
             values[name] = torch.stack(rows) if same else modalities[name].collate(rows)
     return Batch(values, present)
+
+
+def quote(items: Sequence[str | Path]) -> list[tuple[str, str]]:
+    """Inputs for a note: each sentence or absolute path, with a hash of what it says or holds now."""
+    return [(os.path.abspath(item), digest(Path(item))) if os.path.isfile(item) else (str(item), "") for item in items]
+
+
+def unquote(noted: Sequence[Sequence[str]]) -> list[str]:
+    """The inputs of a note. Raises FileNotFoundError or ValueError when a file is gone or holds something else now."""
+    for item, held in noted:
+        if held and not os.path.isfile(item):
+            raise FileNotFoundError(f"the opening '{item}' is not there any more")
+        if held and digest(Path(item)) != held:
+            raise ValueError(f"the opening '{item}' has changed since")
+    return [item for item, _ in noted]
 
 
 def read_input(modality: Modality, item: Any) -> Raw:

@@ -28,6 +28,8 @@ def reproduce(
         raise FileNotFoundError(f"{path} was made by '{made['model']}', which is not here: say --model FOLDER")
     vae = VAE.load(model or made["model"], overrides=made["settings"])
     made["model"] = str(vae.folder)
+    if out and not Path(out).parent.is_dir():
+        raise FileNotFoundError(f"no folder '{Path(out).parent}' to write {Path(out).name} to")
     if out and Path(out).suffix.lower() != path.suffix.lower():
         raise ValueError(f"{out}: the file is made again as {path.suffix}")
     raw, modality = vae.remake(made), vae.modalities[made["modality"]]

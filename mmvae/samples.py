@@ -77,7 +77,7 @@ class Note(Settings):
     rows: int = Field(ge=1, le=1024)
     z: str = Field(max_length=10_000_000)
     sequence: bool = False
-    opening: list[str] = Field(default_factory=list)
+    opening: list[tuple[str, str]] = Field(default_factory=list)
     modality: str
 
 

@@ -286,7 +286,7 @@ class Run:
     def _finish(self) -> VAE:
         vae = VAE.load(self.folder, str(self.device))
         if self.rank == 0:
-            fit_priors(vae, self.prepared, self.display.say)
+            fit_priors(vae, self.prepared, self.display)
             validation = self.prepared.splits["validation"]
             write_previews(vae, validation, self.folder / "previews", self.step)  # as the finished model generates
             terms = bounds.elbo(vae.network, validation.store, self.device)

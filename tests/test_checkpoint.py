@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 from mmvae import checkpoint
 from mmvae.core.noise import Noise
+from mmvae.data.store import digest
 from mmvae.generation import VAE
 from mmvae.recipe_files import read_config
 
@@ -92,9 +93,9 @@ def test_the_config_says_what_made_the_model(saved: Path) -> None:
 
 
 def test_saving_again_replaces_the_weights(saved: Path, vae_for: MakeVAE) -> None:
-    before = checkpoint.digest(saved / checkpoint.WEIGHTS)
+    before = digest(saved / checkpoint.WEIGHTS)
     vae_for("text", seed=9).save(saved)
-    assert checkpoint.digest(saved / checkpoint.WEIGHTS) != before
+    assert digest(saved / checkpoint.WEIGHTS) != before
     assert VAE.load(saved).fitted is None
 
 

@@ -194,9 +194,25 @@ def test_an_opening_comes_first_and_is_in_the_note(composer: MakeVAE, tmp_path: 
     samples = vae.compose(2, 3, ["the cat sat", "on a mat"], seed=1)
     assert all(text.startswith("the cat sat\non a mat\n") for text in samples["text"])
     (path, _) = samples.save(tmp_path / "out")
-    assert read_note(path)["opening"] == ["the cat sat", "on a mat"]
+    assert read_note(path)["opening"] == [("the cat sat", ""), ("on a mat", "")]
     written, _ = reproduce(path)
     assert written.read_text() == path.read_text()
+
+
+def test_an_opening_that_has_changed_is_not_taken_for_the_one_of_the_note(
+    composer: MakeVAE, picture_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    composer("image").save(tmp_path / "model")
+    vae = VAE.load(tmp_path / "model", device="cpu")
+    first, second = sorted(picture_folder(tmp_path / "pictures", 2).iterdir())
+    (path,) = vae.compose(1, 2, [first]).save(tmp_path / "out")
+    reproduce(path)
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(ValueError, match=r"the opening '.*000\.png' has changed since"):
+        reproduce(path)
+    first.unlink()
+    with pytest.raises(FileNotFoundError, match="is not there any more"):
+        reproduce(path)
 
 
 def test_more_rows_than_are_decoded_at_once_are_composed(composer: MakeVAE) -> None:

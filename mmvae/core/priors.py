@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -85,17 +86,23 @@ class FittedMixture(Prior):
     def fit(cls, z: Tensor, components: int, seed: int) -> FittedMixture:
         """Fit to draws z [N, D] by expectation-maximization (scikit-learn).
 
-        Uses at most `components`, and fewer where N is too small for that many covariances.
+        Uses at most `components`, and fewer where N is too small for that many covariances; where it is too small for
+        one, its covariance is shrunk (Ledoit & Wolf 2004).
         """
+        from sklearn.covariance import ledoit_wolf
         from sklearn.mixture import GaussianMixture
 
-        n, dim = z.shape
+        (n, dim), data = z.shape, z.cpu().double().numpy()
         components = max(1, min(components, n // (4 * dim)))
-        fitted = GaussianMixture(components, reg_covar=1e-3, random_state=seed % 2**32).fit(z.cpu().double().numpy())
         prior = cls(dim, components)
-        prior.weights.copy_(torch.from_numpy(fitted.weights_))
-        prior.means.copy_(torch.from_numpy(fitted.means_))
-        prior.factors.copy_(torch.linalg.cholesky(torch.from_numpy(fitted.covariances_)))
+        if n < 4 * dim:
+            means, covariances = data.mean(0)[None], ledoit_wolf(data)[0][None] + 1e-3 * np.eye(dim)
+        else:
+            fitted = GaussianMixture(components, reg_covar=1e-3, random_state=seed % 2**32).fit(data)
+            prior.weights.copy_(torch.from_numpy(fitted.weights_))
+            means, covariances = fitted.means_, fitted.covariances_
+        prior.means.copy_(torch.from_numpy(means))
+        prior.factors.copy_(torch.linalg.cholesky(torch.from_numpy(covariances)))
         return prior
 
     def log_prob(self, z: Tensor) -> Tensor:

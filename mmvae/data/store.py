@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -180,3 +181,9 @@ class Order:
             shuffled = torch.randperm(self.window, generator=generator).tolist()
             self._window = (window, [batches[i] for i in shuffled])
         return self._window[1][place]
+
+
+def digest(path: Path) -> str:
+    """The first 16 hex digits of a file's SHA-256."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

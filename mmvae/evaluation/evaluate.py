@@ -34,6 +34,8 @@ def evaluate(
     Bounds and distortions are in nats a row, at KL weight 1, with the prior of training.
     Raises ValueError or FileNotFoundError when the data cannot be had.
     """
+    if k < 1 or (limit is not None and limit < 1):
+        raise ValueError(f"k = {k}, limit = {limit}: both are from 1")
     vae = model if isinstance(model, VAE) else VAE.load(model)
     recipe = on_other_data(vae.recipe, split, data, limit)
     prepared = prepare(recipe, vae.modalities, split, progress)

@@ -7,7 +7,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from difflib import SequenceMatcher
+from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mmvae.core.likelihoods import Choice
-from mmvae.core.registry import Settings, network
+from mmvae.core.registry import Settings, nearest, network
 from mmvae.modalities.contract import Modality
 from mmvae.modalities.recurrent import RecurrentDecoder, RecurrentEncoder
 
@@ -250,6 +250,9 @@ def _train_tokenizer(config: Text.Config, raws: Iterable[str]) -> Any:
 def _pretrained_tokenizer(name: str) -> Any:
     from transformers import AutoTokenizer
 
+    known = ("bpe", "words", "characters")
+    if not Path(name).is_dir() and get_close_matches(name, known):  # hardly one of the hub
+        raise ValueError(f"no tokenizer '{name}': {nearest(name, known)}")
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:

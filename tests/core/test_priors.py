@@ -147,3 +147,10 @@ def test_the_rate_against_a_mixture_is_estimated_from_the_draws(posterior: Diago
 def test_priors_are_known_by_name() -> None:
     assert "standard" in priors.names()
     assert priors.get("standard") is StandardNormal
+
+
+def test_a_density_of_few_latents_is_not_one_of_those_alone() -> None:
+    few, others = torch.randn(20, 32), torch.randn(500, 32)
+    fitted = FittedMixture.fit(few, 20, seed=0)
+    standard = StandardNormal(StandardNormal.Config(), 32)
+    assert -fitted.log_prob(others).mean() < -1.2 * standard.log_prob(others).mean()

@@ -265,3 +265,8 @@ def test_a_perfect_reconstruction_has_a_bleu_of_100_and_another_text_0() -> None
     assert modality.metrics(lines, lines[::-1])["BLEU-4"] < 10
     assert "BLEU-4" not in modality.metrics(["anna", "bob"], ["anna", "bab"])
     assert modality.sample_metrics(["anna", "anna"], ["bob"]) == {"distinct texts": 0.5, "empty texts": 0.0}
+
+
+def test_a_misspelt_tokenizer_is_not_looked_for_on_the_hub() -> None:
+    with pytest.raises(ValueError, match=r"no tokenizer 'wrods': did you mean 'words'\?"):
+        Text(Text.Config(tokenizer="wrods")).fit(["a b"])
