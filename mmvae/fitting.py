@@ -107,8 +107,9 @@ class _Encoded:
         self.rows = len(self.means)
 
     def batches(self, shuffled: bool = False) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Means [B, T, D], draws [B, T, k, D], and which of them are real [B, T]."""
+        """Means [B, T, D], draws [B, T, k, D], and which of them are real [B, T]; in training one of the draws."""
         order = torch.randperm(len(self.pieces)) if shuffled else torch.arange(len(self.pieces))
         for some in order.split(BATCH):
             rows = nn.utils.rnn.pad_sequence([self.pieces[i] for i in some], batch_first=True, padding_value=-1)
-            yield self.means[rows], self.draws[rows], (rows >= 0).to(self.means.device)
+            draws = self.draws[:, torch.randint(DRAWS, (1,))] if shuffled else self.draws
+            yield self.means[rows], draws[rows], (rows >= 0).to(self.means.device)

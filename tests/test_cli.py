@@ -143,7 +143,6 @@ BAD: list[tuple[str, str]] = [
     ("interpolate image broken.png", "between two inputs, not 1"),
     ("interpolate image --path spiral", "spiral"),
     ("evaluate image --split testing", "no split 'testing'"),
-    ("evaluate image --k 100", "multiple of 64"),
     ("evaluate image --out nowhere/x.json", "no folder 'nowhere' to write x.json to"),
     ("train image/digits train.seed=18446744073709551616", "train.seed: input should be less than 4294967296"),
     ("train image/digits --nproc 0", "--nproc"),
