@@ -13,13 +13,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
+import random
 import tempfile
 from pathlib import Path
-
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-
-import torch
 
 import mmvae
 from mmvae.data.prepare import prepare
@@ -51,8 +47,8 @@ def main() -> None:
     vae = mmvae.VAE.load(args.model)
     recipe = Recipe.load(vae.recipe, [f"data.path={args.data}"])
     splits = prepare(recipe, vae.modalities).splits
-    chosen = torch.randperm(len(splits["train"]), generator=torch.Generator().manual_seed(0))[: args.n]
-    real = [splits["train"].raw("text", i) for i in chosen.tolist()]
+    rows = len(splits["train"])
+    real = [splits["train"].raw("text", i) for i in random.Random(0).sample(range(rows), min(rows, args.n))]
     held = [splits["test"].raw("text", i) for i in range(len(splits["test"]))]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -62,7 +58,7 @@ def main() -> None:
         models = {}
         for name, path in files.items():
             changes = ["data.test=0", "data.validation=0.05", f"data.path={path}", "modalities.text.column=text"]
-            changes += ["latent.kind=none", "prior.kind=none", "prior.fitted=0", "objective={kind='elbo'}"]
+            changes += ["latent.kind=none", "prior.kind=none", "prior.fitted=0"]
             changes += [f"train.steps={args.steps}", f"train.evaluate_every={args.steps}"]
             changes += ["data.sequences=false", "prior.sequence=0"]
             models[name] = mmvae.train(Recipe.load(vae.recipe, changes), out=folder / name, progress=False)

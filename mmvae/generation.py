@@ -213,11 +213,11 @@ class VAE:
         said = read_inputs(self.modalities, opening) if opening else {}
         heard = self.encode(said) if opening else torch.empty(0, self.network.latent.dim, device=self.device)
         raws: dict[str, list[Raw]] = {name: [] for name in self.modalities}
+        given = {name: [raw for raw in said.get(name, ()) if raw is not None] for name in raws}
         made, latents = [], []
         for start in range(0, n, ROWS):
             rows = range(start, min(n, start + ROWS))
             means, drawn = heard.expand(len(rows), *heard.shape), []
-            given = {name: [raw for raw in said.get(name, ()) if raw is not None] for name in raws}
             pieces = {name: [list(given[name]) for _ in rows] for name in raws}
             for place in range(length):
                 noise = Noise([mix(seed, "sequence", row, place) for row in rows], self.device)
