@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 # read when torch is loaded: OpenMP's threads wait a moment before they sleep. Without a wait two threads are hardly
 # faster than one; with the library's own wait, beside a busy process, they are many times slower
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 _PUBLIC = {
     "VAE": "mmvae.generation",

@@ -245,16 +245,18 @@ class AutoregressiveCategorical(Likelihood):
     def _unroll(self, choose: Callable[[Tensor, int], Tensor]) -> Tensor:
         rows = len(self.z)
         token = torch.full((rows,), self.vocabulary, device=self.z.device)
-        ended = torch.zeros(rows, dtype=torch.bool, device=self.z.device)
+        ended = [False] * rows
         state, tokens = self.network.start(self.z), []
         for position in range(self.length):
             logits, state = self._step(token, state)
-            token = choose(logits, position).masked_fill(ended, self.vocabulary)
+            token = choose(logits, position)
             tokens.append(token)
-            ended |= token == self.end
-            if ended.all():
+            ended = [before or number == self.end for before, number in zip(ended, token.tolist(), strict=True)]
+            if all(ended):
                 break
-        return torch.stack(tokens, dim=1)
+        written = torch.stack(tokens, dim=1)
+        ends = (written == self.end).cumsum(1)
+        return written.masked_fill((ends > 1) | (ends == 1) & (written != self.end), self.vocabulary)
 
     def sample(self, noise: Noise, temperature: float = 1.0) -> Tensor:
         u = noise.uniform(self.length)

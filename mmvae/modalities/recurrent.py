@@ -107,33 +107,36 @@ class RecurrentDecoder(nn.Module):
         return nn.functional.linear(states, self.embedding.weight[part], self.bias[part])
 
     def start(self, z: Tensor) -> Unrolled:
-        of_z = z @ self._weight("weight_ih", 0)[:, -z.shape[1] :].T
-        return Unrolled(self._prepared(), of_z, list(self._initial(z)))
+        weights, initial = self._prepared(), self._initial(z)
+        of_z = z @ self._layer("ih", 0)[0][:, -z.shape[1] :].T
+        own = [weights.states[layer](hidden)[:, : 3 * hidden.shape[1]] for layer, hidden in enumerate(initial)]
+        return Unrolled(weights, of_z, list(initial), own)
 
     def step(self, token: Tensor, state: Unrolled) -> tuple[Tensor, Unrolled]:
-        weights, after = state.weights, []
-        gates = weights.table[token] + state.of_z
-        for layer, hidden in enumerate(state.hidden):
+        weights, _, hiddens, owns = state
+        after, given, size = [], [], self.gru.hidden_size
+        gates = weights.table.index_select(0, token) + state.of_z
+        for layer, (hidden, own) in enumerate(zip(hiddens, owns, strict=True)):
             if layer:
                 gates = weights.inputs[layer - 1](after[-1])
-            own = weights.states[layer](hidden)
-            size = hidden.shape[1]
             reset, update = torch.sigmoid(gates[:, : 2 * size] + own[:, : 2 * size]).chunk(2, -1)
             candidate = torch.tanh(torch.addcmul(gates[:, 2 * size :], reset, own[:, 2 * size :]))
             after.append(torch.lerp(candidate, hidden, update))
-        states, known = self.project(after[-1]), self.frequent
-        logits = weights.head(states)
+            given.append(weights.states[layer](after[-1]))
+        given[-1], states = given[-1].split([3 * size, self.embedding.embedding_dim], 1)
+        logits, known = weights.head(states), self.frequent
         if self.others is not None:
             whole = torch.log_softmax(torch.cat([logits[:, :known], self.others(states)], 1).float(), 1)
             rare = torch.log_softmax(logits[:, known:].float(), 1) + whole[:, known:]
             logits = torch.cat([whole[:, :known], rare], 1)
-        return logits, state._replace(hidden=after)
+        return logits, Unrolled(weights, state.of_z, after, given)
 
     def select(self, state: Unrolled, rows: Tensor) -> Unrolled:
-        return Unrolled(state.weights, state.of_z[rows], [hidden[rows] for hidden in state.hidden])
+        hidden, own = ([part[rows] for part in parts] for parts in (state.hidden, state.own))
+        return Unrolled(state.weights, state.of_z[rows], hidden, own)
 
-    def _weight(self, part: str, layer: int) -> Tensor:
-        return getattr(self.gru, f"{part}_l{layer}")
+    def _layer(self, part: str, layer: int) -> tuple[Tensor, Tensor]:
+        return getattr(self.gru, f"weight_{part}_l{layer}"), getattr(self.gru, f"bias_{part}_l{layer}")
 
     @torch.no_grad()
     def _prepared(self) -> StepWeights:
@@ -141,17 +144,14 @@ class RecurrentDecoder(nn.Module):
         weights = [(part.data_ptr(), part.device, part._version) for part in self.parameters()]
         version = [torch.get_num_threads(), *weights]
         if self._kept is None or self._kept[0] != version:
-            table, weight, bias = self.embedding.weight, self._weight("weight_ih", 0), self._weight("bias_ih", 0)
-            inputs, states = (
-                [
-                    _product(self._weight(f"weight_{part}", layer), self._weight(f"bias_{part}", layer))
-                    for layer in range(first, self.layers)
-                ]
-                for part, first in (("ih", 1), ("hh", 0))
-            )
-            gates = nn.functional.linear(table, weight[:, : table.shape[1]], bias)
-            head = _product(table[: self.tokens], self.bias)
-            self._kept = version, StepWeights(gates, inputs, states, head)
+            table, (weight, bias) = self.embedding.weight, self._layer("ih", 0)
+            of_table = nn.functional.linear(table, weight[:, : table.shape[1]], bias)
+            inputs = [_product(self._layer("ih", layer)) for layer in range(1, self.layers)]
+            states = [_product(self._layer("hh", layer)) for layer in range(self.layers - 1)]
+            # the last layer's state also goes to the output: one product for both
+            states.append(_product(self._layer("hh", self.layers - 1), (self.project.weight, self.project.bias)))
+            head = _product((table[: self.tokens], self.bias))
+            self._kept = version, StepWeights(of_table, inputs, states, head)
         return self._kept[1]
 
 
@@ -171,7 +171,8 @@ class WithBag(AutoregressiveCategorical):
 
 class StepWeights(NamedTuple):
     """A decoder's weights laid out for single steps: what each token adds to the first layer's gates [V + 1, 3H], and
-    the products with the other layers' input matrices, with all layers' state matrices, and with the vocabulary's."""
+    the products with the other layers' input matrices, with all layers' state matrices (the last one's with the
+    projection that follows it), and with the vocabulary's."""
 
     table: Tensor
     inputs: list[Callable[[Tensor], Tensor]]
@@ -179,9 +180,10 @@ class StepWeights(NamedTuple):
     head: Callable[[Tensor], Tensor]
 
 
-def _product(weight: Tensor, bias: Tensor) -> Callable[[Tensor], Tensor]:
-    """x [B, I] to x @ weight.T + bias [B, O], for few rows: torch gives a single row's product to one thread only, and
-    takes nearly twice as long for a transposed matrix."""
+def _product(*layers: tuple[Tensor, Tensor]) -> Callable[[Tensor], Tensor]:
+    """x [B, I] to x @ weight.T + bias of each layer, side by side [B, O], for few rows: torch gives a single row's
+    product to one thread only, and takes nearly twice as long for a transposed matrix."""
+    weight, bias = (torch.cat(parts) for parts in zip(*layers, strict=True))
     outputs, inputs = weight.shape
     parts = torch.get_num_threads() if weight.device.type == "cpu" else 1
     parts = parts if outputs % parts == 0 else 1
@@ -194,8 +196,10 @@ def _in_parts(matrix: Tensor, bias: Tensor, x: Tensor) -> Tensor:
 
 
 class Unrolled(NamedTuple):
-    """A decoder that writes token by token: z's share of the first layer's gates, and the layers' states [B, H]."""
+    """A decoder that writes token by token: z's share of the first layer's gates, the layers' states [B, H], and what
+    these add to the gates of the next step [B, 3H]."""
 
     weights: StepWeights
     of_z: Tensor
     hidden: list[Tensor]
+    own: list[Tensor]
