@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import math
 from collections.abc import Callable
 from itertools import pairwise
@@ -127,7 +128,11 @@ def test_an_item_that_cannot_be_read_is_named_and_the_others_stay_in_order(tmp_p
     rows[7]["days"] = []
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     prepared = prepare(small(path))
-    assert prepared.report.rejected == [(f"{path.name}, row 5, item 3", "the text is empty")]
+    assert sorted(prepared.report.rejected) == [
+        (f"{path.name}, row 5, item 3", "the text is empty"),
+        (f"{path.name}, row 8, item 1", "nothing in days"),
+    ]
+    assert re.search(r"train 281 in 47 sequences", next(prepared.lines()))
     lengths = sorted(len(rows) for split in prepared.splits.values() for rows in split.sequences())
     assert lengths == [5] + [6] * 58
 

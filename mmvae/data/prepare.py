@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import mmvae
-from mmvae.data.sources import FILE, Selection, Source, by_folder, default_column, open_source, read_cell, unfold
+from mmvae.data.sources import FILE, Items, Selection, Source, by_folder, default_column, open_source, read_cell, unfold
 from mmvae.data.splits import make_splits
 from mmvae.data.store import ColumnWriter, Store
 from mmvae.modalities.contract import Modality, Raw, dump_state
@@ -82,10 +82,14 @@ class Prepared:
 
     def lines(self) -> Iterator[str]:
         """What was read, and what was met, for a person."""
-        rows = ", ".join(f"{split} {count:,}" for split, count in self.report.rows.items())
+        rows = ", ".join(f"{split} {count:,}{self._sequences(split)}" for split, count in self.report.rows.items())
         columns = ", ".join(f"{name} from '{column}'" for name, column in self.columns.items())
         yield f"data: {self.path}, {columns}; {rows}"
         yield from self.report.lines()
+
+    def _sequences(self, split: str) -> str:
+        held = self.splits[split]
+        return f" in {len(held.sequences()):,} sequences" if isinstance(held.rows, Items) else ""
 
 
 def cache_folder() -> Path:

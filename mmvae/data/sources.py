@@ -83,8 +83,8 @@ class Items(Selection):
     def cell(self, index: int, column: str) -> Any:
         if self._last.get("row") != self.indices[index]:
             self._last.update(row=self.indices[index], cells=self.rows.cells[self.indices[index]])
-        items = self._last["cells"].get(column)
-        return None if items is None else items[self.places[index]]
+        items, place = self._last["cells"].get(column), self.places[index]
+        return items[place] if items is not None and place < len(items) else None
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def unfold(sequences: Selection, columns: Iterable[str]) -> Items:
         lengths = {len(cell) for cell in lists.values()}
         if len(lengths) > 1:
             raise ValueError(f"{sequences.where(index)}: {' and '.join(lists)} differ in length")
-        for place in range(max(lengths, default=0)):
+        for place in range(max(lengths, default=0) or 1):  # of an empty sequence one that lacks: it will be counted
             indices.append(row)
             places.append(place)
     return Items(sequences.rows, indices, places)

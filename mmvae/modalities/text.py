@@ -60,6 +60,7 @@ class Text(Modality):
         super().__init__(config)
         self.tokenizer: Any = None
         self.tokens = 0  # V: the end token and the tokenizer's own, once there is one
+        self.unknown: int | None = None
         self._shared: nn.Embedding | None = None
 
     def read(self, file: Path | BinaryIO) -> str:
@@ -86,11 +87,15 @@ class Text(Modality):
     def _use(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
         self.tokens = max(tokenizer.get_vocab().values()) + 2  # a pretrained vocabulary may have holes
+        unknown = tokenizer.token_to_id(UNKNOWN)
+        self.unknown = None if unknown is None else unknown + 1
 
     def to_tensor(self, raw: str) -> Tensor:
         ids = [token + 1 for token in self.tokenizer.encode(raw, add_special_tokens=False).ids] + [0]
         if len(ids) > self.config.max_tokens:
             self.note(f"longer than max_tokens = {self.config.max_tokens}: only the start is used")
+        if self.unknown in ids:
+            self.note("with what is not in the vocabulary")
         return torch.tensor(ids[: self.config.max_tokens], dtype=torch.int32)
 
     def to_raw(self, tensor: Tensor) -> str:

@@ -71,6 +71,7 @@ def test_what_was_never_seen_is_unknown_and_never_generated(tokenizer: str) -> N
     tensor = modality.to_tensor("Ω")
     unknown = modality.tokenizer.token_to_id(UNKNOWN) + 1
     assert tensor.tolist() == [unknown, 0]
+    assert modality.notes["with what is not in the vocabulary"] == 1
     assert modality.decoder(2)(torch.zeros(1, 2)).choice.never == [unknown]
 
 
