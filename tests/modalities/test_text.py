@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmvae.modalities.text import UNKNOWN, Text, distinct
+from mmvae.modalities.text import UNKNOWN, Text, bleu, distinct
 
 LINES = ["the cat sat on the mat", "the dog ran", "a cat and a dog", "perché così? già!"]
 
@@ -266,6 +266,12 @@ def test_a_perfect_reconstruction_has_a_bleu_of_100_and_another_text_0() -> None
     assert modality.metrics(lines, lines[::-1])["BLEU-4"] < 10
     assert "BLEU-4" not in modality.metrics(["anna", "bob"], ["anna", "bab"])
     assert modality.sample_metrics(["anna", "anna"], ["bob"]) == {"distinct texts": 0.5, "empty texts": 0.0}
+
+
+def test_texts_split_into_words_and_marks_are_measured_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    lines = ["the cat sat on the mat ."] * 200
+    assert bleu(lines, lines) == pytest.approx(100)
+    assert not caplog.records
 
 
 def test_a_misspelt_tokenizer_is_not_looked_for_on_the_hub() -> None:
