@@ -1,4 +1,4 @@
-"""Audio: power-law magnitude spectrograms, 2-D convolutions, and phase found by Griffin-Lim."""
+"""Audio: power-law magnitude spectrograms, 2-D convolutions, and phase found again from the magnitude."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from mmvae.core.likelihoods import Gaussian, Laplace, Likelihood
 from mmvae.core.registry import Settings, network
 from mmvae.modalities.contract import Modality
 from mmvae.modalities.networks import ConvDecoder, ConvEncoder
+from mmvae.modalities.spectra import Analysis
 
 
 class Audio(Modality):
@@ -41,7 +42,10 @@ class Audio(Modality):
         fft: int = Field(512, ge=16, description="samples of an analysis frame")
         hop: int = Field(128, ge=1, description="samples from frame to frame")
         power: float = Field(0.3, gt=0, le=1, description="exponent on the magnitude")
-        iterations: int = network(32, "Griffin-Lim iterations that find the phase", ge=1)
+        phase: Literal["integrated", "random"] = network(
+            "integrated", "phases to start from: integrated from the magnitude's gradients, or random"
+        )
+        iterations: int = network(16, "Griffin-Lim iterations that refine the phase", ge=0)
         likelihood: Literal["laplace", "gaussian"] = network(
             "laplace", "density of a bin; one learned scale a frequency"
         )
@@ -57,6 +61,7 @@ class Audio(Modality):
             raise ValueError(
                 f"hop = {config.hop} must be at most half of fft = {config.fft} for the sound to be found again"
             )
+        self.analysis = Analysis(config.fft, config.hop)
         self.samples = round(config.seconds * config.sample_rate)
         self.mean, self.std = 0.0, 1.0
 
@@ -133,27 +138,10 @@ class Audio(Modality):
 
     # -- spectrograms -------------------------------------------------------------------------------
 
-    def _stft(self, samples: Tensor) -> Tensor:
-        # zeros, not a reflection, beyond the ends: one-shots start at sample 0
-        window = torch.hann_window(self.config.fft)
-        return torch.stft(
-            samples,
-            self.config.fft,
-            self.config.hop,
-            window=window,
-            center=True,
-            pad_mode="constant",
-            return_complex=True,
-        )
-
-    def _istft(self, spectrum: Tensor) -> Tensor:
-        window = torch.hann_window(self.config.fft)
-        return torch.istft(spectrum, self.config.fft, self.config.hop, window=window, length=self.samples)
-
     def _spectrogram(self, raw: np.ndarray) -> Tensor:
         samples = torch.zeros(self.config.channels, max(self.samples, raw.shape[1]))
         samples[:, : raw.shape[1]] = torch.from_numpy(raw)
-        return self._stft(samples)[:, :-1].abs() ** self.config.power
+        return self.analysis.spectrum(samples)[:, :-1].abs() ** self.config.power
 
     def fit(self, raws: Iterable[np.ndarray]) -> None:
         count, total, squares = 0, 0.0, 0.0
@@ -172,19 +160,10 @@ class Audio(Modality):
 
     def to_raw(self, tensor: Tensor) -> np.ndarray:
         magnitude = (tensor.detach().float().cpu() * self.std + self.mean).clamp(min=0) ** (1 / self.config.power)
-        samples = self._griffin_lim(nn.functional.pad(magnitude, (0, 0, 0, 1)))
+        whole = nn.functional.pad(magnitude, (0, 0, 0, 1))
+        samples = self.analysis.sound(whole, self.samples, self.config.iterations, self.config.phase)
         peak = samples.abs().max()
         return (samples / peak.clamp(min=1.0)).numpy()
-
-    def _griffin_lim(self, magnitude: Tensor) -> Tensor:
-        """Samples whose spectrogram is near `magnitude` (Perraudin et al. 2013, with momentum 0.99)."""
-        angles = torch.rand(magnitude.shape, generator=torch.Generator().manual_seed(0))
-        phase, before = torch.polar(torch.ones_like(angles), 2 * math.pi * angles), torch.zeros(())
-        for _ in range(self.config.iterations):
-            rebuilt = self._stft(self._istft(magnitude * phase))
-            ahead = rebuilt + 0.99 * (rebuilt - before)
-            phase, before = ahead / ahead.abs().clamp(min=1e-12), rebuilt
-        return self._istft(magnitude * phase)
 
     def state(self) -> dict[str, Any]:
         return {"mean": self.mean, "std": self.std}
