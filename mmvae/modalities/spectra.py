@@ -30,24 +30,45 @@ class Analysis:
         return torch.istft(spectrum, self.fft, self.hop, window=torch.hann_window(self.fft), length=length)
 
     def sound(
-        self, magnitude: Tensor, length: int, iterations: int, start: Literal["integrated", "random"] = "integrated"
+        self,
+        magnitude: Tensor,
+        length: int,
+        iterations: int,
+        start: Literal["integrated", "random"] = "integrated",
+        before: Tensor | None = None,
     ) -> Tensor:
         """Samples [channels, length] whose spectrogram is near `magnitude` [channels, fft / 2 + 1, frames].
 
         start: phases integrated from the gradients that the magnitude implies (Prusa et al. 2017), or random ones.
         They are refined by Griffin-Lim iterations with a momentum of 0.99 (Perraudin et al. 2013).
+        before: samples [channels, m], m at least `fft`, that the sound begins with: it goes on in phase with them.
         """
-        phase = torch.polar(torch.ones_like(magnitude), self._phase(magnitude, start))
-        before = None
+        given = None
+        if before is not None:  # frames that see nothing but these samples
+            given = self.spectrum(before)[..., : 1 + (before.shape[1] - self.fft // 2) // self.hop].angle()
+        phase = torch.polar(torch.ones_like(magnitude), self._phase(magnitude, start, given))
+        last = None
         for _ in range(iterations):
-            rebuilt = self.spectrum(self.samples(magnitude * phase, length))
-            phase = torch.sgn(rebuilt if before is None else rebuilt + 0.99 * (rebuilt - before))
-            before = rebuilt
-        return self.samples(magnitude * phase, length)
+            samples = self.samples(magnitude * phase, length)
+            if before is not None:
+                samples[:, : before.shape[1]] = before
+            rebuilt = self.spectrum(samples)
+            phase = torch.sgn(rebuilt if last is None else rebuilt + 0.99 * (rebuilt - last))
+            last = rebuilt
+        samples = self.samples(magnitude * phase, length)
+        if before is not None:
+            fade = torch.linspace(0, 1, before.shape[1])
+            samples[:, : before.shape[1]] = torch.lerp(before, samples[:, : before.shape[1]], fade)
+        return samples
 
-    def _phase(self, magnitude: Tensor, start: str) -> Tensor:
+    def _phase(self, magnitude: Tensor, start: str, given: Tensor | None) -> Tensor:
         if start == "random":
-            return 2 * math.pi * torch.rand(magnitude.shape, generator=torch.Generator().manual_seed(0))
+            phase = 2 * math.pi * torch.rand(magnitude.shape, generator=torch.Generator().manual_seed(0))
+            if given is not None:
+                phase[..., : given.shape[-1]] = given
+            return phase
         from mmvae.modalities.phase import integrated_phase  # numba takes a second to import
 
-        return torch.stack([torch.from_numpy(integrated_phase(of, self.fft, self.hop)) for of in magnitude.numpy()])
+        known = [None] * len(magnitude) if given is None else given.numpy()
+        channels = zip(magnitude.numpy(), known, strict=True)
+        return torch.stack([torch.from_numpy(integrated_phase(part, self.fft, self.hop, of)) for part, of in channels])

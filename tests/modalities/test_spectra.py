@@ -100,5 +100,16 @@ def test_the_queue_takes_bins_in_the_order_of_a_heap(seed: int) -> None:
     level = random.permutation(math.prod(shape)).reshape(shape).astype(np.int64)  # no two alike
     along_time, along_frequency = random.normal(size=(2, *shape))
     found = np.full(shape, np.nan)
-    phase._integrate(level, along_time, along_frequency, found)
+    phase._integrate(level, along_time, along_frequency, found, 0)
     np.testing.assert_allclose(found, integrated_by_a_heap(level, along_time, along_frequency), atol=1e-12)
+
+
+def test_a_sound_goes_on_in_phase_with_the_samples_before_it() -> None:
+    sound = tones()[:1, 800:3200]
+    magnitude = ANALYSIS.spectrum(sound).abs()
+    for sign in (1, -1):  # the magnitude is the same
+        again = ANALYSIS.sound(magnitude, 2400, 16, before=sign * sound[:, :800])
+        torch.testing.assert_close(again[:, 0], sign * sound[:, 0])
+        # the samples themselves, not the spectrogram only, on both sides of the join
+        difference = (again - sign * sound)[:, 500:1100]
+        assert difference.norm() < 0.2 * sound[:, 500:1100].norm()
