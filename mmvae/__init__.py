@@ -17,6 +17,7 @@ _PUBLIC = {
     "Recipe": "mmvae.recipe",
     "train": "mmvae.training",
     "evaluate": "mmvae.evaluation.evaluate",
+    "resynthesize": "mmvae.resynthesizing",
     "Modality": "mmvae.modalities.contract",
     "Settings": "mmvae.core.registry",
     "Likelihood": "mmvae.core.likelihoods",

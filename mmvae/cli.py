@@ -12,7 +12,8 @@ import typer
 
 import mmvae
 from mmvae.commands import recipes
-from mmvae.commands.terminal import Json, Overrides, Recipe, show, table, write
+from mmvae.commands.resynthesize import resynthesize
+from mmvae.commands.terminal import Json, Model, Overrides, Recipe, Set, show, table, write
 
 app = typer.Typer(
     help="Generate images, text and sound with variational autoencoders.",
@@ -22,17 +23,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(recipes.app, name="recipes")
+app.command()(resynthesize)
 
-Model = Annotated[Path, typer.Argument(help="A model's folder, such as runs/emoji.")]
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", help="Folder to write to [default: a new one, named as the command is].")
 ]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same output.")]
 Heat = Annotated[float | None, typer.Option("--temperature", min=0, help="Of the likelihood; 0 takes its mode.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="A setting in place of the recipe's: modalities.text.top_p=0.9 (may be repeated)."),
-]
 Which = Literal["fitted", "standard"]
 Way = Literal["sphere", "line"]
 

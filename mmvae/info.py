@@ -16,7 +16,8 @@ import torch
 import mmvae
 from mmvae import checkpoint
 from mmvae.core.registry import nearest
-from mmvae.data.sources import FILE, default_column, open_source, read_cell, unfold
+from mmvae.data.items import unfold
+from mmvae.data.sources import FILE, default_column, open_source, read_cell
 from mmvae.hardware import best_device, free_cores, has_bf16
 from mmvae.modalities.contract import Modality
 from mmvae.modalities.registry import modalities as registry

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from mmvae.core.vae import Batch
-from mmvae.data.sources import FILE, TABLES, default_column, open_source, read_cell, unfold
+from mmvae.data.items import unfold
+from mmvae.data.sources import FILE, TABLES, default_column, open_source, read_cell
 from mmvae.data.store import digest
 from mmvae.modalities.contract import Modality, Raw
 from mmvae.recipe import Recipe

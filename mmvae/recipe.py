@@ -36,8 +36,16 @@ class Data(Settings):
     sequences: bool = Field(
         False, description="each cell is a list of observations, or each folder of files one: they are sequences"
     )
+    pieces: bool = Field(
+        False, description="long files give all their windows, in place of the first: they are sequences"
+    )
     limit: int | None = Field(None, ge=1, description="use at most this many rows of each split")
     max_rejected: float = Field(0.05, ge=0, le=1, description="stop when a larger share of the rows is unreadable")
+
+    @property
+    def ordered(self) -> bool:
+        """Whether observations follow one another."""
+        return self.sequences or self.pieces
 
 
 class ModalityTable(Settings):
@@ -168,8 +176,8 @@ class Recipe(Settings):
         for key in ("fitted", "sequence"):
             if self.prior["kind"] == "none" and self.prior[key]:
                 raise ValueError(f"prior.{key}: without a latent there is nothing to fit; set it to 0")
-        if self.prior["sequence"] and not self.data.sequences:
-            raise ValueError("prior.sequence: set data.sequences to true, where the data are sequences")
+        if self.prior["sequence"] and not self.data.ordered:
+            raise ValueError("prior.sequence: set data.sequences or data.pieces to true, where the data are sequences")
         return self
 
     @classmethod

@@ -163,7 +163,7 @@ def test_the_files_of_a_folder_are_a_sequence(
 
 
 def test_a_prior_over_sequences_needs_sequences(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"prior\.sequence: set data\.sequences to true"):
+    with pytest.raises(ValueError, match=r"prior\.sequence: set data\.sequences or data\.pieces to true"):
         small(tmp_path / "weeks.jsonl", **{"data.sequences": "false"})
 
 

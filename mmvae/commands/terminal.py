@@ -18,6 +18,11 @@ Recipe = Annotated[
     str, typer.Argument(help="A recipe's file, the name of a shipped one (text/definitions), or a run's folder.")
 ]
 Overrides = Annotated[list[str] | None, typer.Argument(help="table.key=value ..., such as train.steps=200.")]
+Model = Annotated[Path, typer.Argument(help="A model's folder, such as runs/emoji.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A setting in place of the recipe's: modalities.text.top_p=0.9 (may be repeated)."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 
 

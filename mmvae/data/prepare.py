@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 import mmvae
-from mmvae.data.sources import FILE, Items, Selection, Source, by_folder, default_column, open_source, read_cell, unfold
+from mmvae.data.items import Items, by_folder, by_piece, unfold
+from mmvae.data.sources import FILE, Selection, Source, default_column, open_source, read_cell
 from mmvae.data.splits import make_splits
 from mmvae.data.store import ColumnWriter, Store
 from mmvae.modalities.contract import Modality, Raw, dump_state
@@ -113,14 +114,17 @@ def prepare(
     fitted = modalities is not None
     modalities = modalities or {name: recipe.modality(name) for name in recipe.modalities}
     source = open_source(recipe.data.path, recipe.data.config, modalities)
-    source = by_folder(source) if recipe.data.sequences else source
+    if recipe.data.pieces:
+        source = by_piece(source, modalities)
+    elif recipe.data.sequences:
+        source = by_folder(source)
     columns = {name: _column(recipe, name, source) for name in modalities}
     selections = make_splits(source, recipe.data)
     for needed in filter(None, (split, None if fitted else "train")):
         if needed not in selections:
             raise ValueError(f"{recipe.data.path}: no split '{needed}': it has {', '.join(selections)}")
     selections = {split: selections[split]} if split else selections
-    if recipe.data.sequences:
+    if recipe.data.ordered:
         selections = {name: unfold(rows, columns.values()) for name, rows in selections.items()}
     states = {name: dump_state(modality.state()) for name, modality in modalities.items()} if fitted else None
     settings = {

@@ -8,9 +8,9 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmvae.modalities.contract import Modality, Raw, is_by_product
 
@@ -24,6 +24,16 @@ SPLITS = {
 ABOUT = ("dataset_infos.json", "dataset_info.json", "config.json")  # what the hub writes beside tables
 FILE = "file"  # the only column of a folder of media files
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+
+
+class Piece(NamedTuple):
+    """One of the observations that a long file makes, counted from 0."""
+
+    path: Path
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.path}, piece {self.index + 1}"
 
 
 @dataclass(frozen=True)
@@ -69,25 +79,6 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class Items(Selection):
-    """The observations of sequences: of each the row that holds its sequence, and its place in it."""
-
-    places: list[int]
-    _last: dict[str, Any] = field(default_factory=dict, compare=False)  # the row that was read last: it holds many
-
-    def where(self, index: int) -> str:
-        if self.rows.columns == (FILE,):
-            return str(self.cell(index, FILE))
-        return f"{super().where(index)}, item {self.places[index] + 1}"
-
-    def cell(self, index: int, column: str) -> Any:
-        if self._last.get("row") != self.indices[index]:
-            self._last.update(row=self.indices[index], cells=self.rows.cells[self.indices[index]])
-        items, place = self._last["cells"].get(column), self.places[index]
-        return items[place] if items is not None and place < len(items) else None
-
-
-@dataclass(frozen=True)
 class Source:
     """A data set: its declared splits, and a fingerprint that changes with its content."""
 
@@ -115,50 +106,12 @@ def open_source(path: str, config: str | None, modalities: Mapping[str, Modality
     return _loaded(path, path, None, name=config)
 
 
-def unfold(sequences: Selection, columns: Iterable[str]) -> Items:
-    """The observations of rows whose cells are lists of them. Raises ValueError where a cell is none."""
-    indices, places = [], []
-    for index, row in enumerate(sequences.indices):
-        cells = {column: sequences.cell(index, column) for column in columns}
-        lists = {column: cell for column, cell in cells.items() if cell is not None}
-        for column, cell in lists.items():
-            if not isinstance(cell, list | tuple):
-                raise ValueError(
-                    f"{sequences.where(index)}: '{column}' holds one observation, not a list of them: name data whose "
-                    "rows hold lists, or train with data.sequences = false"
-                )
-        lengths = {len(cell) for cell in lists.values()}
-        if len(lengths) > 1:
-            raise ValueError(f"{sequences.where(index)}: {' and '.join(lists)} differ in length")
-        for place in range(max(lengths, default=0) or 1):  # of an empty sequence one that lacks: it will be counted
-            indices.append(row)
-            places.append(place)
-    return Items(sequences.rows, indices, places)
-
-
-def by_folder(source: Source) -> Source:
-    """A source whose rows are sequences: where it is made of files, those of a folder, in the order of their names."""
-    if not all(len(rows) and isinstance(rows.cells[0].get(FILE), Path) for rows in source.splits.values()):
-        return source
-    splits = {}
-    for split, rows in source.splits.items():
-        folders: dict[Path, list[Path]] = {}
-        for cell in rows.cells:
-            folders.setdefault(cell[FILE].parent, []).append(cell[FILE])
-        ordered = [{FILE: sorted(files, key=_by_number)} for files in folders.values()]
-        splits[split] = Rows(ordered, (FILE,), FILE)
-    return Source(splits, source.fingerprint)
-
-
-def _by_number(path: Path) -> list[tuple[int, str]]:
-    """So that 10.wav comes after 9.wav."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
-
-
 def read_cell(modality: Modality, cell: Any) -> Raw:
-    """A raw observation from a file's path, bytes as the hub stores them, or any other value."""
+    """A raw observation from a file's path or a piece of it, bytes as the hub stores them, or any other value."""
     if isinstance(cell, Path):
         return modality.read(cell)
+    if isinstance(cell, Piece):
+        return modality.read_piece(cell.path, cell.index)
     if isinstance(cell, Mapping) and cell.keys() == {"bytes", "path"}:
         return modality.read(io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"]))
     return modality.parse(cell)

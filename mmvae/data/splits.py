@@ -35,7 +35,7 @@ def _divided(train: Selection, missing: set[str], data: Data) -> dict[str, Selec
     if start < len(train):
         made["train"] = train.rows.select(sorted(shuffled[start:]))
     elif not whole:
-        rows = "sequences" if data.sequences else "rows"
+        rows = "sequences" if data.ordered else "rows"
         raise ValueError(
             f"{len(train)} {rows} are too few for a training, a validation and a test split: "
             "bring more, or set data.validation or data.test to 0"

@@ -51,7 +51,7 @@ def evaluate(
         f"active units, of {vae.recipe.latent['dim']}": int(use["active units"]),
         f"mutual information, N = {len(rows)} (nats)": use["mutual information"],
         "aggregate posterior variance": use["aggregate variance"],
-        **(next_nll(vae, rows, k, seed, progress) if vae.sequence and vae.recipe.data.sequences else {}),
+        **(next_nll(vae, rows, k, seed, progress) if vae.sequence and vae.recipe.data.ordered else {}),
         **_scores(vae, rows, nll),
         **_reconstruction(vae, rows),
         **_samples(vae, rows, seed),

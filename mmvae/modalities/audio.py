@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -19,6 +17,7 @@ from torch import Tensor, nn
 
 from mmvae.core.likelihoods import Gaussian, Laplace, Likelihood
 from mmvae.core.registry import Settings, network
+from mmvae.modalities import sounds
 from mmvae.modalities.contract import Modality
 from mmvae.modalities.networks import ConvDecoder, ConvEncoder
 from mmvae.modalities.spectra import Analysis
@@ -63,6 +62,9 @@ class Audio(Modality):
             )
         self.analysis = Analysis(config.fft, config.hop)
         self.samples = round(config.seconds * config.sample_rate)
+        # what two pieces of a long sound share: enough for the second to begin in phase with the first
+        self.overlap = min(2 * config.fft, self.samples // 2)
+        self.step = self.samples - self.overlap
         self.mean, self.std = 0.0, 1.0
 
     @property
@@ -73,21 +75,19 @@ class Audio(Modality):
     # -- files ------------------------------------------------------------------------------------
 
     def read(self, file: Path | BinaryIO) -> np.ndarray:
-        import soundfile
+        return self._cut(self._read(file, 0, self.samples + 1))
 
-        _check_length(file)
-        try:
-            with soundfile.SoundFile(file) as sound:
-                rate, declared = sound.samplerate, sound.frames
-                wanted = math.ceil((self.samples + 1) * rate / self.config.sample_rate)
-                samples = sound.read(wanted, dtype="float32", always_2d=True).T
-        except (soundfile.LibsndfileError, RuntimeError) as error:
-            raise ValueError(f"not a readable sound: {error}") from None
-        if not samples.shape[1]:
-            raise ValueError("the file holds no samples")
-        if samples.shape[1] < min(wanted, declared):
-            raise ValueError(f"the file is cut off: {declared} samples are declared, {samples.shape[1]} are there")
-        return self._converted(samples, rate)
+    def pieces(self, file: Path) -> int:
+        return 1 + max(0, math.ceil((self._length(file) - self.samples) / self.step))
+
+    def read_piece(self, file: Path, index: int) -> np.ndarray:
+        return self._read(file, index * self.step, self.samples)
+
+    def _length(self, file: Path) -> int:
+        return sounds.length(file, self.config.sample_rate)
+
+    def _read(self, file: Path | BinaryIO, start: int, count: int) -> np.ndarray:
+        return sounds.read(file, start, count, self.config.sample_rate, self.config.channels)
 
     def parse(self, value: Any) -> np.ndarray:
         rate = self.config.sample_rate
@@ -99,25 +99,15 @@ class Audio(Modality):
             raise ValueError(f"a sound is an array of numbers: {error}") from None
         if samples.ndim != 2 or not samples.size or samples.shape[0] > 64:
             raise ValueError(f"a sound is an array [samples] or [channels, samples], not {samples.shape}")
-        return self._converted(samples, rate)
+        return self._cut(sounds.convert(samples, rate, self.config.sample_rate, self.config.channels))
 
-    def _converted(self, samples: np.ndarray, rate: int) -> np.ndarray:
-        if not np.isfinite(samples).all():
-            raise ValueError("the sound holds samples that are not finite")
-        if self.config.channels == 1:
-            samples = samples.mean(0, keepdims=True)
-        elif len(samples) != self.config.channels:
-            samples = samples[: self.config.channels] if len(samples) > 1 else np.repeat(samples, 2, axis=0)
-        if rate != self.config.sample_rate:
-            import soxr  # torchaudio's resampler needs gigabytes where the two rates have no common factor
-
-            samples = soxr.resample(samples.T, rate, self.config.sample_rate).T
+    def _cut(self, samples: np.ndarray) -> np.ndarray:
         if samples.shape[1] > self.samples:
             self.note(f"longer than {self.config.seconds:g} s: only the start is used")
         return np.ascontiguousarray(samples[:, : self.samples])
 
     def write(self, raw: np.ndarray, path: Path) -> None:
-        _save(raw, self.config.sample_rate, path)
+        sounds.save(raw, self.config.sample_rate, path)
 
     @classmethod
     def tag(cls, path: Path, note: str) -> None:
@@ -127,7 +117,7 @@ class Audio(Modality):
             super().tag(path, note)
             return
         samples, rate = soundfile.read(path, dtype="int16", always_2d=True)
-        _save(samples.T, rate, path, note)
+        sounds.save(samples.T, rate, path, note)
 
     @classmethod
     def read_tag(cls, path: Path) -> str | None:
@@ -159,11 +149,23 @@ class Audio(Modality):
         return ((self._spectrogram(raw) - self.mean) / self.std).half()
 
     def to_raw(self, tensor: Tensor) -> np.ndarray:
+        samples = self._sound(tensor)
+        return (samples / samples.abs().max().clamp(min=1.0)).numpy()
+
+    def _sound(self, tensor: Tensor, before: Tensor | None = None) -> Tensor:
         magnitude = (tensor.detach().float().cpu() * self.std + self.mean).clamp(min=0) ** (1 / self.config.power)
         whole = nn.functional.pad(magnitude, (0, 0, 0, 1))
-        samples = self.analysis.sound(whole, self.samples, self.config.iterations, self.config.phase)
-        peak = samples.abs().max()
-        return (samples / peak.clamp(min=1.0)).numpy()
+        return self.analysis.sound(whole, self.samples, self.config.iterations, self.config.phase, before)
+
+    def assemble(self, tensors: Iterable[Tensor], like: Path, path: Path) -> None:
+        left, before = self._length(like), None
+        with sounds.writer(path, self.config.sample_rate, self.config.channels) as file:
+            for tensor in tensors:
+                sound = self._sound(tensor, before)
+                file.write(sound[:, : min(left, self.step)].clamp(-1, 1).T.numpy())
+                left, before = max(0, left - self.step), sound[:, self.step :]
+            if before is not None:
+                file.write(before[:, :left].clamp(-1, 1).T.numpy())
 
     def state(self) -> dict[str, Any]:
         return {"mean": self.mean, "std": self.std}
@@ -201,7 +203,7 @@ class Audio(Modality):
     def preview(self, raw: np.ndarray) -> str:
         picture, sound = io.BytesIO(), io.BytesIO()
         self._picture(raw).save(picture, "png")
-        _save(raw, self.config.sample_rate, sound)
+        sounds.save(raw, self.config.sample_rate, sound)
         png, wav = (base64.b64encode(file.getvalue()).decode() for file in (picture, sound))
         return (
             f'<img alt="" src="data:image/png;base64,{png}"><br>'
@@ -220,27 +222,6 @@ class Audio(Modality):
         pause = np.zeros((self.config.channels, self.config.sample_rate // 10), np.float32)
         self.write(np.concatenate([part for raw in raws for part in (raw, pause)], axis=1), paths[1])
         return paths
-
-
-def _check_length(file: Path | BinaryIO) -> None:
-    """Raise ValueError where a WAV or AIFF file is shorter than its head declares: libsndfile reads what is there."""
-    with file.open("rb") if isinstance(file, Path) else nullcontext(file) as opened:
-        head = opened.read(8)
-        size = opened.seek(0, os.SEEK_END)
-        opened.seek(0)
-    declared = 8 + int.from_bytes(head[4:], "little" if head.startswith(b"RIFF") else "big")
-    # a program that writes into a pipe declares 0 or the largest size
-    if head[:4] in (b"RIFF", b"FORM") and len(head) == 8 and size + 1 < declared < 2**31 - 2**16:
-        raise ValueError(f"the file is cut off: {declared} bytes are declared, {size} are there")
-
-
-def _save(samples: np.ndarray, rate: int, file: Path | BinaryIO, note: str = "") -> None:
-    import soundfile
-
-    with soundfile.SoundFile(file, "w", rate, len(samples), "PCM_16", format="WAV") as sound:
-        if note:
-            sound.comment = note
-        sound.write(samples.T)
 
 
 class Encoder(ConvEncoder):

@@ -49,6 +49,19 @@ class Modality(ABC):
     def write(self, raw: Raw, path: Path) -> None:
         """Write one raw observation to a file that `read` and other programs can open."""
 
+    def pieces(self, file: Path) -> int:
+        """How many observations a file makes, one after another: more than 1 where it is longer than a window."""
+        return 1
+
+    def read_piece(self, file: Path, index: int) -> Raw:
+        """One of the pieces of a file, counted from 0."""
+        return self.read(file)
+
+    def assemble(self, tensors: Iterable[Tensor], like: Path, path: Path) -> None:
+        """Write pieces, in order and each as `to_tensor` returns it, as one file that is as long as the file `like`.
+        Raises ValueError where files are not made of pieces."""
+        raise ValueError(f"files of {type(self).__name__} are not made of pieces")
+
     def parse(self, value: Any) -> Raw:
         """One raw observation from a value in a table (text, number, list), or given in Python."""
         return value

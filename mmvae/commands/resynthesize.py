@@ -1,0 +1,29 @@
+"""`mmvae resynthesize`: a long sound through a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmvae.commands.terminal import Json, Model, Set, show
+
+
+def resynthesize(
+    model: Model,
+    file: Annotated[Path, typer.Argument(help="A sound of any length.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
+    toward: Annotated[Path | None, typer.Option(help="Another sound, to which it is moved.")] = None,
+    weight: Annotated[float, typer.Option(min=0, max=1, help="How far, from 0 to 1.")] = 0.5,
+    changes: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Take a whole file through a model, piece by piece, or part of the way to another."""
+    from mmvae.generation import VAE
+    from mmvae.progress import Display
+    from mmvae.resynthesizing import resynthesize as run
+
+    with Display() as display:
+        path = run(VAE.load(model, overrides=changes or []), file, out, toward, weight, display)
+    show({"file": str(path)}, as_json, str(path))

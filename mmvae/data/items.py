@@ -1,0 +1,97 @@
+"""Observations of sequences: rows whose cells are lists, files of a folder, and pieces of a long file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmvae.data.sources import FILE, Piece, Rows, Selection, Source
+from mmvae.modalities.contract import Modality
+
+STRETCH = 16  # pieces of a file that stay together when rows are split
+
+
+@dataclass(frozen=True)
+class Items(Selection):
+    """The observations of sequences: of each the row that holds its sequence, and its place in it."""
+
+    places: list[int]
+    _last: dict[str, Any] = field(default_factory=dict, compare=False)  # the row that was read last: it holds many
+
+    def where(self, index: int) -> str:
+        if self.rows.columns == (FILE,):
+            return str(self.cell(index, FILE))
+        return f"{super().where(index)}, item {self.places[index] + 1}"
+
+    def cell(self, index: int, column: str) -> Any:
+        if self._last.get("row") != self.indices[index]:
+            self._last.update(row=self.indices[index], cells=self.rows.cells[self.indices[index]])
+        items, place = self._last["cells"].get(column), self.places[index]
+        return items[place] if items is not None and place < len(items) else None
+
+
+def unfold(sequences: Selection, columns: Iterable[str]) -> Items:
+    """The observations of rows whose cells are lists of them. Raises ValueError where a cell is none."""
+    indices, places = [], []
+    for index, row in enumerate(sequences.indices):
+        cells = {column: sequences.cell(index, column) for column in columns}
+        lists = {column: cell for column, cell in cells.items() if cell is not None}
+        for column, cell in lists.items():
+            if not isinstance(cell, list | tuple):
+                raise ValueError(
+                    f"{sequences.where(index)}: '{column}' holds one observation, not a list of them: name data whose "
+                    "rows hold lists, or train with data.sequences = false"
+                )
+        lengths = {len(cell) for cell in lists.values()}
+        if len(lengths) > 1:
+            raise ValueError(f"{sequences.where(index)}: {' and '.join(lists)} differ in length")
+        for place in range(max(lengths, default=0) or 1):  # of an empty sequence one that lacks: it will be counted
+            indices.append(row)
+            places.append(place)
+    return Items(sequences.rows, indices, places)
+
+
+def by_folder(source: Source) -> Source:
+    """A source whose rows are sequences: where it is made of files, those of a folder, in the order of their names."""
+    if not all(len(rows) and isinstance(rows.cells[0].get(FILE), Path) for rows in source.splits.values()):
+        return source
+    splits = {}
+    for split, rows in source.splits.items():
+        folders: dict[Path, list[Path]] = {}
+        for cell in rows.cells:
+            folders.setdefault(cell[FILE].parent, []).append(cell[FILE])
+        ordered = [{FILE: sorted(files, key=_by_number)} for files in folders.values()]
+        splits[split] = Rows(ordered, (FILE,), FILE)
+    return Source(splits, source.fingerprint)
+
+
+def _by_number(path: Path) -> list[tuple[int, str]]:
+    """So that 10.wav comes after 9.wav."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
+
+
+def by_piece(source: Source, modalities: Mapping[str, Modality]) -> Source:
+    """A source whose rows are stretches of the pieces that the one modality makes of each file. Raises ValueError where
+    it is not made of files; a file that cannot be read stays one piece, for whoever reads it to say why."""
+    if len(modalities) > 1:
+        raise ValueError(f"data.pieces: files are cut in pieces for one modality, not for {' and '.join(modalities)}")
+    (modality,) = modalities.values()
+    splits = {}
+    for split, rows in source.splits.items():
+        if rows.columns != (FILE,):
+            raise ValueError(
+                f"data.pieces: {rows.source} is a table: only sounds in files of their own are cut in pieces"
+            )
+        stretches: list[list[Piece]] = []
+        for cell in rows.cells:
+            try:
+                count = modality.pieces(cell[FILE])
+            except (ValueError, OSError):
+                count = 1
+            pieces = [Piece(cell[FILE], index) for index in range(count)]
+            stretches += [pieces[start : start + STRETCH] for start in range(0, count, STRETCH)]
+        splits[split] = Rows([{FILE: stretch} for stretch in stretches], (FILE,), FILE)
+    return Source(splits, source.fingerprint)

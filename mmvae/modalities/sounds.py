@@ -1,0 +1,92 @@
+"""Sound files: read in part at any rate, checked, and written as WAV."""
+
+from __future__ import annotations
+
+import math
+import os
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+
+def length(file: Path, rate: int) -> int:
+    """Samples of a whole file at a rate in Hz. Raises ValueError for what is no sound."""
+    import soundfile
+
+    try:
+        about = soundfile.info(file)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise ValueError(f"not a readable sound: {error}") from None
+    return round(about.frames * rate / about.samplerate)
+
+
+def read(file: Path | BinaryIO, start: int, count: int, rate: int, channels: int) -> np.ndarray:
+    """Up to `count` samples from `start` on, both at a rate in Hz, [channels, n]; the file may have another rate.
+
+    Raises ValueError for what cannot be read, is cut off or holds no numbers.
+    """
+    import soundfile
+
+    _check_length(file)
+    try:
+        with soundfile.SoundFile(file) as sound:
+            own, declared = sound.samplerate, sound.frames
+            ratio = own / rate
+            margin = 0 if own == rate else math.ceil(32 * max(1.0, ratio))  # of the resampler's filter
+            first = max(0, math.floor(start * ratio) - margin)
+            wanted = math.ceil((start + count) * ratio) + margin - first
+            sound.seek(min(first, declared))
+            samples = sound.read(wanted, dtype="float32", always_2d=True).T
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise ValueError(f"not a readable sound: {error}") from None
+    if not declared:
+        raise ValueError("the file holds no samples")
+    if samples.shape[1] < min(wanted, declared - first):
+        there = first + samples.shape[1]
+        raise ValueError(f"the file is cut off: {declared} samples are declared, {there} are there")
+    skipped = round(start - first / ratio)
+    return convert(samples, own, rate, channels)[:, skipped : skipped + count]
+
+
+def convert(samples: np.ndarray, own: int, rate: int, channels: int) -> np.ndarray:
+    """Samples [c, n] of one rate and channel count at another; mono is the average of the channels."""
+    if not np.isfinite(samples).all():
+        raise ValueError("the sound holds samples that are not finite")
+    if channels == 1:
+        samples = samples.mean(0, keepdims=True)
+    elif len(samples) != channels:
+        samples = samples[:channels] if len(samples) > 1 else np.repeat(samples, 2, axis=0)
+    if own != rate:
+        import soxr  # torchaudio's resampler needs gigabytes where the two rates have no common factor
+
+        samples = soxr.resample(samples.T, own, rate).T
+    return samples
+
+
+def writer(file: Path | BinaryIO, rate: int, channels: int) -> Any:
+    """A WAV of 16 bits that is open for blocks [n, channels]."""
+    import soundfile
+
+    return soundfile.SoundFile(file, "w", rate, channels, "PCM_16", format="WAV")
+
+
+def save(samples: np.ndarray, rate: int, file: Path | BinaryIO, note: str = "") -> None:
+    """Write samples [channels, n] as a WAV of 16 bits, with a note inside."""
+    with writer(file, rate, len(samples)) as sound:
+        if note:
+            sound.comment = note
+        sound.write(samples.T)
+
+
+def _check_length(file: Path | BinaryIO) -> None:
+    """Raise ValueError where a WAV or AIFF file is shorter than its head declares: libsndfile reads what is there."""
+    with file.open("rb") if isinstance(file, Path) else nullcontext(file) as opened:
+        head = opened.read(8)
+        size = opened.seek(0, os.SEEK_END)
+        opened.seek(0)
+    declared = 8 + int.from_bytes(head[4:], "little" if head.startswith(b"RIFF") else "big")
+    # a program that writes into a pipe declares 0 or the largest size
+    if head[:4] in (b"RIFF", b"FORM") and len(head) == 8 and size + 1 < declared < 2**31 - 2**16:
+        raise ValueError(f"the file is cut off: {declared} bytes are declared, {size} are there")

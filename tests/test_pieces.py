@@ -1,0 +1,186 @@
+"""Sounds longer than a window: read in pieces that overlap, put together again without a seam, in constant memory."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from mmvae.data.items import STRETCH
+from mmvae.data.prepare import prepare
+from mmvae.generation import VAE
+from mmvae.modalities.audio import Audio
+from mmvae.recipe import Recipe
+from mmvae.resynthesizing import resynthesize
+from mmvae.training import train
+
+RATE = 8000
+
+
+def audio(**config: Any) -> Audio:
+    settings = {"sample_rate": RATE, "seconds": 0.25, "fft": 256, "hop": 64, "power": 1.0, **config}
+    modality = Audio(Audio.Config(**settings))
+    modality.fit([np.ones((modality.config.channels, 100), np.float32)])
+    return modality
+
+
+def song(path: Path, seconds: float, rate: int = RATE, channels: int = 1) -> Path:
+    """A gliding chord."""
+    t = np.arange(round(seconds * rate)) / rate
+    glide = sum(np.sin(2 * np.pi * (pitch * t + 20 * t**2)) for pitch in (220, 331, 512)) / 4
+    soundfile.write(path, np.stack([glide * (0.9 - 0.3 * c) for c in range(channels)], 1), rate, subtype="FLOAT")
+    return path
+
+
+@pytest.mark.parametrize(("seconds", "count"), [(0.1, 1), (0.25, 1), (0.2501, 2), (0.436, 2), (0.4361, 3), (3.0, 16)])
+def test_pieces_overlap_and_reach_the_end(tmp_path: Path, seconds: float, count: int) -> None:
+    modality, path = audio(), song(tmp_path / "a.wav", seconds)
+    assert modality.overlap == 512
+    assert modality.pieces(path) == count
+    whole, _ = soundfile.read(path, dtype="float32")
+    for index in range(count):
+        start = index * modality.step
+        np.testing.assert_array_equal(modality.read_piece(path, index)[0], whole[start : start + modality.samples])
+    assert start + modality.samples >= len(whole)
+    assert not modality.notes
+
+
+def test_pieces_of_a_file_of_another_rate_are_those_of_the_converted_file(tmp_path: Path) -> None:
+    import soxr
+
+    modality, path = audio(), song(tmp_path / "a.wav", 1.0, 11025)
+    whole = soxr.resample(soundfile.read(path, dtype="float32")[0], 11025, RATE)
+    for index in range(modality.pieces(path)):
+        start = index * modality.step
+        piece = modality.read_piece(path, index)[0]
+        known = whole[start : start + len(piece)]
+        assert len(piece) in (modality.samples, len(whole) - start)
+        inner = slice(40, -40)  # the filter sees silence beyond what was read
+        assert np.abs(piece - known)[inner].max() < 0.55 * np.abs(np.diff(whole)).max()  # half a sample beside at most
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("rate", [RATE, 11025])
+def test_pieces_are_put_together_to_the_same_length_and_sound(tmp_path: Path, channels: int, rate: int) -> None:
+    modality, path = audio(channels=channels), song(tmp_path / "a.wav", 1.7, rate, channels)
+    out = tmp_path / "again.wav"
+    count = modality.pieces(path)
+    modality.assemble((modality.to_tensor(modality.read_piece(path, i)) for i in range(count)), path, out)
+    again, found_rate = soundfile.read(out, dtype="float32", always_2d=True)
+    assert found_rate == RATE
+    assert again.shape == (round(soundfile.info(path).frames * RATE / rate), channels)
+    wanted = modality.analysis.spectrum(torch.from_numpy(np.stack([modality._read(path, 0, len(again))])[0])).abs()
+    found = modality.analysis.spectrum(torch.from_numpy(again.T.copy())).abs()
+    assert 20 * math.log10((found - wanted).norm() / wanted.norm()) < -20
+    # at no seam a jump larger than the sound's own
+    jumps = np.abs(np.diff(again, axis=0)).max(1)
+    seams = [i * modality.step + offset for i in range(1, count) for offset in (0, modality.overlap)]
+    assert max(jumps[max(0, s - 2) : s + 2].max() for s in seams if s < len(jumps)) <= 1.2 * np.median(jumps) * 3
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    for index in range(5):
+        song(folder / f"{index}.wav", 0.3 + 0.5 * index)
+    return folder
+
+
+@pytest.mark.usefixtures("cache")
+def test_long_files_give_all_their_pieces_and_stretches_stay_together(
+    recordings: Path, recipe_for: Callable[..., Recipe]
+) -> None:
+    sizes = {"sample_rate": RATE, "seconds": 0.1, "fft": 128, "hop": 32}
+    prepared = prepare(recipe_for("audio", recordings, {"pieces": True}, **sizes))
+    modality = prepared.modalities["audio"]
+    expected = sum(modality.pieces(path) for path in recordings.iterdir())
+    assert sum(prepared.report.rows.values()) == expected > 5
+    held = [
+        [split.rows.where(split.kept[row]) for row in rows.tolist()]
+        for split in prepared.splits.values()
+        for rows in split.sequences()
+    ]
+    assert sorted(name for names in held for name in names) == sorted(
+        f"{path}, piece {i + 1}" for path in recordings.iterdir() for i in range(modality.pieces(path))
+    )
+    for names in held:
+        numbers = [int(name.split()[-1]) for name in names]
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+        assert len({name.split(",")[0] for name in names}) == 1
+        assert len(numbers) <= STRETCH
+    assert not prepared.report.notes  # nothing was cut
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_damaged_file_among_long_ones_is_named(recordings: Path, recipe_for: Callable[..., Recipe]) -> None:
+    (recordings / "5.wav").write_bytes(b"RIFF")
+    recipe = recipe_for("audio", recordings, {"pieces": True, "max_rejected": 0.5}, sample_rate=RATE)
+    report = prepare(recipe).report
+    assert [where for where, _ in report.rejected] == [f"{recordings / '5.wav'}, piece 1"]
+
+
+@pytest.mark.usefixtures("cache")
+def test_tables_have_no_pieces(tmp_path: Path, recipe_for: Callable[..., Recipe]) -> None:
+    (tmp_path / "lines.txt").write_text("a b\n" * 20)
+    with pytest.raises(ValueError, match=r"data\.pieces: lines\.txt is a table"):
+        prepare(recipe_for("text", tmp_path / "lines.txt", {"pieces": True}))
+
+
+@pytest.fixture
+def small(recordings: Path, recipe_for: Callable[..., Recipe], tmp_path: Path) -> VAE:
+    recipe = recipe_for("audio", recordings, {"pieces": True}, sample_rate=RATE, seconds=0.1, fft=128, hop=32)
+    return train(recipe, ["train.steps=2", "train.batch_size=4"], tmp_path / "run", progress=False)
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_long_file_goes_through_a_model_whole(small: VAE, recordings: Path, tmp_path: Path) -> None:
+    out, files = tmp_path / "out.wav", sorted(recordings.iterdir())
+    assert resynthesize(small, files[4], out) == out
+    assert soundfile.info(out).frames == soundfile.info(files[4]).frames
+    plain = soundfile.read(out)[0]
+
+    def moved(other: Path, weight: float) -> float:
+        return np.abs(soundfile.read(resynthesize(small, files[4], out, other, weight))[0] - plain).max()
+
+    assert moved(files[0], 0.0) < 1e-3
+    assert moved(files[4], 0.7) < 1e-3
+    assert moved(files[0], 1.0) > 1e-2
+    assert sorted(path.name for path in tmp_path.glob(".*.part")) == []
+
+
+@pytest.mark.usefixtures("cache")
+def test_what_cannot_be_taken_through_is_said(small: VAE, recordings: Path, tmp_path: Path) -> None:
+    song_path, broken = recordings / "4.wav", tmp_path / "broken.wav"
+    broken.write_bytes(song_path.read_bytes()[:-1000])
+    for file, out, message in (
+        (tmp_path / "none.wav", tmp_path / "o.wav", "no file '.*none.wav'"),
+        (song_path, song_path, "would be written over"),
+        (song_path, tmp_path / "o.mp3", r"is written as \.wav"),
+        (song_path, tmp_path / "nowhere" / "o.wav", "no folder"),
+        (broken, tmp_path / "o.wav", r"broken\.wav, piece 1: the file is cut off"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            resynthesize(small, file, out)
+        assert not (tmp_path / "o.wav").exists()
+    with pytest.raises(ValueError, match="weight = 2"):
+        resynthesize(small, song_path, tmp_path / "o.wav", toward=song_path, weight=2)
+
+
+@pytest.mark.usefixtures("cache")
+def test_the_command_writes_one_file(small: VAE, recordings: Path, tmp_path: Path) -> None:
+    line = ["resynthesize", str(small.folder), str(recordings / "4.wav"), "--toward", str(recordings / "0.wav")]
+    ran = subprocess.run(
+        [sys.executable, "-m", "mmvae", *line, "--out", "out.wav"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == "out.wav\n"
+    assert soundfile.info(tmp_path / "out.wav").frames == soundfile.info(recordings / "4.wav").frames
