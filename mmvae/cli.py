@@ -188,6 +188,9 @@ def evaluate(
     k: Annotated[int, typer.Option(min=1, help="Draws of the importance-weighted NLL.")] = 64,
     data: Annotated[str | None, typer.Option(help="Other data than the recipe's: a path or name.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use at most so many rows.")] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Column of classes: a classifier then judges reconstructions and samples.")
+    ] = None,
     seed: Seed = 0,
     out: Annotated[
         Path | None,
@@ -202,7 +205,7 @@ def evaluate(
     if out and not out.parent.is_dir():
         raise FileNotFoundError(f"no folder '{out.parent}' to write {out.name} to")
     with Display(not as_json) as display:
-        figures = evaluate(model, split, k, data, limit, seed, display)
+        figures = evaluate(model, split, k, data, limit, seed, display, label)
     show(figures, as_json, table(figures))
     path = out or (model / f"evaluation-{split}.json" if data is None and limit is None else None)
     if path:

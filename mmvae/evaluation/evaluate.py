@@ -12,6 +12,7 @@ from mmvae.core.vae import Batch
 from mmvae.data.prepare import Progress, Split, prepare
 from mmvae.data.splits import SHARED
 from mmvae.evaluation import bounds
+from mmvae.evaluation.recognition import recognition
 from mmvae.evaluation.sequences import next_nll
 from mmvae.generation import VAE, slerp
 from mmvae.modalities.contract import Modality
@@ -26,10 +27,12 @@ def evaluate(
     limit: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    label: str | None = None,
 ) -> dict[str, Any]:
     """Measure a model on a split of its data, or of other data.
 
-    k: draws of the importance-weighted NLL. data: a path in place of the recipe's, used whole unless it declares the
+    k: draws of the importance-weighted NLL. label: a column of classes, by which a classifier is trained that judges
+    reconstructions and samples. data: a path in place of the recipe's, used whole unless it declares the
     split. limit: rows at most.
     Bounds and distortions are in nats a row, at KL weight 1, with the prior of training.
     Raises ValueError or FileNotFoundError when the data cannot be had.
@@ -38,7 +41,9 @@ def evaluate(
         raise ValueError(f"k = {k}, limit = {limit}: both are from 1")
     vae = model if isinstance(model, VAE) else VAE.load(model)
     recipe = on_other_data(vae.recipe, split, data, limit)
-    prepared = prepare(recipe, vae.modalities, split, progress)
+    prepared = prepare(recipe, vae.modalities, None if label else split, progress)
+    if split not in prepared.splits:
+        raise ValueError(f"{recipe.data.path}: no split '{split}': it has {', '.join(prepared.splits)}")
     rows, report = prepared.splits[split], prepared.report
     terms = bounds.elbo(vae.network, rows.store, vae.device, seed)
     nll = bounds.importance_nll(vae.network, rows.store, vae.device, k, seed, progress)
@@ -56,6 +61,7 @@ def evaluate(
         **_reconstruction(vae, rows),
         **_samples(vae, rows, seed),
         **_walks(vae, rows),
+        **(recognition(vae, prepared, split, label, seed, progress) if label else {}),
     }
     return {
         "model": str(vae.folder),

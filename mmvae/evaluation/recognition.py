@@ -1,0 +1,197 @@
+"""Samples and reconstructions as a classifier sees them, which is trained on labelled rows, beside real data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmvae.core.noise import mix
+from mmvae.core.registry import nearest
+from mmvae.core.vae import Batch
+from mmvae.data.prepare import Prepared, Progress, Split
+from mmvae.generation import VAE
+from mmvae.modalities.contract import Modality, Raw
+
+FEATURES = 64
+EPOCHS, ROWS, RATE = 12, 64, 2e-3
+NEIGHBOURS = 5
+
+
+class Classifier(nn.Module):
+    """A modality's own encoder, before a linear layer to C classes."""
+
+    def __init__(self, modality: Modality, classes: int) -> None:
+        super().__init__()
+        self.encoder = modality.encoder(FEATURES)
+        self.head = nn.Sequential(nn.LayerNorm(FEATURES), nn.SiLU(), nn.Dropout(0.3), nn.Linear(FEATURES, classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.encoder(x))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a classifier makes of N observations: features [N, F] and log-probabilities of classes [N, C]."""
+
+    features: Tensor
+    logs: Tensor
+
+    def accuracy(self, labels: Tensor) -> float:
+        """The share whose likeliest class is the label [N]."""
+        return (self.logs.argmax(1) == labels).double().mean().item()
+
+    def inception_score(self) -> float:
+        """exp of the mean KL(p(y|x) || p(y)) (Salimans et al. 2016): up to the number of classes."""
+        shares = self.logs.exp()
+        return (shares * (self.logs - shares.mean(0).log())).sum(1).mean().exp().item()
+
+
+def recognition(
+    vae: VAE, prepared: Prepared, split: str, label: str, seed: int = 0, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Figures of each modality on a split whose rows have a label: a number or word in the column `label`.
+
+    The classifier is trained on the training split. As many samples are drawn as the split has rows, and every figure
+    of them stands beside that of the split's own rows. Sounds and texts are judged as they are written. Raises
+    ValueError when there are no such labels.
+    """
+    if "train" not in prepared.splits:
+        raise ValueError("a classifier needs a training split")
+    train, held = prepared.splits["train"], prepared.splits[split]
+    classes = sorted({value for value in _labels(train, label) if value is not None}, key=str)
+    if not 2 <= len(classes) <= len(train) // 2:
+        raise ValueError(f"column '{label}' has {len(classes)} values in {len(train)} rows: they are no classes")
+    samples = vae.generate(len(held), seed)
+    figures: dict[str, Any] = {}
+    for name, modality in vae.modalities.items():
+        known = _labelled(train, name, label, classes)
+        real = _labelled(held, name, label, classes)
+        classifier = _train(modality, *known, len(classes), seed, vae.device, progress)
+        of = {
+            "train": _see(classifier, modality, known[0], vae.device),
+            "real": _see(classifier, modality, real[0], vae.device),
+            "again": _see(classifier, modality, _again(vae, name, real[0]), vae.device),
+            "samples": _see(classifier, modality, _tensors(modality, samples[name]), vae.device),
+        }
+        figures |= {f"{what} {name}": value for what, value in _figures(of, real[1]).items()}
+    return figures
+
+
+def _figures(of: dict[str, Seen], labels: Tensor) -> dict[str, float]:
+    floor, drawn = of["real"].features, of["samples"].features
+    copies = _to_nearest(floor, of["train"].features).quantile(0.05)
+    near = _to_nearest(drawn, of["train"].features) < copies
+    count = len(floor)
+    return {
+        f"classified, of {count} real": of["real"].accuracy(labels),
+        f"classified, of {count} reconstructed": of["again"].accuracy(labels),
+        "inception score, real": of["real"].inception_score(),
+        "inception score, samples": of["samples"].inception_score(),
+        "Frechet distance from training, real": frechet(of["train"].features, floor),
+        "Frechet distance from training, samples": frechet(of["train"].features, drawn),
+        **{f"{what}, samples": value for what, value in coverage(floor, drawn).items()},
+        "nearer to training than 95 % of real, samples": near.double().mean().item(),
+    }
+
+
+def frechet(a: Tensor, b: Tensor) -> float:
+    """Squared Frechet distance of the Gaussians that fit features [N, F] and [M, F] (Heusel et al. 2017)."""
+    from torchaudio.functional import frechet_distance
+
+    a, b = a.double(), b.double()
+    return frechet_distance(a.mean(0), a.T.cov(), b.mean(0), b.T.cov()).item()
+
+
+def coverage(real: Tensor, drawn: Tensor, k: int = NEIGHBOURS) -> dict[str, float]:
+    """Precision and recall (Kynkaanniemi et al. 2019), the share of samples within reach of a real row and the other
+    way round, and coverage (Naeem et al. 2020), the share of real rows with a sample within reach; of features [N, F]
+    and [M, F], reach being the distance to the k-th neighbour among one's own."""
+    between = torch.cdist(real, drawn)
+    reach = [torch.cdist(own, own).topk(k + 1, largest=False).values[:, -1] for own in (real, drawn)]
+    return {
+        "precision": (between <= reach[0][:, None]).any(0).double().mean().item(),
+        "recall": (between <= reach[1]).any(1).double().mean().item(),
+        "coverage": (between.amin(1) <= reach[0]).double().mean().item(),
+    }
+
+
+def _to_nearest(features: Tensor, others: Tensor) -> Tensor:
+    return torch.cdist(features, others).amin(1)
+
+
+def _labels(split: Split, label: str) -> list[Any]:
+    columns = split.rows.rows.columns
+    if label not in columns:
+        raise ValueError(f"no column '{label}': {nearest(label, columns)}")
+    cells = [split.rows.cell(row, label) for row in split.kept]
+    if not all(isinstance(cell, str | int | None) for cell in cells):
+        raise ValueError(f"column '{label}' holds no labels: a label is a number or a word")
+    return cells
+
+
+def _labelled(split: Split, name: str, label: str, classes: list[Any]) -> tuple[list[Tensor], Tensor]:
+    """The rows of a modality that have a label, and its place among the classes."""
+    numbers = {value: number for number, value in enumerate(classes)}
+    present, labels = split.store.columns[name].present, _labels(split, label)
+    slots = [index for index in range(len(split)) if present[index] and labels[index] in numbers]
+    values = [split.store.batch([index]).values[name][0] for index in slots]
+    return values, torch.tensor([numbers[labels[index]] for index in slots])
+
+
+def _train(
+    modality: Modality,
+    values: list[Tensor],
+    labels: Tensor,
+    classes: int,
+    seed: int,
+    device: torch.device,
+    progress: Progress | None,
+) -> Classifier:
+    torch.manual_seed(mix(seed, "classifier"))
+    classifier = Classifier(modality, classes).to(device).train()
+    optimizer = torch.optim.AdamW(classifier.parameters(), lr=RATE, weight_decay=0.05)
+    steps = max(200, EPOCHS * len(values) // ROWS)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
+    for step in range(steps):
+        rows = torch.randint(len(values), (ROWS,)).tolist()
+        scores = classifier(_stack(modality, [values[row] for row in rows]).to(device))
+        loss = nn.functional.cross_entropy(scores.float(), labels[rows].to(device), label_smoothing=0.05)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if progress:
+            progress("training a classifier", step + 1, steps)
+    return classifier.eval()
+
+
+@torch.inference_mode()
+def _see(classifier: Classifier, modality: Modality, values: list[Tensor], device: torch.device) -> Seen:
+    features = []
+    for start in range(0, len(values), 256):
+        part = _stack(modality, values[start : start + 256])
+        features.append(classifier.encoder(part.to(device)).float().cpu())
+    found = torch.cat(features)
+    return Seen(found, torch.log_softmax(classifier.head(found.to(device)).float(), 1).cpu())
+
+
+def _stack(modality: Modality, values: list[Tensor]) -> Tensor:
+    same = len({value.shape for value in values}) == 1
+    return torch.stack(values) if same else modality.collate(values)
+
+
+def _again(vae: VAE, name: str, values: list[Tensor]) -> list[Tensor]:
+    again: list[Tensor] = []
+    modality = vae.modalities[name]
+    for start in range(0, len(values), 64):
+        part = _stack(modality, values[start : start + 64])
+        batch = Batch({name: part}, {name: torch.ones(len(part), dtype=torch.bool)})
+        again += _tensors(modality, vae.reconstruct(batch)[name])
+    return again
+
+
+def _tensors(modality: Modality, raws: list[Raw]) -> list[Tensor]:
+    return [modality.to_tensor(raw) for raw in raws]

@@ -1,0 +1,70 @@
+"""The classifier's figures: closed forms, limits, and a real labelled set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmvae.evaluation.evaluate import evaluate
+from mmvae.evaluation.recognition import Seen, _figures, coverage, frechet
+from mmvae.recipe import Recipe
+from mmvae.training import train
+
+
+def features(n: int, seed: int = 0, shift: float = 0.0, scale: float = 1.0) -> torch.Tensor:
+    return shift + scale * torch.randn(n, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_the_frechet_distance_is_that_of_the_two_gaussians() -> None:
+    assert frechet(features(500), features(500)) == pytest.approx(0, abs=1e-6)
+    assert frechet(features(500), features(500) + 3) == pytest.approx(4 * 9, rel=1e-6)
+    a = features(500) - features(500).mean(0)
+    assert frechet(a, 2 * a) == pytest.approx(a.T.cov().trace().item(), rel=1e-6)  # (2 - 1)^2 of each deviation
+
+
+def test_the_inception_score_is_the_number_of_classes_where_each_is_sure_and_alike_and_1_where_none_is() -> None:
+    sure = torch.log_softmax(1000 * torch.eye(5).repeat(3, 1).double(), 1)
+    assert Seen(sure, sure.clamp(min=-50)).inception_score() == pytest.approx(5)
+    unsure = torch.full((15, 5), -math.log(5)).double()
+    assert Seen(unsure, unsure).inception_score() == pytest.approx(1)
+    assert Seen(sure, sure).accuracy(torch.arange(5).repeat(3)) == 1
+
+
+def test_coverage_is_1_for_like_sets_and_0_for_distant_ones() -> None:
+    assert coverage(features(300), features(300)) == {"precision": 1, "recall": 1, "coverage": 1}
+    assert coverage(features(300), features(300, 1, 100)) == {"precision": 0, "recall": 0, "coverage": 0}
+    narrow = coverage(features(300), features(300, 1, scale=0.1))
+    assert narrow["precision"] == 1
+    assert narrow["recall"] < 0.2 > narrow["coverage"]
+
+
+def test_copies_of_the_training_set_are_told_from_new_samples() -> None:
+    def near(drawn: torch.Tensor) -> float:
+        of = {"train": features(400), "real": features(200, 1), "again": features(200, 1), "samples": drawn}
+        seen = {name: Seen(values, torch.log_softmax(values, 1)) for name, values in of.items()}
+        return _figures(seen, torch.zeros(200))["nearer to training than 95 % of real, samples"]
+
+    assert near(features(200, 2)) < 0.15
+    assert near(features(400)[:200]) == 1
+
+
+@pytest.mark.usefixtures("cache")
+def test_an_untrained_model_is_seen_through_and_real_digits_are_recognised(
+    tmp_path: Path, recipe_for: Callable[..., Recipe]
+) -> None:
+    model = train(recipe_for("image"), ["train.steps=2"], tmp_path / "run", progress=False)
+    found = evaluate(model, k=1, label="label")
+    assert found["classified, of 180 real image"] > 0.85
+    assert found["classified, of 180 reconstructed image"] < 0.4
+    assert found["inception score, real image"] > 5 > 2 * found["inception score, samples image"]
+    assert (
+        found["Frechet distance from training, samples image"] > 2 * found["Frechet distance from training, real image"]
+    )
+    with pytest.raises(ValueError, match=r"no column 'labl': did you mean 'label'"):
+        evaluate(model, k=1, label="labl")
+    with pytest.raises(ValueError, match=r"column 'image' holds no labels"):
+        evaluate(model, k=1, label="image")
