@@ -20,7 +20,7 @@ from mmvae.core.registry import Settings, network
 from mmvae.modalities import sounds
 from mmvae.modalities.contract import Modality
 from mmvae.modalities.networks import ConvDecoder, ConvEncoder
-from mmvae.modalities.spectra import Analysis
+from mmvae.modalities.spectra import Analysis, MelBands
 
 
 class Audio(Modality):
@@ -40,7 +40,10 @@ class Audio(Modality):
         )
         fft: int = Field(512, ge=16, description="samples of an analysis frame")
         hop: int = Field(128, ge=1, description="samples from frame to frame")
-        power: float = Field(0.3, gt=0, le=1, description="exponent on the magnitude")
+        bands: int = Field(0, ge=0, description="mel bands; 0: all frequencies, for fidelity")
+        scale: Literal["power", "log"] = Field("power", description="of magnitudes m: m ** power, or log(1 + 10 m)")
+        power: float = Field(0.3, gt=0, le=1, description="exponent of scale 'power'")
+        loudness: Literal["kept", "peak"] = Field("kept", description="'peak': every sound is brought to a peak of 1")
         phase: Literal["integrated", "random"] = network(
             "integrated", "phases to start from: integrated from the magnitude's gradients, or random"
         )
@@ -61,6 +64,7 @@ class Audio(Modality):
                 f"hop = {config.hop} must be at most half of fft = {config.fft} for the sound to be found again"
             )
         self.analysis = Analysis(config.fft, config.hop)
+        self.mel = MelBands(config.bands, config.fft, config.sample_rate) if config.bands else None
         self.samples = round(config.seconds * config.sample_rate)
         # what two pieces of a long sound share: enough for the second to begin in phase with the first
         self.overlap = min(2 * config.fft, self.samples // 2)
@@ -69,8 +73,8 @@ class Audio(Modality):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, bins (the highest, at half the rate, is left out) and frames."""
-        return self.config.channels, self.config.fft // 2, 1 + self.samples // self.config.hop
+        """Channels, bins (mel bands, or frequencies but the highest, half the rate) and frames."""
+        return self.config.channels, self.config.bands or self.config.fft // 2, 1 + self.samples // self.config.hop
 
     # -- files ------------------------------------------------------------------------------------
 
@@ -81,6 +85,8 @@ class Audio(Modality):
         return 1 + max(0, math.ceil((self._length(file) - self.samples) / self.step))
 
     def read_piece(self, file: Path, index: int) -> np.ndarray:
+        if self.config.loudness != "kept":
+            raise ValueError("modalities.audio.loudness: pieces of a long sound fit together only where it is 'kept'")
         return self._read(file, index * self.step, self.samples)
 
     def _length(self, file: Path) -> int:
@@ -104,7 +110,10 @@ class Audio(Modality):
     def _cut(self, samples: np.ndarray) -> np.ndarray:
         if samples.shape[1] > self.samples:
             self.note(f"longer than {self.config.seconds:g} s: only the start is used")
-        return np.ascontiguousarray(samples[:, : self.samples])
+        samples = samples[:, : self.samples]
+        if self.config.loudness == "peak":
+            samples = samples / max(np.abs(samples).max(), 1e-6)
+        return np.ascontiguousarray(samples)
 
     def write(self, raw: np.ndarray, path: Path) -> None:
         sounds.save(raw, self.config.sample_rate, path)
@@ -131,7 +140,9 @@ class Audio(Modality):
     def _spectrogram(self, raw: np.ndarray) -> Tensor:
         samples = torch.zeros(self.config.channels, max(self.samples, raw.shape[1]))
         samples[:, : raw.shape[1]] = torch.from_numpy(raw)
-        return self.analysis.spectrum(samples)[:, :-1].abs() ** self.config.power
+        magnitude = self.analysis.spectrum(samples).abs()
+        bins = self.mel.of(magnitude) if self.mel else magnitude[:, :-1]
+        return bins**self.config.power if self.config.scale == "power" else torch.log1p(10 * bins)
 
     def fit(self, raws: Iterable[np.ndarray]) -> None:
         count, total, squares = 0, 0.0, 0.0
@@ -153,9 +164,10 @@ class Audio(Modality):
         return (samples / samples.abs().max().clamp(min=1.0)).numpy()
 
     def _sound(self, tensor: Tensor, before: Tensor | None = None) -> Tensor:
-        magnitude = (tensor.detach().float().cpu() * self.std + self.mean).clamp(min=0) ** (1 / self.config.power)
-        whole = nn.functional.pad(magnitude, (0, 0, 0, 1))
-        return self.analysis.sound(whole, self.samples, self.config.iterations, self.config.phase, before)
+        scaled = (tensor.detach().float().cpu() * self.std + self.mean).clamp(min=0)
+        bins = scaled ** (1 / self.config.power) if self.config.scale == "power" else torch.expm1(scaled) / 10
+        magnitude = self.mel.back(bins) if self.mel else nn.functional.pad(bins, (0, 0, 0, 1))
+        return self.analysis.sound(magnitude, self.samples, self.config.iterations, self.config.phase, before)
 
     def assemble(self, tensors: Iterable[Tensor], like: Path, path: Path) -> None:
         left, before = self._length(like), None

@@ -1,8 +1,9 @@
-"""Spectrograms of sounds, and sounds of spectrograms: short-time Fourier transforms with silence beyond the ends."""
+"""Spectrograms of sounds and sounds of spectrograms: Fourier transforms with silence beyond the ends, mel bands."""
 
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,3 +73,34 @@ class Analysis:
         known = [None] * len(magnitude) if given is None else given.numpy()
         channels = zip(magnitude.numpy(), known, strict=True)
         return torch.stack([torch.from_numpy(integrated_phase(part, self.fft, self.hop, of)) for part, of in channels])
+
+
+class MelBands:
+    """Magnitudes summed over `count` bands that are as far apart as the ear has it, from 0 Hz to half the rate.
+
+    Raises ValueError where a band holds no frequency of the analysis.
+    """
+
+    def __init__(self, count: int, fft: int, rate: int) -> None:
+        import torchaudio
+
+        with warnings.catch_warnings():  # of empty bands: said below
+            warnings.simplefilter("ignore")
+            self.weights = torchaudio.functional.melscale_fbanks(fft // 2 + 1, 0.0, rate / 2, count, rate)
+        if not self.weights.sum(0).all():
+            raise ValueError(f"bands = {count} are too many for fft = {fft} at {rate} Hz: some hold no frequency")
+
+    def of(self, magnitude: Tensor) -> Tensor:
+        """[..., fft / 2 + 1, frames] to [..., count, frames]."""
+        return self.weights.T @ magnitude
+
+    def back(self, bands: Tensor, iterations: int = 30) -> Tensor:
+        """A magnitude that has these bands, by multiplicative updates, which keep it above 0 (Lee & Seung 2000)."""
+        mean = bands / self.weights.sum(0)[:, None]
+        wanted, magnitude = (
+            self.weights @ bands,
+            self.weights @ mean / self.weights.sum(1, keepdim=True).clamp(min=1e-12),
+        )
+        for _ in range(iterations):
+            magnitude = magnitude * wanted / (self.weights @ self.of(magnitude)).clamp(min=1e-12)
+        return magnitude

@@ -103,6 +103,33 @@ def test_the_same_spectrogram_gives_the_same_sound() -> None:
     assert np.array_equal(modality.to_raw(tensor), modality.to_raw(tensor))
 
 
+@pytest.mark.parametrize(("scale", "bands"), [("power", 0), ("log", 0), ("power", 48), ("log", 48)])
+def test_every_representation_leads_back_to_the_sound(scale: str, bands: int) -> None:
+    modality = fitted(scale=scale, bands=bands)
+    raw = tone()
+    tensor = modality.to_tensor(raw)
+    assert tensor.shape == modality.shape == (1, bands or 128, 32)
+    again = modality.to_raw(tensor)
+    wanted, found = (modality.analysis.spectrum(torch.from_numpy(sound)).abs() for sound in (raw, again))
+    assert db(found - wanted, wanted) < (-12 if bands else -18)
+
+
+def test_loudness_is_kept_or_brought_to_a_peak_of_one(tmp_path: Path) -> None:
+    path = saved(0.1 * tone(), tmp_path / "quiet.wav", subtype="FLOAT")
+    assert np.abs(audio().read(path)).max() < 0.1
+    loud = audio(loudness="peak")
+    assert np.abs(loud.read(path)).max() == pytest.approx(1)
+    assert np.abs(loud.parse(0.01 * tone())).max() == pytest.approx(1)
+    assert not loud.parse(np.zeros((1, 100))).any()
+    with pytest.raises(ValueError, match=r"modalities\.audio\.loudness: pieces .* only where it is 'kept'"):
+        loud.read_piece(path, 0)
+
+
+def test_more_bands_than_frequencies_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"bands = 120 are too many for fft = 256 at 8000 Hz"):
+        audio(bands=120)
+
+
 def test_what_is_fitted_is_in_the_state() -> None:
     modality, again = fitted(), audio()
     again.load_state(modality.state())

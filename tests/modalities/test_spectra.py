@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmvae.modalities import phase
-from mmvae.modalities.spectra import Analysis
+from mmvae.modalities.spectra import Analysis, MelBands
 
 ANALYSIS = Analysis(256, 64)
 LENGTH = 4000
@@ -113,3 +113,15 @@ def test_a_sound_goes_on_in_phase_with_the_samples_before_it() -> None:
         # the samples themselves, not the spectrogram only, on both sides of the join
         difference = (again - sign * sound)[:, 500:1100]
         assert difference.norm() < 0.2 * sound[:, 500:1100].norm()
+
+
+def test_a_magnitude_is_found_from_its_mel_bands() -> None:
+    magnitude, mel = ANALYSIS.spectrum(tones()).abs(), MelBands(40, 256, 8000)
+    bands = mel.of(magnitude)
+    assert bands.shape == (2, 40, magnitude.shape[2])
+    found = [mel.back(bands, n) for n in (0, 30)]
+    misses = [(mel.of(back) - bands).norm() / bands.norm() for back in found]
+    assert misses[1] < 0.3 * misses[0]
+    assert all((back >= 0).all() for back in found)
+    errors = [(back - magnitude).norm() / magnitude.norm() for back in found]
+    assert errors[1] < errors[0] < 1
