@@ -33,12 +33,11 @@ class Data(Settings):
     validation: float = Field(0.1, ge=0, lt=1, description="share of the rows, where no validation split is declared")
     test: float = Field(0.1, ge=0, lt=1, description="share of the rows, where no test split is declared")
     seed: int = Field(0, ge=0, description="of the splits that are made")
-    sequences: bool = Field(
-        False, description="each cell is a list of observations, or each folder of files one: they are sequences"
-    )
+    sequences: bool = Field(False, description="each cell is a list of observations, or each folder one, in order")
     pieces: bool = Field(
         False, description="long files give all their windows, in place of the first: they are sequences"
     )
+    variants: int = Field(0, ge=0, description="changed versions of each training row, to train on beside it")
     limit: int | None = Field(None, ge=1, description="use at most this many rows of each split")
     max_rejected: float = Field(0.05, ge=0, le=1, description="stop when a larger share of the rows is unreadable")
 

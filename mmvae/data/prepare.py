@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 import mmvae
+from mmvae.core.noise import mix
 from mmvae.data.items import Items, by_folder, by_piece, unfold
 from mmvae.data.sources import FILE, Selection, Source, default_column, open_source, read_cell
 from mmvae.data.splits import make_splits
@@ -83,14 +85,17 @@ class Prepared:
 
     def lines(self) -> Iterator[str]:
         """What was read, and what was met, for a person."""
-        rows = ", ".join(f"{split} {count:,}{self._sequences(split)}" for split, count in self.report.rows.items())
+        rows = ", ".join(f"{split} {count:,}{self._about(split)}" for split, count in self.report.rows.items())
         columns = ", ".join(f"{name} from '{column}'" for name, column in self.columns.items())
         yield f"data: {self.path}, {columns}; {rows}"
         yield from self.report.lines()
 
-    def _sequences(self, split: str) -> str:
+    def _about(self, split: str) -> str:
         held = self.splits[split]
-        return f" in {len(held.sequences()):,} sequences" if isinstance(held.rows, Items) else ""
+        if isinstance(held.rows, Items):
+            return f" in {len(held.sequences()):,} sequences"
+        versions = len(held) // max(1, self.report.rows[split])
+        return f", each in {versions} versions" if versions > 1 else ""
 
 
 def cache_folder() -> Path:
@@ -126,6 +131,12 @@ def prepare(
     selections = {split: selections[split]} if split else selections
     if recipe.data.ordered:
         selections = {name: unfold(rows, columns.values()) for name, rows in selections.items()}
+    if recipe.data.variants and recipe.data.ordered:
+        raise ValueError("data.variants: observations that follow one another are not varied; set it to 0")
+    if recipe.data.variants and not fitted:
+        for modality in modalities.values():
+            if type(modality).vary is Modality.vary:
+                modality.vary(None, np.random.default_rng())  # says that it cannot
     states = {name: dump_state(modality.state()) for name, modality in modalities.items()} if fitted else None
     settings = {
         "format": FORMAT,
@@ -212,23 +223,31 @@ def _fill(
             if progress and index % 100 == 0:
                 progress(f"preparing {split}", index, len(rows))
             try:
-                tensors = {}
-                for name, modality in modalities.items():
-                    cell = rows.cell(index, columns[name])
-                    tensors[name] = None if cell is None else modality.to_tensor(read_cell(modality, cell))
-                if all(tensor is None for tensor in tensors.values()):
+                cells = {name: rows.cell(index, columns[name]) for name in modalities}
+                raws = {name: read_cell(modalities[name], cell) for name, cell in cells.items() if cell is not None}
+                if not raws:
                     raise ValueError(f"nothing in {' or '.join(columns.values())}")
-                for name, tensor in tensors.items():
-                    writers[name].check(tensor)
+                versions = [raws, *_variants(recipe, modalities, raws, index)] if split == "train" else [raws]
+                tensors = [
+                    {
+                        name: modality.to_tensor(raws[name]) if name in raws else None
+                        for name, modality in modalities.items()
+                    }
+                    for raws in versions
+                ]
+                for version in tensors:
+                    for name, tensor in version.items():
+                        writers[name].check(tensor)
             except (ValueError, OSError) as error:
                 report.rejected.append((rows.where(index), (str(error) or type(error).__name__).splitlines()[0]))
                 continue
-            for name, tensor in tensors.items():
-                writers[name].append(tensor)
-            kept[split].append(index)
+            for version in tensors:
+                for name, tensor in version.items():
+                    writers[name].append(tensor)
+                kept[split].append(index)
         for writer in writers.values():
             writer.close()
-        report.rows[split] = len(kept[split])
+        report.rows[split] = len(set(kept[split]))
     for name, modality in modalities.items():
         label = f"{name}: " if len(modalities) > 1 else ""
         report.notes |= {label + what: count for what, count in modality.notes.items()}
@@ -236,6 +255,14 @@ def _fill(
     (folder / "kept.json").write_text(json.dumps(kept))
     about = {"rows": report.rows, "rejected": report.rejected, "notes": report.notes}
     (folder / "report.json").write_text(json.dumps(about), encoding="utf-8")
+
+
+def _variants(
+    recipe: Recipe, modalities: Mapping[str, Modality], raws: Mapping[str, Raw], index: int
+) -> Iterator[dict[str, Raw]]:
+    for number in range(recipe.data.variants):
+        random = np.random.default_rng(mix(recipe.data.seed, "variants", index, number))
+        yield {name: modalities[name].vary(raw, random) for name, raw in raws.items()}
 
 
 def _judge(report: Report, max_rejected: float) -> None:

@@ -44,6 +44,17 @@ class Audio(Modality):
         scale: Literal["power", "log"] = Field("power", description="of magnitudes m: m ** power, or log(1 + 10 m)")
         power: float = Field(0.3, gt=0, le=1, description="exponent of scale 'power'")
         loudness: Literal["kept", "peak"] = Field("kept", description="'peak': every sound is brought to a peak of 1")
+        vary_gain: float = Field(
+            6.0, ge=0, le=60, description="of variants (data.variants): up to so many dB, either way"
+        )
+        vary_shift: float = Field(0.01, ge=0, description="of variants: up to so many seconds later")
+        vary_speed: float = Field(
+            0.06, ge=0, lt=1, description="of variants: up to so much faster or slower, pitch too"
+        )
+        vary_pitch: float = Field(0.0, ge=0, le=24, description="of variants: up to so many semitones, speed kept")
+        vary_noise: float | None = Field(
+            None, description="of variants: white noise, its dB below the sound or fainter"
+        )
         phase: Literal["integrated", "random"] = network(
             "integrated", "phases to start from: integrated from the magnitude's gradients, or random"
         )
@@ -110,10 +121,26 @@ class Audio(Modality):
     def _cut(self, samples: np.ndarray) -> np.ndarray:
         if samples.shape[1] > self.samples:
             self.note(f"longer than {self.config.seconds:g} s: only the start is used")
-        samples = samples[:, : self.samples]
+        return self._leveled(samples[:, : self.samples])
+
+    def _leveled(self, samples: np.ndarray) -> np.ndarray:
         if self.config.loudness == "peak":
             samples = samples / max(np.abs(samples).max(), 1e-6)
         return np.ascontiguousarray(samples)
+
+    def vary(self, raw: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        how = self.config
+        varied = sounds.vary(
+            raw,
+            how.sample_rate,
+            gain=random.uniform(-how.vary_gain, how.vary_gain),
+            shift=random.uniform(0, how.vary_shift),
+            speed=1 + random.uniform(-how.vary_speed, how.vary_speed),
+            pitch=random.uniform(-how.vary_pitch, how.vary_pitch),
+            noise=None if how.vary_noise is None else random.uniform(how.vary_noise, how.vary_noise + 20),
+            random=random,
+        )
+        return self._leveled(varied[:, : self.samples])
 
     def write(self, raw: np.ndarray, path: Path) -> None:
         sounds.save(raw, self.config.sample_rate, path)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -67,6 +68,11 @@ class Modality(ABC):
         return value
 
     # -- tensors ------------------------------------------------------------------------------------
+
+    def vary(self, raw: Raw, random: np.random.Generator) -> Raw:
+        """Another observation that could as well have been the given one, such as a sound a little louder, to train on.
+        Raises ValueError where there is no way to."""
+        raise ValueError(f"observations of {type(self).__name__} cannot be varied: set data.variants to 0")
 
     def fit(self, raws: Iterable[Raw]) -> None:
         """Learn what `state` holds (a vocabulary, statistics) from the training split; may iterate twice."""

@@ -65,6 +65,35 @@ def convert(samples: np.ndarray, own: int, rate: int, channels: int) -> np.ndarr
     return samples
 
 
+def vary(
+    samples: np.ndarray,
+    rate: int,
+    *,
+    gain: float,
+    shift: float,
+    speed: float,
+    pitch: float,
+    noise: float | None,
+    random: np.random.Generator,
+) -> np.ndarray:
+    """A changed sound: `gain` in dB, `shift` in seconds of silence before it, `speed` as a factor that changes pitch as
+    well, `pitch` in semitones, `noise` in dB that white noise is below the sound."""
+    if speed != 1:
+        import soxr
+
+        samples = soxr.resample(samples.T, round(rate * speed), rate).T
+    if pitch:
+        import librosa
+
+        size = min(2048, 2 ** int(np.log2(samples.shape[1])))
+        samples = librosa.effects.pitch_shift(samples, sr=rate, n_steps=pitch, n_fft=size)
+    if noise is not None:
+        level = np.sqrt(np.square(samples).mean()) * 10 ** (-noise / 20)
+        samples = samples + level * random.standard_normal(samples.shape)
+    samples = np.pad(samples, ((0, 0), (round(shift * rate), 0)))
+    return (samples * 10 ** (gain / 20)).astype(np.float32)
+
+
 def writer(file: Path | BinaryIO, rate: int, channels: int) -> Any:
     """A WAV of 16 bits that is open for blocks [n, channels]."""
     import soundfile
