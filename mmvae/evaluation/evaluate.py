@@ -6,8 +6,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from mmvae.core.noise import mix
 from mmvae.core.vae import Batch
 from mmvae.data.prepare import Progress, Split, prepare
 from mmvae.data.splits import SHARED
@@ -15,8 +17,10 @@ from mmvae.evaluation import bounds
 from mmvae.evaluation.recognition import recognition
 from mmvae.evaluation.sequences import next_nll
 from mmvae.generation import VAE, slerp
-from mmvae.modalities.contract import Modality
+from mmvae.modalities.contract import Modality, Raw
 from mmvae.recipe import Recipe
+
+DISTURBED = 200  # observations that are tried under noise
 
 
 def evaluate(
@@ -58,7 +62,7 @@ def evaluate(
         "aggregate posterior variance": use["aggregate variance"],
         **(next_nll(vae, rows, k, seed, progress) if vae.sequence and vae.recipe.data.ordered else {}),
         **_scores(vae, rows, nll),
-        **_reconstruction(vae, rows),
+        **_reconstruction(vae, rows, seed),
         **_samples(vae, rows, seed),
         **_walks(vae, rows),
         **(recognition(vae, prepared, split, label, seed, progress) if label else {}),
@@ -93,7 +97,7 @@ def _scores(vae: VAE, rows: Split, nll: torch.Tensor) -> dict[str, float]:
     return modality.scores(nll, values)
 
 
-def _reconstruction(vae: VAE, rows: Split, most: int = 1000) -> dict[str, float]:
+def _reconstruction(vae: VAE, rows: Split, seed: int, most: int = 1000) -> dict[str, float]:
     # from all over the split: the first ones of a sorted folder may be of one kind
     chosen = torch.linspace(0, len(rows) - 1, min(len(rows), most)).round().long()
     figures = {}
@@ -103,8 +107,22 @@ def _reconstruction(vae: VAE, rows: Split, most: int = 1000) -> dict[str, float]
             continue
         batch = rows.store.batch(index)
         again = vae.reconstruct(Batch({name: batch.values[name]}, {name: batch.present[name]}))[name]
-        measured = modality.metrics([rows.raw(name, i) for i in index.tolist()], again)
+        raws = [rows.raw(name, i) for i in index.tolist()]
+        measured = modality.metrics(raws, again)
         figures |= {f"reconstruction, {name}: {what}, N = {len(index)}": value for what, value in measured.items()}
+        figures |= {f"{what}, {name}": value for what, value in _disturbed(vae, name, raws[:DISTURBED], seed).items()}
+    return figures
+
+
+def _disturbed(vae: VAE, name: str, raws: list[Raw], seed: int) -> dict[str, float]:
+    """How near to the clean observations a model brings noisy ones, and how near these were."""
+    modality, figures = vae.modalities[name], {}
+    noisy = [modality.disturb(raw, np.random.default_rng(mix(seed, "noise", i))) for i, raw in enumerate(raws)]
+    for strength in noisy[0]:
+        heard = [versions[strength] for versions in noisy]
+        for what, found in (("given", heard), ("reconstructed", vae.reconstruct({name: heard})[name])):
+            measured = modality.metrics(raws, found)
+            figures |= {f"{strength}, {what}: {measure}, N = {len(raws)}": value for measure, value in measured.items()}
     return figures
 
 

@@ -17,10 +17,12 @@ from torch import Tensor, nn
 
 from mmvae.core.likelihoods import Gaussian, Laplace, Likelihood
 from mmvae.core.registry import Settings, network
-from mmvae.modalities import sounds
+from mmvae.modalities import hearing, sounds
 from mmvae.modalities.contract import Modality
 from mmvae.modalities.networks import ConvDecoder, ConvEncoder
 from mmvae.modalities.spectra import Analysis, MelBands
+
+NOISE = (20, 10, 0)  # dB below the sound, of white noise that a model is tried with
 
 
 class Audio(Modality):
@@ -223,11 +225,17 @@ class Audio(Modality):
     # -- for people ---------------------------------------------------------------------------------
 
     def metrics(self, raws: Sequence[np.ndarray], reconstructions: Sequence[np.ndarray]) -> dict[str, float]:
-        distances = []
+        found: dict[str, list[float]] = {}
         for raw, again in zip(raws, reconstructions, strict=True):
-            ours, theirs = (20 / self.config.power * torch.log10(self._spectrogram(x) + 1e-2) for x in (raw, again))
-            distances.append((ours - theirs).square().mean(1).sqrt().mean().item())
-        return {"log-spectral distance (dB)": sum(distances) / len(distances)}
+            for what, value in hearing.compare(raw, again, self.analysis, self.config.sample_rate).items():
+                found.setdefault(what, []).append(value)
+        return {what: sum(values) / len(values) for what, values in found.items()}
+
+    def disturb(self, raw: np.ndarray, random: np.random.Generator) -> dict[str, np.ndarray]:
+        level = np.sqrt(np.square(raw).mean())
+        noise = random.standard_normal((len(raw), self.samples)).astype(np.float32)
+        whole = np.pad(raw, ((0, 0), (0, self.samples - raw.shape[1])))
+        return {f"noise {snr} dB below": whole + noise * level * 10 ** (-snr / 20) for snr in NOISE}
 
     def _picture(self, raw: np.ndarray) -> Pillow.Image:
         """A spectrogram, low notes at the bottom, loud dark; 2 pixels a frame."""

@@ -124,6 +124,10 @@ class Modality(ABC):
         """How close reconstructions come, for the table of `mmvae evaluate`."""
         return {}
 
+    def disturb(self, raw: Raw, random: np.random.Generator) -> dict[str, Raw]:
+        """An observation under noise of stated strengths, to see what a model makes of it; none by default."""
+        return {}
+
     def distance(self, a: Raw, b: Raw) -> float:
         """How unlike two observations are, 0 where they are equal; without it, what needs it is not measured."""
         raise NotImplementedError

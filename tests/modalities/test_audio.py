@@ -302,11 +302,27 @@ def test_a_note_of_any_length_is_found_again(size: int, tmp_path: Path) -> None:
     assert Audio.read_tag(path) == "A" * size
 
 
-def test_the_log_spectral_distance_is_zero_for_the_same_and_grows_with_the_error() -> None:
+def test_measures_are_exact_where_they_are_known() -> None:
     modality = fitted()
-    quiet, loud = (modality.metrics([tone()], [gain * tone()]) for gain in (0.9, 0.3))
-    assert modality.metrics([tone()], [tone()]) == {"log-spectral distance (dB)": 0}
-    assert 0 < quiet["log-spectral distance (dB)"] < loud["log-spectral distance (dB)"]
+    same = modality.metrics([tone()], [tone()])
+    assert same == {"log-spectral distance (dB)": 0, "spectral convergence (dB)": -120}
+    noise = np.random.default_rng(0).normal(0, 0.1, (1, 2000)).astype(np.float32)  # no bin is near the floor
+    half = modality.metrics([noise], [noise / 2])
+    assert half["spectral convergence (dB)"] == pytest.approx(20 * np.log10(0.5), abs=1e-3)
+    assert half["log-spectral distance (dB)"] == pytest.approx(20 * np.log10(2), abs=0.2)
+    short = modality.metrics([noise[:, :1500]], [np.pad(noise[:, :1500], ((0, 0), (0, 500)))])
+    assert short == same
+
+
+def test_noise_is_as_far_below_a_sound_as_is_said() -> None:
+    modality = fitted()
+    for channels in (1, 2):
+        raw = tone(channels=channels)
+        versions = modality.disturb(raw, np.random.default_rng(0))
+        assert list(versions) == ["noise 20 dB below", "noise 10 dB below", "noise 0 dB below"]
+        for snr, noisy in zip((20, 10, 0), versions.values(), strict=True):
+            power = np.square(noisy - raw).mean() / np.square(raw).mean()
+            assert -10 * np.log10(power) == pytest.approx(snr, abs=0.3)
 
 
 def test_a_sheet_is_a_picture_and_a_sound_of_all(tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""How near one sound comes to another."""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from importlib import import_module
+from importlib.util import find_spec
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmvae.modalities.spectra import Analysis
+
+FLOOR = 1e-4  # of the loudest bin of the real sound, -80 dB: what is fainter counts as silence
+RESOLUTIONS = (256, 512, 1024, 2048)  # samples of a frame
+
+
+def compare(real: np.ndarray, other: np.ndarray, analysis: Analysis, rate: int) -> dict[str, float]:
+    """Measures of sounds [channels, n] at a rate in Hz; the shorter one is followed by silence."""
+    length = max(real.shape[1], other.shape[1])
+    real, other = (np.pad(sound, ((0, 0), (0, length - sound.shape[1]))) for sound in (real, other))
+    a, b = torch.from_numpy(real), torch.from_numpy(other)
+    return {
+        "log-spectral distance (dB)": log_spectral_distance(a, b, analysis),
+        "spectral convergence (dB)": spectral_convergence(a, b),
+        **speech_scores(real.mean(0), other.mean(0), rate),
+    }
+
+
+def log_spectral_distance(real: Tensor, other: Tensor, analysis: Analysis) -> float:
+    """In dB: the root mean square over frequencies of the difference of levels, a mean over frames and channels."""
+    wanted, found = (analysis.spectrum(sound).abs() for sound in (real, other))
+    floor = FLOOR * wanted.max().clamp(min=1e-6)
+    difference = 20 * torch.log10((found + floor) / (wanted + floor))
+    return difference.square().mean(-2).sqrt().mean().item()
+
+
+def spectral_convergence(real: Tensor, other: Tensor) -> float:
+    """In dB: the norm of the difference of magnitudes over that of the magnitudes, a mean over resolutions."""
+    levels = []
+    for fft in RESOLUTIONS:
+        analysis = Analysis(fft, fft // 4)
+        wanted, found = (analysis.spectrum(sound).abs() for sound in (real, other))
+        ratio = (found - wanted).norm() / wanted.norm().clamp(min=1e-9)
+        levels.append(20 * math.log10(max(ratio.item(), 1e-6)))
+    return sum(levels) / len(levels)
+
+
+def speech_scores(real: np.ndarray, other: np.ndarray, rate: int) -> dict[str, float]:
+    """PESQ (ITU-T P.862) and STOI (Taal et al. 2011) of mono speech, where the packages pesq and pystoi are installed
+    and the rate is one of theirs; neither for sounds in which they hear no speech."""
+    found = {}
+    if rate in (8000, 16000) and find_spec("pesq"):
+        pesq = import_module("pesq")
+        with suppress(pesq.NoUtterancesError, ValueError):  # too short, or silent
+            found["PESQ"] = pesq.pesq(rate, real, other, "nb" if rate == 8000 else "wb")
+    if find_spec("pystoi") and len(real) > rate // 2:
+        found["STOI"] = float(import_module("pystoi").stoi(real, other, rate))
+    return found
