@@ -14,14 +14,15 @@ from torch import Tensor
 
 import mmvae
 from mmvae import checkpoint
+from mmvae.core.latents import slerp
 from mmvae.core.noise import Noise, mix
 from mmvae.core.priors import FittedMixture, Prior
 from mmvae.core.sequences import LENGTH, SequencePrior
 from mmvae.core.vae import Batch, Network
 from mmvae.data.store import digest
 from mmvae.hardware import best_device
-from mmvae.inputs import Inputs, quote, read_inputs, to_batch, unquote
-from mmvae.modalities.contract import Modality, Raw
+from mmvae.inputs import Inputs, hear, quote, to_batch, unquote
+from mmvae.modalities.contract import Modality, Raw, as_stream
 from mmvae.recipe import Recipe
 from mmvae.samples import Samples
 
@@ -208,17 +209,16 @@ class VAE:
             raise ValueError("an opening is a list of sentences or files")
         _check_temperature(temperature)
         for modality in self.modalities.values():
-            if type(modality).join is Modality.join:
+            if type(modality).join is Modality.join and not self.recipe.data.pieces:
                 modality.join([])  # says that it cannot
-        said = read_inputs(self.modalities, opening) if opening else {}
-        heard = self.encode(said) if opening else torch.empty(0, self.network.latent.dim, device=self.device)
+        said, heard = hear(self.recipe, self.modalities, opening)
+        context = self.encode(heard) if opening else torch.empty(0, self.network.latent.dim, device=self.device)
         raws: dict[str, list[Raw]] = {name: [] for name in self.modalities}
-        given = {name: [raw for raw in said.get(name, ()) if raw is not None] for name in raws}
         made, latents = [], []
         for start in range(0, n, ROWS):
             rows = range(start, min(n, start + ROWS))
-            means, drawn = heard.expand(len(rows), *heard.shape), []
-            pieces = {name: [list(given[name]) for _ in rows] for name in raws}
+            means, drawn = context.expand(len(rows), *context.shape), []
+            written: dict[str, list[Tensor]] = {name: [] for name in raws}
             for place in range(length):
                 noise = Noise([mix(seed, "sequence", row, place) for row in rows], self.device)
                 z = self.sequence(means[:, -LENGTH:])[:, -1].sample(noise)
@@ -227,12 +227,11 @@ class VAE:
                 present = dict.fromkeys(raws, torch.ones(len(rows), dtype=torch.bool, device=self.device))
                 means = torch.cat([means, self.network.posterior(Batch(values, present)).mean[:, None]], 1)
                 drawn.append(z)
-                for name, column in pieces.items():
-                    for piece, raw in zip(column, self._raws(name, values[name]), strict=True):
-                        piece.append(raw)
+                for name, column in written.items():
+                    column.append(values[name].cpu())
             latents.append(torch.stack(drawn, 1))
-            for name, column in pieces.items():
-                raws[name] += [self.modalities[name].join(piece) for piece in column]
+            for name, column in written.items():
+                raws[name] += [self._joined(name, said, row) for row in zip(*column, strict=True)]
             about = {"sequence": True, "opening": quote(opening)}
             made += [
                 self._note("generate", seed, row, temperature, len(rows), z) | about
@@ -272,29 +271,21 @@ class VAE:
         if made["weights"] != self.weights or made["modality"] not in self.modalities:
             raise ValueError(f"{self.folder} is not the model that made the file (its weights differ)")
         z = torch.frombuffer(bytearray(base64.b64decode(made["z"])), dtype=torch.float32).to(self.device)
-        name, rows = made["modality"], made["rows"]
-        said = read_inputs(self.modalities, unquote(made["opening"])) if made["opening"] else {}
-        pieces = [raw for raw in said.get(name, ()) if raw is not None]
+        name, rows, values = made["modality"], made["rows"], []
         for place, latent in enumerate(z.view(-1, self.network.latent.dim)):
             seed = mix(made["seed"], "decode", made["index"], *([place] if made["sequence"] else []))
-            values = self._draw(name, latent.expand(rows, -1), [seed] * rows, made["temperature"])
-            pieces += self._raws(name, values[:1])
-        return self.modalities[name].join(pieces) if made["sequence"] else pieces[0]
+            values.append(self._draw(name, latent.expand(rows, -1), [seed] * rows, made["temperature"])[0].cpu())
+        if not made["sequence"]:
+            return self.modalities[name].to_raw(values[0])
+        return self._joined(name, hear(self.recipe, self.modalities, unquote(made["opening"]))[0], values)
+
+    def _joined(self, name: str, said: Mapping[str, list[Raw]], values: Sequence[Tensor]) -> Raw:
+        modality, before = self.modalities[name], [raw for raw in said.get(name, ()) if raw is not None]
+        if self.recipe.data.pieces:
+            return as_stream(modality).prolong(before[0] if before else None, values)
+        return modality.join([*before, *map(modality.to_raw, values)])
 
 
 def _check_temperature(temperature: float | None) -> None:
     if temperature is not None and not 0 <= temperature < math.inf:
         raise ValueError(f"a temperature is a number from 0, not {temperature}")
-
-
-def slerp(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
-    """From a to b [D] along a great circle, lengths interpolated, for weights [n, 1] in [0, 1] (Shoemake 1985)."""
-    lengths = a.norm().clamp(min=1e-12), b.norm().clamp(min=1e-12)
-    cosine = (a @ b / (lengths[0] * lengths[1])).clamp(-1, 1)
-    angle = torch.acos(cosine)
-    if angle.sin() < 1e-4:  # the same direction, or opposite ones, between which no circle is chosen
-        return torch.lerp(a, b, weight)
-    direction = (
-        torch.sin((1 - weight) * angle) * a / lengths[0] + torch.sin(weight * angle) * b / lengths[1]
-    ) / angle.sin()
-    return direction * torch.lerp(lengths[0], lengths[1], weight)

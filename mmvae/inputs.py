@@ -14,7 +14,7 @@ from mmvae.core.vae import Batch
 from mmvae.data.items import unfold
 from mmvae.data.sources import FILE, TABLES, default_column, open_source, read_cell
 from mmvae.data.store import digest
-from mmvae.modalities.contract import Modality, Raw
+from mmvae.modalities.contract import Modality, Raw, as_stream
 from mmvae.recipe import Recipe
 
 Inputs = Sequence[Any] | Mapping[str, Sequence[Any]]  # rows, or rows by modality with None where one is missing
@@ -55,6 +55,20 @@ def _collated(modalities: Mapping[str, Modality], columns: Mapping[str, Sequence
         if rows:
             values[name] = torch.stack(rows) if same else modalities[name].collate(rows)
     return Batch(values, present)
+
+
+def hear(
+    recipe: Recipe, modalities: Mapping[str, Modality], opening: Sequence[str | Path]
+) -> tuple[Mapping[str, list[Raw | None]], Mapping[str, list[Raw | None]]]:
+    """What an opening says, and the observations it is made of, by modality. Raises ValueError or FileNotFoundError."""
+    if not opening or not recipe.data.pieces:
+        said = read_inputs(modalities, opening) if opening else {}
+        return said, said
+    if len(opening) > 1 or not os.path.isfile(opening[0]):
+        raise ValueError("the model goes on from a file: give one sound as the opening")
+    ((name, modality),) = modalities.items()
+    whole, pieces = as_stream(modality).opening(Path(opening[0]))
+    return {name: [whole]}, {name: pieces}
 
 
 def quote(items: Sequence[str | Path]) -> list[tuple[str, str]]:

@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mmvae.core.latents import slerp
 from mmvae.data.prepare import Progress
 from mmvae.data.sources import Piece, read_cell
-from mmvae.generation import VAE, slerp
-from mmvae.modalities.contract import Modality, Raw
+from mmvae.generation import VAE
+from mmvae.modalities.contract import Modality, Raw, Stream, as_stream
 
 TOGETHER = 16  # pieces
 
@@ -35,6 +36,7 @@ def resynthesize(
     if len(vae.modalities) > 1:
         raise ValueError("a long file goes through a model of one modality")
     ((name, modality),) = vae.modalities.items()
+    modality = as_stream(modality)
     if not 0 <= weight <= 1:
         raise ValueError(f"weight = {weight}: it is from 0, the file, to 1, the other one")
     if out.suffix.lower() != modality.suffix:
@@ -72,7 +74,7 @@ def resynthesize(
     return out
 
 
-def _count(modality: Modality, path: Path) -> int:
+def _count(modality: Stream, path: Path) -> int:
     try:
         return modality.pieces(path)
     except ValueError as error:

@@ -14,8 +14,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmvae.core.latents import slerp
 from mmvae.core.noise import Noise, mix
-from mmvae.generation import ROWS, VAE, slerp
+from mmvae.generation import ROWS, VAE
 from mmvae.reproducing import reproduce
 from mmvae.samples import Note, Samples, read_note
 

@@ -18,7 +18,9 @@ from mmvae.data.items import STRETCH
 from mmvae.data.prepare import prepare
 from mmvae.generation import VAE
 from mmvae.modalities.audio import Audio
+from mmvae.modalities.contract import as_stream
 from mmvae.recipe import Recipe
+from mmvae.reproducing import reproduce
 from mmvae.resynthesizing import resynthesize
 from mmvae.training import train
 
@@ -101,7 +103,7 @@ def test_long_files_give_all_their_pieces_and_stretches_stay_together(
 ) -> None:
     sizes = {"sample_rate": RATE, "seconds": 0.1, "fft": 128, "hop": 32}
     prepared = prepare(recipe_for("audio", recordings, {"pieces": True}, **sizes))
-    modality = prepared.modalities["audio"]
+    modality = as_stream(prepared.modalities["audio"])
     expected = sum(modality.pieces(path) for path in recordings.iterdir())
     assert sum(prepared.report.rows.values()) == expected > 5
     held = [
@@ -129,9 +131,11 @@ def test_a_damaged_file_among_long_ones_is_named(recordings: Path, recipe_for: C
 
 
 @pytest.mark.usefixtures("cache")
-def test_tables_have_no_pieces(tmp_path: Path, recipe_for: Callable[..., Recipe]) -> None:
+def test_tables_and_texts_have_no_pieces(tmp_path: Path, recipe_for: Callable[..., Recipe]) -> None:
+    with pytest.raises(ValueError, match=r"data\.pieces: drums is a table"):
+        prepare(recipe_for("audio", "drums", {"pieces": True}))
     (tmp_path / "lines.txt").write_text("a b\n" * 20)
-    with pytest.raises(ValueError, match=r"data\.pieces: lines\.txt is a table"):
+    with pytest.raises(ValueError, match=r"files of Text are not made of pieces"):
         prepare(recipe_for("text", tmp_path / "lines.txt", {"pieces": True}))
 
 
@@ -173,6 +177,44 @@ def test_what_cannot_be_taken_through_is_said(small: VAE, recordings: Path, tmp_
         assert not (tmp_path / "o.wav").exists()
     with pytest.raises(ValueError, match="weight = 2"):
         resynthesize(small, song_path, tmp_path / "o.wav", toward=song_path, weight=2)
+
+
+@pytest.fixture
+def composer(recordings: Path, recipe_for: Callable[..., Recipe], tmp_path: Path) -> VAE:
+    recipe = recipe_for("audio", recordings, {"pieces": True}, sample_rate=RATE, seconds=0.1, fft=128, hop=32)
+    changes = ["train.steps=2", "train.batch_size=4", "prior.sequence=8"]
+    return train(recipe, changes, tmp_path / "composer", progress=False)
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_sound_longer_than_a_window_is_made_and_gone_on_from(composer: VAE, recordings: Path, tmp_path: Path) -> None:
+    modality = as_stream(composer.modalities["audio"])
+    assert isinstance(modality, Audio)
+    new = composer.compose(2, length=5, seed=1)["audio"]
+    assert [sound.shape for sound in new] == [(1, 5 * modality.step + modality.overlap)] * 2
+    opening = recordings / "2.wav"
+    known = soundfile.read(opening, dtype="float32")[0]
+    samples = composer.compose(2, length=3, opening=[opening], seed=1)
+    (first, second) = samples["audio"]
+    assert first.shape == (1, len(known) + 3 * modality.step)
+    kept = len(known) - modality.overlap
+    for sound in (first, second):
+        np.testing.assert_array_equal(sound[0, :kept], known[:kept])
+    assert not np.array_equal(first[0, len(known) :], second[0, len(known) :])
+    samples.save(tmp_path / "new")
+    path, _ = reproduce(tmp_path / "new" / "001.wav")
+    assert np.array_equal(soundfile.read(path)[0], soundfile.read(tmp_path / "new" / "001.wav")[0])
+    whole, pieces = modality.opening(opening)
+    np.testing.assert_array_equal(pieces[-1][0], whole[0, -modality.samples :])
+    assert all(piece.shape == (1, modality.samples) for piece in pieces)
+
+
+@pytest.mark.usefixtures("cache")
+def test_an_opening_is_one_file_as_long_as_a_window(composer: VAE, recordings: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="give one sound as the opening"):
+        composer.compose(1, 2, opening=[recordings / "2.wav", recordings / "3.wav"])
+    with pytest.raises(ValueError, match=r"it must last 0\.1 s at least"):
+        composer.compose(1, 2, opening=[song(tmp_path / "short.wav", 0.05)])
 
 
 @pytest.mark.usefixtures("cache")

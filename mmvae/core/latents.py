@@ -172,3 +172,16 @@ class NoLatent(Latent):
 latents: Registry[Latent] = Registry(
     "posterior family", {"gaussian": f"{__name__}:ProductOfExperts", "none": f"{__name__}:NoLatent"}
 )
+
+
+def slerp(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
+    """From a to b [D] along a great circle, lengths interpolated, for weights [n, 1] in [0, 1] (Shoemake 1985)."""
+    lengths = a.norm().clamp(min=1e-12), b.norm().clamp(min=1e-12)
+    cosine = (a @ b / (lengths[0] * lengths[1])).clamp(-1, 1)
+    angle = torch.acos(cosine)
+    if angle.sin() < 1e-4:  # the same direction, or opposite ones, between which no circle is chosen
+        return torch.lerp(a, b, weight)
+    direction = (
+        torch.sin((1 - weight) * angle) * a / lengths[0] + torch.sin(weight * angle) * b / lengths[1]
+    ) / angle.sin()
+    return direction * torch.lerp(lengths[0], lengths[1], weight)

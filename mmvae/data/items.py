@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmvae.data.sources import FILE, Piece, Rows, Selection, Source
-from mmvae.modalities.contract import Modality
+from mmvae.modalities.contract import Modality, as_stream
 
 STRETCH = 16  # pieces of a file that stay together when rows are split
 
@@ -78,7 +78,7 @@ def by_piece(source: Source, modalities: Mapping[str, Modality]) -> Source:
     it is not made of files; a file that cannot be read stays one piece, for whoever reads it to say why."""
     if len(modalities) > 1:
         raise ValueError(f"data.pieces: files are cut in pieces for one modality, not for {' and '.join(modalities)}")
-    (modality,) = modalities.values()
+    modality = as_stream(*modalities.values())
     splits = {}
     for split, rows in source.splits.items():
         if rows.columns != (FILE,):

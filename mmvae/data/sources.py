@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmvae.modalities.contract import Modality, Raw, is_by_product
+from mmvae.modalities.contract import Modality, Raw, as_stream, is_by_product
 
 BUILTIN = ("emoji", "definitions", "drums", "digits")
 TABLES = {".txt": "text", ".csv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet", ".arrow": "arrow"}
@@ -111,7 +111,7 @@ def read_cell(modality: Modality, cell: Any) -> Raw:
     if isinstance(cell, Path):
         return modality.read(cell)
     if isinstance(cell, Piece):
-        return modality.read_piece(cell.path, cell.index)
+        return as_stream(modality).read_piece(cell.path, cell.index)
     if isinstance(cell, Mapping) and cell.keys() == {"bytes", "path"}:
         return modality.read(io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"]))
     return modality.parse(cell)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mmvae.core.latents import slerp
 from mmvae.core.noise import mix
 from mmvae.core.vae import Batch
 from mmvae.data.prepare import Progress, Split, prepare
@@ -16,7 +17,7 @@ from mmvae.data.splits import SHARED
 from mmvae.evaluation import bounds
 from mmvae.evaluation.recognition import recognition
 from mmvae.evaluation.sequences import next_nll
-from mmvae.generation import VAE, slerp
+from mmvae.generation import VAE
 from mmvae.modalities.contract import Modality, Raw
 from mmvae.recipe import Recipe
 

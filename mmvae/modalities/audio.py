@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -15,17 +15,18 @@ from PIL import Image as Pillow
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from mmvae.core.likelihoods import Gaussian, Laplace, Likelihood
+from mmvae.core.likelihoods import Gaussian, Laplace
 from mmvae.core.registry import Settings, network
 from mmvae.modalities import hearing, sounds
-from mmvae.modalities.contract import Modality
-from mmvae.modalities.networks import ConvDecoder, ConvEncoder
+from mmvae.modalities.contract import Stream
+from mmvae.modalities.networks import ConvDecoder, ConvEncoder, DensityDecoder
 from mmvae.modalities.spectra import Analysis, MelBands
 
+FADE = 0.005  # seconds at the end of a sound
 NOISE = (20, 10, 0)  # dB below the sound, of white noise that a model is tried with
 
 
-class Audio(Modality):
+class Audio(Stream):
     """Sounds of a fixed length, mono or stereo.
 
     Raw: float32 array [channels, samples] at the recipe's rate. Tensor: float16 [channels, bins, frames].
@@ -101,6 +102,14 @@ class Audio(Modality):
         if self.config.loudness != "kept":
             raise ValueError("modalities.audio.loudness: pieces of a long sound fit together only where it is 'kept'")
         return self._read(file, index * self.step, self.samples)
+
+    def opening(self, file: Path) -> tuple[np.ndarray, list[np.ndarray]]:
+        whole = self._read(file, 0, self._length(file))
+        spare = whole.shape[1] - self.samples
+        if spare < 0:
+            raise ValueError(f"{file}: to go on from it, it must last {self.config.seconds:g} s at least")
+        starts = range(spare % self.step, spare + 1, self.step)
+        return whole, [whole[:, start : start + self.samples] for start in starts]
 
     def _length(self, file: Path) -> int:
         return sounds.length(file, self.config.sample_rate)
@@ -190,6 +199,9 @@ class Audio(Modality):
 
     def to_raw(self, tensor: Tensor) -> np.ndarray:
         samples = self._sound(tensor)
+        samples -= samples.mean(1, keepdim=True)
+        end = min(self.samples, round(FADE * self.config.sample_rate))
+        samples[:, self.samples - end :] *= torch.linspace(1, 0, end)  # a sound that is cut off would click
         return (samples / samples.abs().max().clamp(min=1.0)).numpy()
 
     def _sound(self, tensor: Tensor, before: Tensor | None = None) -> Tensor:
@@ -199,14 +211,27 @@ class Audio(Modality):
         return self.analysis.sound(magnitude, self.samples, self.config.iterations, self.config.phase, before)
 
     def assemble(self, tensors: Iterable[Tensor], like: Path, path: Path) -> None:
-        left, before = self._length(like), None
+        left = self._length(like)
         with sounds.writer(path, self.config.sample_rate, self.config.channels) as file:
-            for tensor in tensors:
-                sound = self._sound(tensor, before)
-                file.write(sound[:, : min(left, self.step)].clamp(-1, 1).T.numpy())
-                left, before = max(0, left - self.step), sound[:, self.step :]
-            if before is not None:
-                file.write(before[:, :left].clamp(-1, 1).T.numpy())
+            for sound in self._flow(tensors):
+                file.write(sound[:, :left].clamp(-1, 1).T.numpy())
+                left = max(0, left - sound.shape[1])
+
+    def prolong(self, whole: np.ndarray | None, tensors: Iterable[Tensor]) -> np.ndarray:
+        if whole is None:
+            return torch.cat(list(self._flow(tensors)), 1).clamp(-1, 1).numpy()
+        before = torch.from_numpy(whole)
+        parts = [before[:, : -self.overlap], *self._flow(tensors, before[:, -self.overlap :])]
+        return torch.cat(parts, 1).clamp(-1, 1).numpy()
+
+    def _flow(self, tensors: Iterable[Tensor], before: Tensor | None = None) -> Iterator[Tensor]:
+        """The sound of pieces, a stretch at a time; it begins in phase with the samples before."""
+        for tensor in tensors:
+            sound = self._sound(tensor, before)
+            yield sound[:, : self.step]
+            before = sound[:, self.step :]
+        if before is not None:
+            yield before
 
     def state(self) -> dict[str, Any]:
         return {"mean": self.mean, "std": self.std}
@@ -217,10 +242,11 @@ class Audio(Modality):
     # -- networks -----------------------------------------------------------------------------------
 
     def encoder(self, outputs: int) -> nn.Module:
-        return Encoder(self.shape, outputs, self.config)
+        return ConvEncoder(self.shape, outputs, self.config.widths)
 
     def decoder(self, latent: int) -> nn.Module:
-        return Decoder(latent, self.shape, self.config)
+        density = {"laplace": Laplace, "gaussian": Gaussian}[self.config.likelihood]
+        return DensityDecoder(ConvDecoder(latent, self.shape, self.config.widths), density, self.shape[:2])
 
     # -- for people ---------------------------------------------------------------------------------
 
@@ -269,26 +295,3 @@ class Audio(Modality):
         pause = np.zeros((self.config.channels, self.config.sample_rate // 10), np.float32)
         self.write(np.concatenate([part for raw in raws for part in (raw, pause)], axis=1), paths[1])
         return paths
-
-
-class Encoder(ConvEncoder):
-    """Standardized spectrograms [B, C, bins, frames] to [B, outputs]."""
-
-    def __init__(self, shape: tuple[int, int, int], outputs: int, config: Audio.Config) -> None:
-        super().__init__(shape, outputs, config.widths)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.float())
-
-
-class Decoder(nn.Module):
-    """z [B, latent] to the density of a standardized spectrogram, one learned scale a frequency."""
-
-    def __init__(self, latent: int, shape: tuple[int, int, int], config: Audio.Config) -> None:
-        super().__init__()
-        self.planes = ConvDecoder(latent, shape, config.widths)
-        self.log_scale = nn.Parameter(torch.zeros(shape[0], shape[1], 1))
-        self.density = {"laplace": Laplace, "gaussian": Gaussian}[config.likelihood]
-
-    def forward(self, z: Tensor) -> Likelihood:
-        return self.density(self.planes(z), self.log_scale.clamp(min=-5.0))

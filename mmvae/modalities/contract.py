@@ -50,19 +50,6 @@ class Modality(ABC):
     def write(self, raw: Raw, path: Path) -> None:
         """Write one raw observation to a file that `read` and other programs can open."""
 
-    def pieces(self, file: Path) -> int:
-        """How many observations a file makes, one after another: more than 1 where it is longer than a window."""
-        return 1
-
-    def read_piece(self, file: Path, index: int) -> Raw:
-        """One of the pieces of a file, counted from 0."""
-        return self.read(file)
-
-    def assemble(self, tensors: Iterable[Tensor], like: Path, path: Path) -> None:
-        """Write pieces, in order and each as `to_tensor` returns it, as one file that is as long as the file `like`.
-        Raises ValueError where files are not made of pieces."""
-        raise ValueError(f"files of {type(self).__name__} are not made of pieces")
-
     def parse(self, value: Any) -> Raw:
         """One raw observation from a value in a table (text, number, list), or given in Python."""
         return value
@@ -153,6 +140,40 @@ class Modality(ABC):
     def read_tag(cls, path: Path) -> str | None:
         """The note that `tag` left, or None."""
         return sidecar(path).read_text(encoding="utf-8") if sidecar(path).is_file() else None
+
+
+class Stream(Modality):
+    """A kind of data whose files may be longer than an observation: they are read in pieces, each of which shares some
+    of itself with the next, and pieces are put together again without a seam."""
+
+    @abstractmethod
+    def pieces(self, file: Path) -> int:
+        """How many pieces a file makes."""
+
+    @abstractmethod
+    def read_piece(self, file: Path, index: int) -> Raw:
+        """One of the pieces of a file, counted from 0."""
+
+    @abstractmethod
+    def opening(self, file: Path) -> tuple[Raw, list[Raw]]:
+        """A file to go on from: the whole, and the pieces of it that end where it ends. Raises ValueError where it is
+        shorter than one."""
+
+    @abstractmethod
+    def prolong(self, whole: Raw | None, tensors: Iterable[Tensor]) -> Raw:
+        """What `opening` returned, or nothing, and the pieces that follow, each as `to_tensor` returns it, as one."""
+
+    @abstractmethod
+    def assemble(self, tensors: Iterable[Tensor], like: Path, path: Path) -> None:
+        """Write pieces, each as `to_tensor` returns it, as one file that is as long as the file `like`, in memory that
+        does not grow with it."""
+
+
+def as_stream(modality: Modality) -> Stream:
+    """The modality, if its files are made of pieces; raises ValueError if not."""
+    if isinstance(modality, Stream):
+        return modality
+    raise ValueError(f"files of {type(modality).__name__} are not made of pieces: sounds are")
 
 
 PAGE, SHEET = "gallery.html", "sheet"  # what is written beside samples, to look at them all

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor, nn
+
+from mmvae.core.likelihoods import Likelihood
 
 
 def _activation(channels: int) -> tuple[nn.Module, nn.Module]:
@@ -54,7 +59,7 @@ class ConvEncoder(nn.Module):
         self.head = nn.Linear(channels * sizes[-1][0] * sizes[-1][1], outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.convolutions(x).flatten(1))
+        return self.head(self.convolutions(x.float()).flatten(1))
 
 
 class ConvDecoder(nn.Module):
@@ -79,3 +84,17 @@ class ConvDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         return self.convolutions(self.stem(z).view(-1, *self.start))
+
+
+class DensityDecoder(nn.Module):
+    """z [B, latent] to a density of planes [B, C, H, W], with one learned scale for each channel and height."""
+
+    def __init__(
+        self, planes: ConvDecoder, density: Callable[[Tensor, Tensor], Likelihood], rows: tuple[int, int]
+    ) -> None:
+        super().__init__()
+        self.planes, self.density = planes, density
+        self.log_scale = nn.Parameter(torch.zeros(*rows, 1))
+
+    def forward(self, z: Tensor) -> Likelihood:
+        return self.density(self.planes(z), self.log_scale.clamp(min=-5.0))

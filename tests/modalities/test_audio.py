@@ -69,6 +69,16 @@ def test_a_loud_sound_comes_back_within_full_scale() -> None:
     assert np.abs(modality.to_raw(modality.to_tensor(8 * tone()))).max() <= 1
 
 
+def test_a_sound_ends_in_silence_and_around_zero() -> None:
+    modality = fitted()
+    raw = 0.3 + np.sin(2 * np.pi * 441 * np.arange(2000) / RATE, dtype=np.float32)[None] * 0.5
+    again = modality.to_raw(modality.to_tensor(raw))
+    assert again[0, -1] == 0
+    assert np.abs(again[0, -4:]).max() < 0.1
+    assert np.abs(again[0, 200:400]).max() > 0.3
+    assert abs(again.mean()) < 0.005
+
+
 def test_a_sound_that_starts_at_the_first_sample_is_not_mirrored_before_it() -> None:
     modality = fitted()
     click = np.zeros((1, 2000), np.float32)
