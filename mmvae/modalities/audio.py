@@ -20,7 +20,7 @@ from mmvae.core.registry import Settings, network
 from mmvae.modalities import hearing, sounds
 from mmvae.modalities.contract import Stream
 from mmvae.modalities.networks import ConvDecoder, ConvEncoder, DensityDecoder
-from mmvae.modalities.spectra import Analysis, MelBands
+from mmvae.modalities.spectra import Analysis, MelBands, picture
 
 FADE = 0.005  # seconds at the end of a sound
 NOISE = (20, 10, 0)  # dB below the sound, of white noise that a model is tried with
@@ -65,9 +65,10 @@ class Audio(Stream):
         likelihood: Literal["laplace", "gaussian"] = network(
             "laplace", "density of a bin; one learned scale a frequency"
         )
-        widths: tuple[PositiveInt, ...] = network(
-            (16, 32, 64, 128), "channels at each halving of the plane", min_length=1
+        convolutions: Literal["2d", "1d"] = network(
+            "2d", "over the plane, or over time alone: faster, with larger widths"
         )
+        widths: tuple[PositiveInt, ...] = network((16, 32, 64, 128), "channels at each halving", min_length=1)
 
     config: Config
 
@@ -241,12 +242,17 @@ class Audio(Stream):
 
     # -- networks -----------------------------------------------------------------------------------
 
+    @property
+    def _planes(self) -> tuple[int, ...]:
+        channels, bins, frames = self.shape
+        return self.shape if self.config.convolutions == "2d" else (channels * bins, frames)
+
     def encoder(self, outputs: int) -> nn.Module:
-        return ConvEncoder(self.shape, outputs, self.config.widths)
+        return ConvEncoder(self._planes, outputs, self.config.widths)
 
     def decoder(self, latent: int) -> nn.Module:
         density = {"laplace": Laplace, "gaussian": Gaussian}[self.config.likelihood]
-        return DensityDecoder(ConvDecoder(latent, self.shape, self.config.widths), density, self.shape[:2])
+        return DensityDecoder(ConvDecoder(latent, self._planes, self.config.widths), density, self.shape[:2])
 
     # -- for people ---------------------------------------------------------------------------------
 
@@ -264,20 +270,16 @@ class Audio(Stream):
         return {f"noise {snr} dB below": whole + noise * level * 10 ** (-snr / 20) for snr in NOISE}
 
     def _picture(self, raw: np.ndarray) -> Pillow.Image:
-        """A spectrogram, low notes at the bottom, loud dark; 2 pixels a frame."""
-        level = self._spectrogram(raw).mean(0).flip(0).numpy()
-        gray = 255 - (255 * level / max(level.max(), 1e-6)).astype(np.uint8)
-        picture = Pillow.fromarray(gray)
-        return picture.resize((2 * picture.width, 96), Pillow.Resampling.BILINEAR)
+        return picture(self._spectrogram(raw).mean(0))
 
     def join(self, raws: Sequence[np.ndarray]) -> np.ndarray:
         return np.concatenate(raws, axis=1)
 
     def preview(self, raw: np.ndarray) -> str:
-        picture, sound = io.BytesIO(), io.BytesIO()
-        self._picture(raw).save(picture, "png")
+        image, sound = io.BytesIO(), io.BytesIO()
+        self._picture(raw).save(image, "png")
         sounds.save(raw, self.config.sample_rate, sound)
-        png, wav = (base64.b64encode(file.getvalue()).decode() for file in (picture, sound))
+        png, wav = (base64.b64encode(file.getvalue()).decode() for file in (image, sound))
         return (
             f'<img alt="" src="data:image/png;base64,{png}"><br>'
             f'<audio controls preload="none" src="data:audio/wav;base64,{wav}"></audio>'
@@ -285,11 +287,11 @@ class Audio(Stream):
 
     def sheet(self, raws: Sequence[np.ndarray], stem: Path) -> list[Path]:
         pictures = [self._picture(raw) for raw in raws]
-        width, height = max(picture.width for picture in pictures) + 4, pictures[0].height + 4
+        width, height = max(each.width for each in pictures) + 4, pictures[0].height + 4
         columns = math.ceil(math.sqrt(len(pictures)))
         grid = Pillow.new("L", (columns * width, math.ceil(len(pictures) / columns) * height), 255)
-        for index, picture in enumerate(pictures):
-            grid.paste(picture, (index % columns * width, index // columns * height))
+        for index, each in enumerate(pictures):
+            grid.paste(each, (index % columns * width, index // columns * height))
         paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".wav")]
         grid.save(paths[0])
         pause = np.zeros((self.config.channels, self.config.sample_rate // 10), np.float32)

@@ -7,7 +7,9 @@ import warnings
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
+from PIL import Image as Pillow
 from torch import Tensor
 
 
@@ -104,3 +106,10 @@ class MelBands:
         for _ in range(iterations):
             magnitude = magnitude * wanted / (self.weights @ self.of(magnitude)).clamp(min=1e-12)
         return magnitude
+
+
+def picture(spectrogram: Tensor) -> Pillow.Image:
+    """Of a spectrogram [bins, frames], low notes at the bottom, loud dark; 2 pixels a frame."""
+    level = spectrogram.flip(0).numpy()
+    gray = Pillow.fromarray(255 - (255 * level / max(level.max(), 1e-6)).astype(np.uint8))
+    return gray.resize((2 * gray.width, 96), Pillow.Resampling.BILINEAR)

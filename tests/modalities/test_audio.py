@@ -153,8 +153,10 @@ def test_silence_to_train_on_is_refused() -> None:
 
 @pytest.mark.parametrize("likelihood", ["laplace", "gaussian"])
 @pytest.mark.parametrize("channels", [1, 2])
-def test_a_batch_is_scored_drawn_and_read_back(likelihood: str, channels: int) -> None:
-    modality = fitted(likelihood=likelihood, channels=channels, widths=[4, 4], iterations=2)
+@pytest.mark.parametrize("convolutions", ["1d", "2d"])
+def test_a_batch_is_scored_drawn_and_read_back(likelihood: str, channels: int, convolutions: str) -> None:
+    how = {"likelihood": likelihood, "channels": channels, "convolutions": convolutions}
+    modality = fitted(**how, widths=[4, 4], iterations=2)
     batch = torch.stack([modality.to_tensor(tone(seed=seed, channels=channels)) for seed in range(2)])
     with torch.no_grad():
         assert modality.encoder(6)(batch).shape == (2, 6)

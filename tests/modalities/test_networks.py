@@ -23,18 +23,27 @@ def test_any_plane_is_encoded_and_decoded_to_its_own_size(height: int, width: in
         assert ConvDecoder(5, shape, widths)(torch.zeros(2, 5)).shape == (2, *shape)
 
 
+@settings(max_examples=40, deadline=None)
+@given(length=sides, channels=st.integers(1, 4), levels=st.integers(1, 4))
+def test_any_line_is_encoded_and_decoded_to_its_own_length(length: int, channels: int, levels: int) -> None:
+    shape, widths = (channels, length), (4, 6, 8, 8)[:levels]
+    with torch.no_grad():
+        assert ConvEncoder(shape, 5, widths)(torch.zeros(2, *shape)).shape == (2, 5)
+        assert ConvDecoder(5, shape, widths)(torch.zeros(2, 5)).shape == (2, *shape)
+
+
 @given(height=st.integers(1, 300), width=st.integers(1, 300), levels=st.integers(1, 8))
 def test_a_pyramid_halves_and_keeps_sides_of_two(height: int, width: int, levels: int) -> None:
-    sizes = pyramid(height, width, levels)
+    sizes = pyramid((height, width), levels)
     assert sizes[0] == (height, width)
     assert len(sizes) <= levels + 1
-    for (tall, wide), (lower, narrower) in itertools.pairwise(sizes):
-        assert (lower, narrower) == (tall // 2, wide // 2)
-        assert min(lower, narrower) >= 2
+    for above, below in itertools.pairwise(sizes):
+        assert below == tuple(side // 2 for side in above)
+        assert min(below) >= 2
 
 
-@pytest.mark.parametrize("size", [(28, 28), (7, 13), (3, 3), (32, 5)])
-def test_a_gradient_reaches_every_weight(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("size", [(28, 28), (7, 13), (3, 3), (32, 5), (28,), (13,)])
+def test_a_gradient_reaches_every_weight(size: tuple[int, ...]) -> None:
     shape = (3, *size)
     encoder, decoder = ConvEncoder(shape, 5, (4, 8)), ConvDecoder(5, shape, (4, 8))
     decoder(encoder(torch.randn(2, *shape))).square().sum().backward()
