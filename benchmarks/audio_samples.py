@@ -20,7 +20,7 @@ from torch import Tensor
 import mmvae
 from mmvae.data.prepare import prepare
 from mmvae.modalities.audio import Audio
-from mmvae.modalities.spectra import MelBands
+from mmvae.modalities.spectra import Analysis, MelBands
 
 BANDS, POWER = 64, 0.3
 
@@ -28,7 +28,7 @@ BANDS, POWER = 64, 0.3
 def features(sounds: list[np.ndarray], modality: Audio) -> Tensor:
     """Flat mel spectrograms [n, F]."""
     mel = MelBands(BANDS, modality.config.fft * 2, modality.config.sample_rate)
-    finer = type(modality.analysis)(modality.config.fft * 2, modality.config.hop * 2)
+    finer = Analysis(modality.config.fft * 2, modality.config.hop * 2)
     whole = [np.pad(sound, ((0, 0), (0, modality.samples - sound.shape[1]))) for sound in sounds]
     return torch.stack([(mel.of(finer.spectrum(torch.from_numpy(sound)).abs()) ** POWER).flatten() for sound in whole])
 

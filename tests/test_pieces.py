@@ -79,8 +79,8 @@ def test_pieces_are_put_together_to_the_same_length_and_sound(tmp_path: Path, ch
     again, found_rate = soundfile.read(out, dtype="float32", always_2d=True)
     assert found_rate == RATE
     assert again.shape == (round(soundfile.info(path).frames * RATE / rate), channels)
-    wanted = modality.analysis.spectrum(torch.from_numpy(np.stack([modality._read(path, 0, len(again))])[0])).abs()
-    found = modality.analysis.spectrum(torch.from_numpy(again.T.copy())).abs()
+    wanted = modality.seen.analysis.spectrum(torch.from_numpy(np.stack([modality._read(path, 0, len(again))])[0])).abs()
+    found = modality.seen.analysis.spectrum(torch.from_numpy(again.T.copy())).abs()
     assert 20 * math.log10((found - wanted).norm() / wanted.norm()) < -20
     # at no seam a jump larger than the sound's own
     jumps = np.abs(np.diff(again, axis=0)).max(1)

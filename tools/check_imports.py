@@ -28,7 +28,18 @@ LAYERS = (  # from the bottom; rooms of one layer do not import one another
 )
 HEIGHT = {room: height for height, layer in enumerate(LAYERS) for room in layer}
 # what others may import of modalities: never a modality's own file
-SHARED = {"contract", "hearing", "networks", "phase", "recurrent", "registry", "sounds", "spectra"}
+SHARED = {
+    "contract",
+    "hearing",
+    "networks",
+    "phase",
+    "recurrent",
+    "registry",
+    "representation",
+    "sounds",
+    "spectra",
+    "waveforms",
+}
 
 
 def imported(tree: ast.AST, package: Path) -> Iterator[tuple[int, str]]:

@@ -6,6 +6,7 @@ import base64
 import io
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -20,7 +21,9 @@ from mmvae.core.registry import Settings, network
 from mmvae.modalities import hearing, sounds
 from mmvae.modalities.contract import Stream
 from mmvae.modalities.networks import ConvDecoder, ConvEncoder, DensityDecoder
+from mmvae.modalities.representation import Representation
 from mmvae.modalities.spectra import Analysis, MelBands, picture
+from mmvae.modalities.waveforms import WaveDecoder
 
 FADE = 0.005  # seconds at the end of a sound
 NOISE = (20, 10, 0)  # dB below the sound, of white noise that a model is tried with
@@ -61,6 +64,9 @@ class Audio(Stream):
         phase: Literal["integrated", "random"] = network(
             "integrated", "phases to start from: integrated from the magnitude's gradients, or random"
         )
+        waveform: float = Field(
+            0.0, ge=0, description="weight of comparing waveforms in training, by a phase that is learned; 0: neither"
+        )
         iterations: int = network(16, "Griffin-Lim iterations that refine the phase", ge=0)
         likelihood: Literal["laplace", "gaussian"] = network(
             "laplace", "density of a bin; one learned scale a frequency"
@@ -78,13 +84,15 @@ class Audio(Stream):
             raise ValueError(
                 f"hop = {config.hop} must be at most half of fft = {config.fft} for the sound to be found again"
             )
-        self.analysis = Analysis(config.fft, config.hop)
-        self.mel = MelBands(config.bands, config.fft, config.sample_rate) if config.bands else None
+        if config.waveform and config.bands:
+            raise ValueError("waveform: phases are learned of all frequencies: set bands to 0")
+        mel = MelBands(config.bands, config.fft, config.sample_rate) if config.bands else None
+        analysis = Analysis(config.fft, config.hop)
+        self.seen = Representation(analysis, mel, config.scale, config.power, phases=config.waveform > 0)
         self.samples = round(config.seconds * config.sample_rate)
         # what two pieces of a long sound share: enough for the second to begin in phase with the first
         self.overlap = min(2 * config.fft, self.samples // 2)
         self.step = self.samples - self.overlap
-        self.mean, self.std = 0.0, 1.0
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -159,44 +167,25 @@ class Audio(Stream):
 
     @classmethod
     def tag(cls, path: Path, note: str) -> None:
-        import soundfile
-
-        if len(note.encode()) > 2000:  # libsndfile writes longer ones, and does not read them
+        if not sounds.tag(path, note):
             super().tag(path, note)
-            return
-        samples, rate = soundfile.read(path, dtype="int16", always_2d=True)
-        sounds.save(samples.T, rate, path, note)
 
     @classmethod
     def read_tag(cls, path: Path) -> str | None:
-        import soundfile
-
-        with soundfile.SoundFile(path) as sound:
-            return sound.comment or super().read_tag(path)
+        return sounds.read_tag(path) or super().read_tag(path)
 
     # -- spectrograms -------------------------------------------------------------------------------
 
-    def _spectrogram(self, raw: np.ndarray) -> Tensor:
+    def _window(self, raw: np.ndarray) -> Tensor:
         samples = torch.zeros(self.config.channels, max(self.samples, raw.shape[1]))
         samples[:, : raw.shape[1]] = torch.from_numpy(raw)
-        magnitude = self.analysis.spectrum(samples).abs()
-        bins = self.mel.of(magnitude) if self.mel else magnitude[:, :-1]
-        return bins**self.config.power if self.config.scale == "power" else torch.log1p(10 * bins)
+        return samples
 
     def fit(self, raws: Iterable[np.ndarray]) -> None:
-        count, total, squares = 0, 0.0, 0.0
-        for raw in raws:
-            spectrogram = self._spectrogram(raw).double()
-            count += spectrogram.numel()
-            total += spectrogram.sum().item()
-            squares += spectrogram.square().sum().item()
-        self.mean = total / count
-        self.std = math.sqrt(max(squares / count - self.mean**2, 0.0))
-        if self.std < 1e-6:
-            raise ValueError("the training sounds are all silent")
+        self.seen.fit(map(self._window, raws))
 
     def to_tensor(self, raw: np.ndarray) -> Tensor:
-        return ((self._spectrogram(raw) - self.mean) / self.std).half()
+        return self.seen.planes(self._window(raw))
 
     def to_raw(self, tensor: Tensor) -> np.ndarray:
         samples = self._sound(tensor)
@@ -206,10 +195,8 @@ class Audio(Stream):
         return (samples / samples.abs().max().clamp(min=1.0)).numpy()
 
     def _sound(self, tensor: Tensor, before: Tensor | None = None) -> Tensor:
-        scaled = (tensor.detach().float().cpu() * self.std + self.mean).clamp(min=0)
-        bins = scaled ** (1 / self.config.power) if self.config.scale == "power" else torch.expm1(scaled) / 10
-        magnitude = self.mel.back(bins) if self.mel else nn.functional.pad(bins, (0, 0, 0, 1))
-        return self.analysis.sound(magnitude, self.samples, self.config.iterations, self.config.phase, before)
+        planes = tensor.detach().float().cpu()
+        return self.seen.sound(planes, self.samples, self.config.iterations, self.config.phase, before)
 
     def assemble(self, tensors: Iterable[Tensor], like: Path, path: Path) -> None:
         left = self._length(like)
@@ -235,31 +222,38 @@ class Audio(Stream):
             yield before
 
     def state(self) -> dict[str, Any]:
-        return {"mean": self.mean, "std": self.std}
+        return {"mean": self.seen.mean, "std": self.seen.std}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.mean, self.std = state["mean"], state["std"]
+        self.seen.mean, self.seen.std = state["mean"], state["std"]
 
     # -- networks -----------------------------------------------------------------------------------
 
-    @property
-    def _planes(self) -> tuple[int, ...]:
-        channels, bins, frames = self.shape
-        return self.shape if self.config.convolutions == "2d" else (channels * bins, frames)
+    def _planes(self, kinds: int = 1) -> tuple[int, ...]:
+        channels, bins, frames = kinds * self.shape[0], *self.shape[1:]
+        return (channels, bins, frames) if self.config.convolutions == "2d" else (channels * bins, frames)
 
     def encoder(self, outputs: int) -> nn.Module:
-        return ConvEncoder(self._planes, outputs, self.config.widths)
+        return ConvEncoder(self._planes(3 if self.config.waveform else 1), outputs, self.config.widths)
 
     def decoder(self, latent: int) -> nn.Module:
         density = {"laplace": Laplace, "gaussian": Gaussian}[self.config.likelihood]
-        return DensityDecoder(ConvDecoder(latent, self._planes, self.config.widths), density, self.shape[:2])
+        planes = ConvDecoder(latent, self._planes(), self.config.widths)
+        magnitudes = DensityDecoder(planes, density, self.shape[:2])
+        if not self.config.waveform:
+            return magnitudes
+        phases = nn.Sequential(
+            ConvDecoder(latent, self._planes(2), self.config.widths),
+            nn.Unflatten(1, (2 * self.shape[0], -1)) if self.config.convolutions == "1d" else nn.Identity(),
+        )
+        return WaveDecoder(magnitudes, phases, partial(self.seen.waves, length=self.samples), self.config.waveform)
 
     # -- for people ---------------------------------------------------------------------------------
 
     def metrics(self, raws: Sequence[np.ndarray], reconstructions: Sequence[np.ndarray]) -> dict[str, float]:
         found: dict[str, list[float]] = {}
         for raw, again in zip(raws, reconstructions, strict=True):
-            for what, value in hearing.compare(raw, again, self.analysis, self.config.sample_rate).items():
+            for what, value in hearing.compare(raw, again, self.seen.analysis, self.config.sample_rate).items():
                 found.setdefault(what, []).append(value)
         return {what: sum(values) / len(values) for what, values in found.items()}
 
@@ -270,7 +264,7 @@ class Audio(Stream):
         return {f"noise {snr} dB below": whole + noise * level * 10 ** (-snr / 20) for snr in NOISE}
 
     def _picture(self, raw: np.ndarray) -> Pillow.Image:
-        return picture(self._spectrogram(raw).mean(0))
+        return picture(self.seen.levels(self._window(raw)).mean(0))
 
     def join(self, raws: Sequence[np.ndarray]) -> np.ndarray:
         return np.concatenate(raws, axis=1)

@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmvae.modalities.spectra import Analysis
+from mmvae.modalities.spectra import RESOLUTIONS, Analysis
 
 FLOOR = 1e-4  # of the loudest bin of the real sound, -80 dB: what is fainter counts as silence
-RESOLUTIONS = (256, 512, 1024, 2048)  # samples of a frame
 
 
 def compare(real: np.ndarray, other: np.ndarray, analysis: Analysis, rate: int) -> dict[str, float]:

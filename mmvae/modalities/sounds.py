@@ -109,6 +109,25 @@ def save(samples: np.ndarray, rate: int, file: Path | BinaryIO, note: str = "") 
         sound.write(samples.T)
 
 
+def tag(path: Path, note: str) -> bool:
+    """Put a note into a WAV; False where it is too long for the format's readers."""
+    import soundfile
+
+    if len(note.encode()) > 2000:  # libsndfile writes longer ones, and does not read them
+        return False
+    samples, rate = soundfile.read(path, dtype="int16", always_2d=True)
+    save(samples.T, rate, path, note)
+    return True
+
+
+def read_tag(path: Path) -> str:
+    """The note in a sound file, or nothing."""
+    import soundfile
+
+    with soundfile.SoundFile(path) as sound:
+        return sound.comment
+
+
 def _check_length(file: Path | BinaryIO) -> None:
     """Raise ValueError where a WAV or AIFF file is shorter than its head declares: libsndfile reads what is there."""
     with file.open("rb") if isinstance(file, Path) else nullcontext(file) as opened:

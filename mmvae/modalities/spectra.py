@@ -12,6 +12,8 @@ import torch
 from PIL import Image as Pillow
 from torch import Tensor
 
+RESOLUTIONS = (256, 512, 1024, 2048)  # samples of a frame, where sounds are compared
+
 
 @dataclass(frozen=True)
 class Analysis:
@@ -23,26 +25,28 @@ class Analysis:
     def spectrum(self, samples: Tensor) -> Tensor:
         """Complex [..., fft / 2 + 1, 1 + n / hop] of samples [..., n]."""
         # zeros, not a reflection, beyond the ends: one-shots start at sample 0
-        window = torch.hann_window(self.fft)
+        window = torch.hann_window(self.fft, device=samples.device)
         return torch.stft(
             samples, self.fft, self.hop, window=window, center=True, pad_mode="constant", return_complex=True
         )
 
     def samples(self, spectrum: Tensor, length: int) -> Tensor:
         """The sound whose spectrum is nearest, [..., length]."""
-        return torch.istft(spectrum, self.fft, self.hop, window=torch.hann_window(self.fft), length=length)
+        window = torch.hann_window(self.fft, device=spectrum.device)
+        return torch.istft(spectrum, self.fft, self.hop, window=window, length=length)
 
     def sound(
         self,
         magnitude: Tensor,
         length: int,
         iterations: int,
-        start: Literal["integrated", "random"] = "integrated",
+        start: Literal["integrated", "random"] | Tensor = "integrated",
         before: Tensor | None = None,
     ) -> Tensor:
         """Samples [channels, length] whose spectrogram is near `magnitude` [channels, fft / 2 + 1, frames].
 
-        start: phases integrated from the gradients that the magnitude implies (Prusa et al. 2017), or random ones.
+        start: phases integrated from the gradients that the magnitude implies (Prusa et al. 2017), random ones, or
+        those to start from, in radians.
         They are refined by Griffin-Lim iterations with a momentum of 0.99 (Perraudin et al. 2013).
         before: samples [channels, m], m at least `fft`, that the sound begins with: it goes on in phase with them.
         """
@@ -64,12 +68,11 @@ class Analysis:
             samples[:, : before.shape[1]] = torch.lerp(before, samples[:, : before.shape[1]], fade)
         return samples
 
-    def _phase(self, magnitude: Tensor, start: str, given: Tensor | None) -> Tensor:
+    def _phase(self, magnitude: Tensor, start: str | Tensor, given: Tensor | None) -> Tensor:
         if start == "random":
-            phase = 2 * math.pi * torch.rand(magnitude.shape, generator=torch.Generator().manual_seed(0))
-            if given is not None:
-                phase[..., : given.shape[-1]] = given
-            return phase
+            start = 2 * math.pi * torch.rand(magnitude.shape, generator=torch.Generator().manual_seed(0))
+        if isinstance(start, Tensor):
+            return start if given is None else torch.cat([given, start[..., given.shape[-1] :]], -1)
         from mmvae.modalities.phase import integrated_phase  # numba takes a second to import
 
         known = [None] * len(magnitude) if given is None else given.numpy()

@@ -13,6 +13,7 @@ import torch
 from pydantic import ValidationError
 
 from mmvae.modalities.audio import Audio
+from mmvae.modalities.waveforms import WaveDecoder
 
 RATE = 8000
 
@@ -60,7 +61,9 @@ def test_sound_survives_the_way_to_a_spectrogram_and_back(channels: int, seconds
     assert again.shape == (channels, round(seconds * RATE))
     assert again.dtype == np.float32
     assert np.abs(again).max() <= 1
-    ours, theirs = (modality._spectrogram(sound) ** (1 / modality.config.power) for sound in (raw, again))
+    ours, theirs = (
+        modality.seen.levels(modality._window(sound)) ** (1 / modality.config.power) for sound in (raw, again)
+    )
     assert db(ours - theirs, ours) < -15  # spectral convergence
 
 
@@ -86,7 +89,7 @@ def test_a_sound_that_starts_at_the_first_sample_is_not_mirrored_before_it() -> 
     # the first frame holds the click once, under the middle of the window; a reflection would double what follows
     later = click.copy()
     later[0, [0, 50]] = 0, 1
-    first = modality._spectrogram(later)[0, :, 0] ** (1 / modality.config.power)
+    first = modality.seen.levels(modality._window(later))[0, :, 0] ** (1 / modality.config.power)
     window = torch.hann_window(modality.config.fft)[modality.config.fft // 2 + 50]
     torch.testing.assert_close(first, window.expand_as(first), atol=1e-4, rtol=1e-4)
 
@@ -120,7 +123,7 @@ def test_every_representation_leads_back_to_the_sound(scale: str, bands: int) ->
     tensor = modality.to_tensor(raw)
     assert tensor.shape == modality.shape == (1, bands or 128, 32)
     again = modality.to_raw(tensor)
-    wanted, found = (modality.analysis.spectrum(torch.from_numpy(sound)).abs() for sound in (raw, again))
+    wanted, found = (modality.seen.analysis.spectrum(torch.from_numpy(sound)).abs() for sound in (raw, again))
     assert db(found - wanted, wanted) < (-12 if bands else -18)
 
 
@@ -154,8 +157,11 @@ def test_silence_to_train_on_is_refused() -> None:
 @pytest.mark.parametrize("likelihood", ["laplace", "gaussian"])
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("convolutions", ["1d", "2d"])
-def test_a_batch_is_scored_drawn_and_read_back(likelihood: str, channels: int, convolutions: str) -> None:
-    how = {"likelihood": likelihood, "channels": channels, "convolutions": convolutions}
+@pytest.mark.parametrize("waveform", [0.0, 1.0])
+def test_a_batch_is_scored_drawn_and_read_back(
+    likelihood: str, channels: int, convolutions: str, waveform: float
+) -> None:
+    how = {"likelihood": likelihood, "channels": channels, "convolutions": convolutions, "waveform": waveform}
     modality = fitted(**how, widths=[4, 4], iterations=2)
     batch = torch.stack([modality.to_tensor(tone(seed=seed, channels=channels)) for seed in range(2)])
     with torch.no_grad():
@@ -164,6 +170,44 @@ def test_a_batch_is_scored_drawn_and_read_back(likelihood: str, channels: int, c
         assert torch.isfinite(decoded.log_prob(batch)).all()
         assert decoded.mode().shape == batch.shape
         assert modality.to_raw(decoded.mode()[0]).shape == (channels, 2000)
+
+
+def test_learned_phases_make_the_sound_itself() -> None:
+    modality = fitted(waveform=1.0, channels=2, iterations=0)
+    raw = tone(channels=2)
+    tensor = modality.to_tensor(raw)
+    assert tensor.shape == (6, 128, 32)
+    again = modality.to_raw(tensor)
+    inner = slice(0, 1900)  # before the fade
+    error = torch.from_numpy((again - raw)[:, inner])
+    assert db(error, torch.from_numpy(raw[:, inner])) < -35
+
+
+def test_waveforms_are_compared_in_training_only_and_cost_nothing_where_they_are_equal() -> None:
+    modality = fitted(waveform=2.0, widths=[4, 4])
+    real = torch.stack([modality.to_tensor(tone(seed=seed)) for seed in range(2)])
+    decoder = modality.decoder(3)
+    assert isinstance(decoder, WaveDecoder)
+    likelihood = decoder(torch.randn(2, 3))
+    cost = likelihood.auxiliary(real)
+    assert cost.shape == (2,)
+    assert (cost > 0).all()
+    cost.sum().backward()
+    grads = [weight.grad for weight in decoder.phases.parameters()]
+    assert all(grad is not None and torch.isfinite(grad).all() for grad in grads)
+    assert grads[-1] is not None
+    assert grads[-1].abs().sum() > 0
+    assert likelihood.auxiliary(likelihood.mode()).abs().max() < 1e-3 * cost.max()
+    double = fitted(waveform=4.0, widths=[4, 4]).decoder(3)
+    double.load_state_dict(decoder.state_dict())
+    z = torch.randn(2, 3)
+    torch.testing.assert_close(double(z).auxiliary(real), 2 * decoder(z).auxiliary(real))
+    assert decoder.eval()(z).auxiliary(real) is None
+
+
+def test_phases_are_learned_of_frequencies_only() -> None:
+    with pytest.raises(ValueError, match=r"waveform: .* set bands to 0"):
+        audio(waveform=1.0, bands=20)
 
 
 # -- files --------------------------------------------------------------------------------------------
