@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from mmvae.core.latents import Posterior
 from mmvae.core.noise import Noise
+from mmvae.core.priors import Prior
 from mmvae.core.registry import Registry, Settings
 from mmvae.core.vae import Batch, Network
 
@@ -121,12 +123,17 @@ def importance_terms(
     return rate, {name: -score.view(-1, k) for name, score in scores.items()}, auxiliary.view(-1, k)
 
 
-def importance_weighted_bound(network: Network, batch: Batch, noise: Noise, k: int) -> Tensor:
-    """log 1/k sum_i p(x|z_i) p(z_i) / q(z_i|x) in nats, [B]: a lower bound of log p(x), tighter with every k
-    (Burda et al. 2016)."""
+def importance_weighted_bound(
+    network: Network, batch: Batch, noise: Noise, k: int, priors: Sequence[Prior] = ()
+) -> Tensor:
+    """log 1/k sum_i p(x|z_i) p(z_i) / q(z_i|x) in nats for the prior of training and each of `priors`, of the same
+    draws, [1 + priors, B]: lower bounds of log p(x), tighter with every k (Burda et al. 2016)."""
     posterior = network.posterior(batch)
-    rate, distortion, _ = importance_terms(network, batch, posterior, posterior.sample(noise, k))
-    return torch.logsumexp(-rate - sum(distortion.values()), dim=1) - math.log(k)
+    z = posterior.sample(noise, k)
+    rate, distortion, _ = importance_terms(network, batch, posterior, z)
+    weights = -rate - sum(distortion.values())
+    others = [weights - network.prior.log_prob(z) + prior.log_prob(z) for prior in priors]
+    return torch.logsumexp(torch.stack([weights, *others]), dim=2) - math.log(k)
 
 
 objectives: Registry[Objective] = Registry(

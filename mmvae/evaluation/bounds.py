@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from mmvae.core.latents import DiagonalGaussian, Point
 from mmvae.core.noise import Noise, mix
 from mmvae.core.objectives import importance_weighted_bound
+from mmvae.core.priors import Prior
 from mmvae.core.vae import Batch, Network
 from mmvae.data.prepare import Progress
 from mmvae.data.store import Store
@@ -70,18 +71,25 @@ def elbo(network: Network, store: Store, device: torch.device, seed: int = 0, si
 
 @torch.inference_mode()
 def importance_nll(
-    network: Network, store: Store, device: torch.device, k: int, seed: int = 0, progress: Progress | None = None
+    network: Network,
+    store: Store,
+    device: torch.device,
+    k: int,
+    seed: int = 0,
+    progress: Progress | None = None,
+    priors: Sequence[Prior] = (),
 ) -> Tensor:
-    """-log p(x) of each row by the importance-weighted bound with k draws (Burda et al. 2016), [N]."""
+    """-log p(x) of each row under the prior of training and each of `priors`, by the importance-weighted bound with k
+    draws (Burda et al. 2016), [1 + priors, N]."""
     if k < 1:
         raise ValueError(f"k = {k}: it takes at least one draw")
     # log-mean-exp over chunks of draws, so that memory does not grow with k
     chunks = [DRAWS] * (k // DRAWS) + [k % DRAWS] * (k % DRAWS > 0)
     size = max(1, store.at_once(2048) // chunks[0])
-    nll, done = torch.empty(len(store)), 0
+    nll, done = torch.empty(1 + len(priors), len(store)), 0
     for rows, batch, noise in batches(store, size, device, seed):
-        parts = [importance_weighted_bound(network, batch, noise, draws) + math.log(draws) for draws in chunks]
-        nll[rows] = math.log(k) - torch.logsumexp(torch.stack(parts), 0).cpu()
+        parts = [importance_weighted_bound(network, batch, noise, n, priors) + math.log(n) for n in chunks]
+        nll[:, rows] = math.log(k) - torch.logsumexp(torch.stack(parts), 0).cpu()
         done += len(rows)
         if progress:
             progress(f"importance-weighted NLL, k = {k},", done, len(store))

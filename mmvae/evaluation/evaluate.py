@@ -39,7 +39,7 @@ def evaluate(
     k: draws of the importance-weighted NLL. label: a column of classes, by which a classifier is trained that judges
     reconstructions and samples. data: a path in place of the recipe's, used whole unless it declares the
     split. limit: rows at most.
-    Bounds and distortions are in nats a row, at KL weight 1, with the prior of training.
+    Bounds and distortions are in nats a row, at KL weight 1, with the prior of training unless another one is named.
     Raises ValueError or FileNotFoundError when the data cannot be had.
     """
     if k < 1 or (limit is not None and limit < 1):
@@ -51,11 +51,13 @@ def evaluate(
         raise ValueError(f"{recipe.data.path}: no split '{split}': it has {', '.join(prepared.splits)}")
     rows, report = prepared.splits[split], prepared.report
     terms = bounds.elbo(vae.network, rows.store, vae.device, seed)
-    nll = bounds.importance_nll(vae.network, rows.store, vae.device, k, seed, progress)
+    priors = [vae.fitted] if vae.fitted else []
+    nll, *others = bounds.importance_nll(vae.network, rows.store, vae.device, k, seed, progress, priors)
     use = bounds.latent_use(vae.network, rows.store, vae.device, seed)
     figures = {
         "-ELBO (nats)": terms.negative_elbo,
         f"NLL, importance-weighted, k = {k} (nats)": nll.mean().item(),
+        **{f"NLL under the fitted prior, k = {k} (nats)": other.mean().item() for other in others},
         "rate (nats)": terms.rate,
         **{f"distortion, {name} (nats)": value for name, value in terms.distortion.items()},
         f"active units, of {vae.recipe.latent['dim']}": int(use["active units"]),

@@ -18,7 +18,7 @@ from mmvae.core.latents import DiagonalGaussian, ProductOfExperts
 from mmvae.core.likelihoods import Gaussian
 from mmvae.core.noise import Noise, StepNoise
 from mmvae.core.objectives import ELBO, ImportanceWeighted, importance_terms, importance_weighted_bound
-from mmvae.core.priors import Prior, StandardNormal
+from mmvae.core.priors import FittedMixture, Prior, StandardNormal
 from mmvae.core.vae import Batch, Network
 from mmvae.data.store import Store
 from mmvae.evaluation import bounds
@@ -143,7 +143,7 @@ def importance_means(network: Network, x: Tensor, draws: Sequence[int], repeats:
     batch = whole(x=x).repeat(repeats)
     with torch.no_grad():
         found = [
-            importance_weighted_bound(network, batch, StepNoise(k, len(batch), slice(None)), k).mean() for k in draws
+            importance_weighted_bound(network, batch, StepNoise(k, len(batch), slice(None)), k)[0].mean() for k in draws
         ]
     return torch.stack(found)
 
@@ -161,7 +161,7 @@ def test_one_draw_of_the_importance_weighted_bound_is_the_elbo() -> None:
     batch, noise = whole(x=draw(WEIGHT, 8)), range(8)
     network = linear({"x": WEIGHT}, shift=0.3)
     terms = ImportanceWeighted(ImportanceWeighted.Config(samples=1))(network, batch, Noise(noise))
-    bound = importance_weighted_bound(network, batch, Noise(noise), k=1)
+    (bound,) = importance_weighted_bound(network, batch, Noise(noise), k=1)
     torch.testing.assert_close(-terms.negative_elbo, bound)
     torch.testing.assert_close(terms.loss, -bound.mean())
 
@@ -192,8 +192,22 @@ class Kept(Store):
 def test_the_evaluated_nll_of_the_exact_posterior_is_minus_the_evidence_for_any_number_of_draws() -> None:
     x = draw(WEIGHT, 50)
     for k in (1, 10, 192):
-        nll = bounds.importance_nll(linear({"x": WEIGHT}), Kept(x=x), CPU, k)
+        (nll,) = bounds.importance_nll(linear({"x": WEIGHT}), Kept(x=x), CPU, k)
         torch.testing.assert_close(nll, -evidence(x, WEIGHT), atol=1e-4, rtol=0)
+
+
+def test_under_another_prior_the_nll_nears_its_own_evidence() -> None:
+    fitted = FittedMixture(DIM, 1)
+    fitted.means.copy_(torch.tensor([[0.4, -0.3, 0.2]]))
+    fitted.factors.copy_(torch.diag(torch.tensor([0.8, 0.9, 0.7]))[None])
+    x = draw(WEIGHT, 50)
+    plain, other = bounds.importance_nll(linear({"x": WEIGHT}), Kept(x=x), CPU, 3000, priors=[fitted])
+    torch.testing.assert_close(plain, -evidence(x, WEIGHT), atol=1e-4, rtol=0)
+    factor = WEIGHT @ fitted.factors[0]
+    covariance = factor @ factor.T + SCALE**2 * torch.eye(len(WEIGHT))
+    known = -MultivariateNormal(WEIGHT @ fitted.means[0], covariance).log_prob(x)
+    torch.testing.assert_close(other, known, atol=0.1, rtol=0)
+    assert (other - plain).abs().max() > 0.3
 
 
 def test_the_evaluated_elbo_of_the_exact_posterior_is_the_evidence() -> None:
@@ -259,5 +273,5 @@ def test_a_row_without_a_modality_is_bounded_by_the_evidence_of_what_it_has() ->
     x = draw(WEIGHT, 5)
     has = {"x": torch.ones(5, dtype=torch.bool), "y": torch.zeros(5, dtype=torch.bool)}
     batch = Batch({"x": x, "y": torch.zeros(0, 4)}, has)
-    bound = importance_weighted_bound(linear({"x": WEIGHT, "y": SECOND}), batch, Noise(range(5)), k=3)
+    (bound,) = importance_weighted_bound(linear({"x": WEIGHT, "y": SECOND}), batch, Noise(range(5)), k=3)
     torch.testing.assert_close(bound, evidence(x, WEIGHT), atol=1e-4, rtol=0)
