@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
@@ -53,8 +54,9 @@ def speech_scores(real: np.ndarray, other: np.ndarray, rate: int) -> dict[str, f
     found = {}
     if rate in (8000, 16000) and find_spec("pesq"):
         pesq = import_module("pesq")
-        with suppress(pesq.NoUtterancesError, ValueError):  # too short, or silent
+        with suppress(pesq.PesqError, ValueError):  # too short, or silent
             found["PESQ"] = pesq.pesq(rate, real, other, "nb" if rate == 8000 else "wb")
-    if find_spec("pystoi") and len(real) > rate // 2:
-        found["STOI"] = float(import_module("pystoi").stoi(real, other, rate))
+    if find_spec("pystoi"):
+        with warnings.catch_warnings(action="error"), suppress(RuntimeWarning):  # too short
+            found["STOI"] = float(import_module("pystoi").stoi(real, other, rate))
     return found
