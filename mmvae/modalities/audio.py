@@ -234,7 +234,8 @@ class Audio(Stream):
         return (channels, bins, frames) if self.config.convolutions == "2d" else (channels * bins, frames)
 
     def encoder(self, outputs: int) -> nn.Module:
-        return ConvEncoder(self._planes(3 if self.config.waveform else 1), outputs, self.config.widths)
+        network = ConvEncoder(self._planes(3 if self.config.waveform else 1), outputs, self.config.widths)
+        return nn.Sequential(nn.Flatten(1, 2), network) if self.config.convolutions == "1d" else network
 
     def decoder(self, latent: int) -> nn.Module:
         density = {"laplace": Laplace, "gaussian": Gaussian}[self.config.likelihood]

@@ -48,12 +48,12 @@ class ConvEncoder(nn.Module):
     """Planes [B, C, H, W], or lines [B, C, L], to [B, outputs]: convolutions of 4 (by 4) and stride 2, each but the
     first followed by a residual block (at the finest size it would cost most and bring least).
 
-    shape: (C, H, W) or (C, L); what comes is brought to it. widths: channels at each halving.
+    shape: (C, H, W) or (C, L). widths: channels at each halving.
     """
 
     def __init__(self, shape: tuple[int, ...], outputs: int, widths: tuple[int, ...]) -> None:
         super().__init__()
-        self.shape, axes = shape, len(shape) - 1
+        axes = len(shape) - 1
         convolution, _ = _convolutions(axes)
         sizes = pyramid(shape[1:], len(widths))
         layers: list[nn.Module] = []
@@ -67,7 +67,7 @@ class ConvEncoder(nn.Module):
         self.head = nn.Linear(channels * math.prod(sizes[-1]), outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.convolutions(x.float().reshape(-1, *self.shape)).flatten(1))
+        return self.head(self.convolutions(x.float()).flatten(1))
 
 
 class ConvDecoder(nn.Module):

@@ -39,7 +39,7 @@ class RecurrentEncoder(nn.Module):
 
 
 class RecurrentDecoder(nn.Module):
-    """z [B, latent] to the likelihood of a token sequence; z reaches the first state and every step."""
+    """z [B, latent] to the likelihood of a token sequence; z reaches the first state, every step and every output."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class RecurrentDecoder(nn.Module):
         self._kept: tuple[list[Any], StepWeights] | None = None
         self.initial = nn.Linear(latent, layers * hidden)
         self.gru = nn.GRU(size + latent, hidden, layers, batch_first=True)
-        self.project = nn.Linear(hidden, size)
+        self.project = nn.Linear(hidden + latent, size)
         self.bias = nn.Parameter(torch.zeros(self.tokens))
         self.bag_of_words, self.frequent = bag_of_words, frequent if frequent < self.tokens else 0
         self.bag = nn.Linear(latent, size) if bag_of_words else None
@@ -82,7 +82,8 @@ class RecurrentDecoder(nn.Module):
         if self.training and self.word_dropout:
             embedded = embedded * (torch.rand(before.shape, device=z.device) >= self.word_dropout)[..., None]
         every_step = z[:, None].expand(-1, tokens.shape[1], -1)
-        return self.drop(self.gru(torch.cat([embedded, every_step], dim=-1), self._initial(z))[0])
+        states, _ = self.gru(torch.cat([embedded, every_step], dim=-1), self._initial(z))
+        return torch.cat([self.drop(states), every_step], dim=-1)
 
     def _initial(self, z: Tensor) -> Tensor:
         return torch.tanh(self.initial(z)).unflatten(1, (self.layers, -1)).transpose(0, 1).contiguous()
@@ -108,14 +109,15 @@ class RecurrentDecoder(nn.Module):
 
     def start(self, z: Tensor) -> Unrolled:
         weights, initial = self._prepared(), self._initial(z)
-        of_z = z @ self._layer("ih", 0)[0][:, -z.shape[1] :].T
-        own = [weights.states[layer](hidden)[:, : 3 * hidden.shape[1]] for layer, hidden in enumerate(initial)]
+        size = self.gru.hidden_size
+        of_z = z @ self._layer("ih", 0)[0][:, -z.shape[1] :].T, z @ self.project.weight[:, size:].T
+        own = [weights.states[layer](hidden)[:, : 3 * size] for layer, hidden in enumerate(initial)]
         return Unrolled(weights, of_z, list(initial), own)
 
     def step(self, token: Tensor, state: Unrolled) -> tuple[Tensor, Unrolled]:
         weights, _, hiddens, owns = state
         after, given, size = [], [], self.gru.hidden_size
-        gates = weights.table.index_select(0, token) + state.of_z
+        gates = weights.table.index_select(0, token) + state.of_z[0]
         for layer, (hidden, own) in enumerate(zip(hiddens, owns, strict=True)):
             if layer:
                 gates = weights.inputs[layer - 1](after[-1])
@@ -124,6 +126,7 @@ class RecurrentDecoder(nn.Module):
             after.append(torch.lerp(candidate, hidden, update))
             given.append(weights.states[layer](after[-1]))
         given[-1], states = given[-1].split([3 * size, self.embedding.embedding_dim], 1)
+        states = states + state.of_z[1]
         logits, known = weights.head(states), self.frequent
         if self.others is not None:
             whole = torch.log_softmax(torch.cat([logits[:, :known], self.others(states)], 1).float(), 1)
@@ -133,7 +136,7 @@ class RecurrentDecoder(nn.Module):
 
     def select(self, state: Unrolled, rows: Tensor) -> Unrolled:
         hidden, own = ([part[rows] for part in parts] for parts in (state.hidden, state.own))
-        return Unrolled(state.weights, state.of_z[rows], hidden, own)
+        return Unrolled(state.weights, (state.of_z[0][rows], state.of_z[1][rows]), hidden, own)
 
     def _layer(self, part: str, layer: int) -> tuple[Tensor, Tensor]:
         return getattr(self.gru, f"weight_{part}_l{layer}"), getattr(self.gru, f"bias_{part}_l{layer}")
@@ -149,7 +152,12 @@ class RecurrentDecoder(nn.Module):
             inputs = [_product(self._layer("ih", layer)) for layer in range(1, self.layers)]
             states = [_product(self._layer("hh", layer)) for layer in range(self.layers - 1)]
             # the last layer's state also goes to the output: one product for both
-            states.append(_product(self._layer("hh", self.layers - 1), (self.project.weight, self.project.bias)))
+            states.append(
+                _product(
+                    self._layer("hh", self.layers - 1),
+                    (self.project.weight[:, : self.gru.hidden_size], self.project.bias),
+                )
+            )
             head = _product((table[: self.tokens], self.bias))
             self._kept = version, StepWeights(of_table, inputs, states, head)
         return self._kept[1]
@@ -196,10 +204,10 @@ def _in_parts(matrix: Tensor, bias: Tensor, x: Tensor) -> Tensor:
 
 
 class Unrolled(NamedTuple):
-    """A decoder that writes token by token: z's share of the first layer's gates, the layers' states [B, H], and what
-    these add to the gates of the next step [B, 3H]."""
+    """A decoder that writes token by token: z's share of the first layer's gates and of the output, the layers' states
+    [B, H], and what these add to the gates of the next step [B, 3H]."""
 
     weights: StepWeights
-    of_z: Tensor
+    of_z: tuple[Tensor, Tensor]
     hidden: list[Tensor]
     own: list[Tensor]
