@@ -113,7 +113,7 @@ def _reconstruction(vae: VAE, rows: Split, seed: int, most: int = 1000) -> dict[
         raws = [rows.raw(name, i) for i in index.tolist()]
         measured = modality.metrics(raws, again)
         figures |= {f"reconstruction, {name}: {what}, N = {len(index)}": value for what, value in measured.items()}
-        figures |= {f"{what}, {name}": value for what, value in _disturbed(vae, name, raws[:DISTURBED], seed).items()}
+        figures |= _disturbed(vae, name, raws[:DISTURBED], seed)
     return figures
 
 
@@ -125,7 +125,8 @@ def _disturbed(vae: VAE, name: str, raws: list[Raw], seed: int) -> dict[str, flo
         heard = [versions[strength] for versions in noisy]
         for what, found in (("given", heard), ("reconstructed", vae.reconstruct({name: heard})[name])):
             measured = modality.metrics(raws, found)
-            figures |= {f"{strength}, {what}: {measure}, N = {len(raws)}": value for measure, value in measured.items()}
+            label = f"{what}, {name}, {strength}"
+            figures |= {f"{label}: {measure}, N = {len(raws)}": value for measure, value in measured.items()}
     return figures
 
 
