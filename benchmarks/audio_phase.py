@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from mmvae.data.sources import default_column, open_source, read_cell
 from mmvae.modalities.audio import Audio
+from mmvae.modalities.hearing import convergence
 from mmvae.modalities.spectra import Analysis
 
 
@@ -33,12 +34,6 @@ def sounds(data: str, rate: int, limit: int) -> list[Tensor]:
     chosen = np.linspace(0, len(rows) - 1, min(len(rows), limit)).round().astype(int).tolist()
     heard = [torch.from_numpy(read_cell(modality, rows.cells[i][column]))[0] for i in chosen]
     return [nn.functional.pad(sound, (0, max(0, rate // 10 - len(sound)))) for sound in heard]
-
-
-def convergence(wanted: Tensor, sound: Tensor, analysis: Analysis) -> float:
-    """Spectral convergence in dB."""
-    found = analysis.spectrum(sound).abs()
-    return 20 * torch.log10((found - wanted).norm() / wanted.norm()).item()
 
 
 def main() -> None:
@@ -69,7 +64,7 @@ def main() -> None:
             start = time.perf_counter()
             made = [method(m, len(sound)) for m, sound in zip(magnitudes, heard, strict=True)]
             taken = time.perf_counter() - start
-            levels = [convergence(m, sound, analysis) for m, sound in zip(magnitudes, made, strict=True)]
+            levels = [convergence(m, analysis.spectrum(sound).abs()) for m, sound in zip(magnitudes, made, strict=True)]
             found[name] = {"convergence (dB)": sum(levels) / len(levels), "real-time factor": taken / seconds}
     print(json.dumps({"sounds": len(heard), "seconds": round(seconds, 1), **found}, indent=1))
 

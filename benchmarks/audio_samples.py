@@ -19,6 +19,7 @@ from torch import Tensor
 
 import mmvae
 from mmvae.data.prepare import prepare
+from mmvae.evaluation.recognition import coverage
 from mmvae.modalities.audio import Audio
 from mmvae.modalities.spectra import Analysis, MelBands
 
@@ -48,7 +49,7 @@ def main() -> None:
     samples = vae.generate(args.n, args.seed)[name]
     drawn = features(samples, modality)
     own = torch.cdist(real, real).fill_diagonal_(torch.inf)
-    nearest, reach = own.amin(1), own.topk(5, largest=False).values[:, -1]
+    nearest = own.amin(1)
     away = torch.cdist(drawn, real)
     again = features(vae.reconstruct([split.raw(name, index) for index in range(len(split))])[name], modality)
     found = {
@@ -57,8 +58,8 @@ def main() -> None:
         "peak": max(float(np.abs(sound).max()) for sound in samples),
         "last sample": max(float(np.abs(sound[:, -1]).max()) for sound in samples),
         "mean": max(float(np.abs(sound.mean(1)).max()) for sound in samples),
-        "coverage": (away.amin(0) <= reach).double().mean().item(),
-        f"coverage by the first {len(real)} samples": (away[: len(real)].amin(0) <= reach).double().mean().item(),
+        "coverage": coverage(real, drawn)["coverage"],
+        f"coverage by the first {len(real)} samples": coverage(real, drawn[: len(real)])["coverage"],
         "as new as the nearest 10 %": (away.amin(1) >= nearest.quantile(0.1)).double().mean().item(),
         "as new as the nearest 50 %": (away.amin(1) >= nearest.quantile(0.5)).double().mean().item(),
         "distance to training, median": away.amin(1).median().item(),

@@ -64,10 +64,15 @@ def hear(
     if not opening or not recipe.data.pieces:
         said = read_inputs(modalities, opening) if opening else {}
         return said, said
-    if len(opening) > 1 or not os.path.isfile(opening[0]):
+    if len(opening) > 1:
         raise ValueError("the model goes on from a file: give one sound as the opening")
+    if not os.path.isfile(opening[0]):
+        raise FileNotFoundError(f"no file '{opening[0]}'")
     ((name, modality),) = modalities.items()
-    whole, pieces = as_stream(modality).opening(Path(opening[0]))
+    try:
+        whole, pieces = as_stream(modality).opening(Path(opening[0]))
+    except ValueError as error:
+        raise ValueError(f"{opening[0]}: {error}") from None
     return {name: [whole]}, {name: pieces}
 
 

@@ -34,9 +34,7 @@ class Data(Settings):
     test: float = Field(0.1, ge=0, lt=1, description="share of the rows, where no test split is declared")
     seed: int = Field(0, ge=0, description="of the splits that are made")
     sequences: bool = Field(False, description="each cell is a list of observations, or each folder one, in order")
-    pieces: bool = Field(
-        False, description="long files give all their windows, in place of the first: they are sequences"
-    )
+    pieces: bool = Field(False, description="long files give all their windows, in order, in place of the first")
     variants: int = Field(0, ge=0, description="changed versions of each training row, to train on beside it")
     limit: int | None = Field(None, ge=1, description="use at most this many rows of each split")
     max_rejected: float = Field(0.05, ge=0, le=1, description="stop when a larger share of the rows is unreadable")
@@ -175,6 +173,8 @@ class Recipe(Settings):
         for key in ("fitted", "sequence"):
             if self.prior["kind"] == "none" and self.prior[key]:
                 raise ValueError(f"prior.{key}: without a latent there is nothing to fit; set it to 0")
+        if self.data.pieces and self.data.sequences:
+            raise ValueError("data.pieces: the pieces of a file are a sequence already: set data.sequences to false")
         if self.prior["sequence"] and not self.data.ordered:
             raise ValueError("prior.sequence: set data.sequences or data.pieces to true, where the data are sequences")
         return self

@@ -55,18 +55,40 @@ def test_pieces_overlap_and_reach_the_end(tmp_path: Path, seconds: float, count:
     assert not modality.notes
 
 
+@pytest.mark.parametrize("suffix", ["flac", "ogg", "mp3"])
+def test_pieces_of_a_compressed_file_are_those_of_the_whole(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, soundfile.read(song(tmp_path / "a.wav", 5.3, 44100))[0], 44100)
+    modality = audio(sample_rate=44100)
+    whole, _ = soundfile.read(path, dtype="float32")
+    count = modality.pieces(path)
+    assert count > 20
+    for index in (0, 1, count // 2, count - 1):
+        start = index * modality.step
+        known = whole[start : start + modality.samples]
+        np.testing.assert_allclose(modality.read_piece(path, index)[0], known, atol=1e-4)
+
+
 def test_pieces_of_a_file_of_another_rate_are_those_of_the_converted_file(tmp_path: Path) -> None:
     import soxr
 
-    modality, path = audio(), song(tmp_path / "a.wav", 1.0, 11025)
-    whole = soxr.resample(soundfile.read(path, dtype="float32")[0], 11025, RATE)
+    modality, path = audio(), song(tmp_path / "a.wav", 1.0, 2 * RATE)  # a start is a whole sample of the file's own
+    whole = soxr.resample(soundfile.read(path, dtype="float32")[0], 2 * RATE, RATE)
     for index in range(modality.pieces(path)):
         start = index * modality.step
         piece = modality.read_piece(path, index)[0]
-        known = whole[start : start + len(piece)]
-        assert len(piece) in (modality.samples, len(whole) - start)
-        inner = slice(40, -40)  # the filter sees silence beyond what was read
-        assert np.abs(piece - known)[inner].max() < 0.55 * np.abs(np.diff(whole)).max()  # half a sample beside at most
+        assert len(piece) == min(modality.samples, len(whole) - start)
+        np.testing.assert_allclose(piece, whole[start : start + len(piece)], atol=2e-3)
+
+
+def test_a_file_that_does_not_say_its_length_is_one_piece_that_is_named(
+    tmp_path: Path, recipe_for: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    song(tmp_path / "endless.wav", 1.0)
+    endless = type("Info", (), {"frames": 2**63 - 1, "samplerate": RATE})()
+    monkeypatch.setattr(soundfile, "info", lambda _: endless)
+    with pytest.raises(ValueError, match="does not say how long it is"):
+        audio().pieces(tmp_path / "endless.wav")
 
 
 @pytest.mark.parametrize("channels", [1, 2])
@@ -159,6 +181,25 @@ def test_a_long_file_goes_through_a_model_whole(small: VAE, recordings: Path, tm
     assert moved(files[4], 0.7) < 1e-3
     assert moved(files[0], 1.0) > 1e-2
     assert sorted(path.name for path in tmp_path.glob(".*.part")) == []
+
+
+@pytest.mark.usefixtures("cache")
+def test_the_other_file_begins_anew_where_it_is_shorter(
+    small: VAE, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, seen = Audio.read_piece, []
+
+    def watched(modality: Audio, file: Path, index: int) -> np.ndarray:
+        seen.append((file.stem, index))
+        return read(modality, file, index)
+
+    monkeypatch.setattr(Audio, "read_piece", watched)
+    resynthesize(small, recordings / "4.wav", tmp_path / "out.wav", toward=recordings / "0.wav")
+    modality = as_stream(small.modalities["audio"])
+    count, other = (modality.pieces(recordings / name) for name in ("4.wav", "0.wav"))
+    assert 1 < other < count
+    assert [index for stem, index in seen if stem == "4"] == list(range(count))
+    assert [index for stem, index in seen if stem == "0"] == [index % other for index in range(count)]
 
 
 @pytest.mark.usefixtures("cache")

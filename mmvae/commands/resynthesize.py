@@ -24,6 +24,6 @@ def resynthesize(
     from mmvae.progress import Display
     from mmvae.resynthesizing import resynthesize as run
 
-    with Display() as display:
+    with Display(not as_json) as display:
         path = run(VAE.load(model, overrides=changes or []), file, out, toward, weight, display)
     show({"file": str(path)}, as_json, str(path))

@@ -91,9 +91,12 @@ class Registry(Generic[T]):
         return f"{point.dist.name} {point.dist.version}" if point.dist else point.value
 
     def source(self, name: str) -> str:
-        """A name's origin and a hash of the file that defines it: changes when the code does."""
+        """A name's origin and a hash of the file that defines it, of a built-in one with all files beside it: changes
+        when the code does."""
         try:
-            code = Path(inspect.getfile(self.get(name))).read_bytes()
+            path = Path(inspect.getfile(self.get(name)))
+            files = sorted(path.parent.glob("*.py")) if name in self._builtin else [path]
+            code = b"".join(file.read_bytes() for file in files)
         except (TypeError, OSError):  # made in a notebook or at a prompt
             code = b""
         return f"{self.origin(name)} {hashlib.blake2b(code, digest_size=8).hexdigest()}"

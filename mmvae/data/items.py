@@ -30,7 +30,9 @@ class Items(Selection):
         if self._last.get("row") != self.indices[index]:
             self._last.update(row=self.indices[index], cells=self.rows.cells[self.indices[index]])
         items, place = self._last["cells"].get(column), self.places[index]
-        return items[place] if items is not None and place < len(items) else None
+        if not isinstance(items, list | tuple):  # of the whole sequence, such as a label
+            return items
+        return items[place] if place < len(items) else None
 
 
 def unfold(sequences: Selection, columns: Iterable[str]) -> Items:

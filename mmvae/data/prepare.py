@@ -227,7 +227,9 @@ def _fill(
                 raws = {name: read_cell(modalities[name], cell) for name, cell in cells.items() if cell is not None}
                 if not raws:
                     raise ValueError(f"nothing in {' or '.join(columns.values())}")
-                versions = [raws, *_variants(recipe, modalities, raws, index)] if split == "train" else [raws]
+                versions = [raws]
+                if split == "train" and not fitted:  # not where a trained model is measured
+                    versions += _variants(recipe, modalities, raws, index)
                 tensors = [
                     {
                         name: modality.to_tensor(raws[name]) if name in raws else None

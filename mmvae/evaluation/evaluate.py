@@ -15,7 +15,7 @@ from mmvae.core.vae import Batch
 from mmvae.data.prepare import Progress, Split, prepare
 from mmvae.data.splits import SHARED
 from mmvae.evaluation import bounds
-from mmvae.evaluation.recognition import recognition
+from mmvae.evaluation.recognition import find_classes, recognition
 from mmvae.evaluation.sequences import next_nll
 from mmvae.generation import VAE
 from mmvae.modalities.contract import Modality, Raw
@@ -46,10 +46,11 @@ def evaluate(
         raise ValueError(f"k = {k}, limit = {limit}: both are from 1")
     vae = model if isinstance(model, VAE) else VAE.load(model)
     recipe = on_other_data(vae.recipe, split, data, limit)
-    prepared = prepare(recipe, vae.modalities, None if label else split, progress)
-    if split not in prepared.splits:
-        raise ValueError(f"{recipe.data.path}: no split '{split}': it has {', '.join(prepared.splits)}")
+    prepared = prepare(recipe, vae.modalities, split, progress)
     rows, report = prepared.splits[split], prepared.report
+    training = prepare(recipe, vae.modalities, "train", progress).splits["train"] if label else rows
+    if label:
+        find_classes(training, rows, label)  # before all else is measured
     terms = bounds.elbo(vae.network, rows.store, vae.device, seed)
     priors = [vae.fitted] if vae.fitted else []
     nll, *others = bounds.importance_nll(vae.network, rows.store, vae.device, k, seed, progress, priors)
@@ -68,7 +69,7 @@ def evaluate(
         **_reconstruction(vae, rows, seed),
         **_samples(vae, rows, seed),
         **_walks(vae, rows),
-        **(recognition(vae, prepared, split, label, seed, progress) if label else {}),
+        **(recognition(vae, training, rows, label, seed, progress) if label else {}),
     }
     return {
         "model": str(vae.folder),

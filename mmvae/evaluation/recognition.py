@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from mmvae.core.noise import mix
 from mmvae.core.registry import nearest
 from mmvae.core.vae import Batch
-from mmvae.data.prepare import Prepared, Progress, Split
+from mmvae.data.prepare import Progress, Split
 from mmvae.generation import VAE
 from mmvae.modalities.contract import Modality, Raw
 
@@ -49,8 +50,26 @@ class Seen:
         return (shares * (self.logs - shares.mean(0).log())).sum(1).mean().exp().item()
 
 
+def find_classes(train: Split, held: Split, label: str) -> list[Any]:
+    """The values of a column `label`, numbers or words. Raises ValueError where they are no classes to train on, or too
+    few of the rows held out have one of them."""
+    classes = sorted({value for value in _labels(train, label) if value is not None}, key=str)
+    if not 2 <= len(classes) <= len(train) // 2:
+        raise ValueError(f"column '{label}' has {len(classes)} values in {len(train)} rows: they are no classes")
+    for name, column in held.store.columns.items():
+        count = sum(
+            value in classes for value, there in zip(_labels(held, label), column.present, strict=True) if there
+        )
+        if count <= NEIGHBOURS:
+            raise ValueError(
+                f"column '{label}': {count} rows with {name} to judge by have a label of those of the training split; "
+                f"it takes {NEIGHBOURS + 1} at least"
+            )
+    return classes
+
+
 def recognition(
-    vae: VAE, prepared: Prepared, split: str, label: str, seed: int = 0, progress: Progress | None = None
+    vae: VAE, train: Split, held: Split, label: str, seed: int = 0, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Figures of each modality on a split whose rows have a label: a number or word in the column `label`.
 
@@ -58,16 +77,13 @@ def recognition(
     of them stands beside that of the split's own rows. Sounds and texts are judged as they are written. Raises
     ValueError when there are no such labels.
     """
-    if "train" not in prepared.splits:
-        raise ValueError("a classifier needs a training split")
-    train, held = prepared.splits["train"], prepared.splits[split]
-    classes = sorted({value for value in _labels(train, label) if value is not None}, key=str)
-    if not 2 <= len(classes) <= len(train) // 2:
-        raise ValueError(f"column '{label}' has {len(classes)} values in {len(train)} rows: they are no classes")
+    classes = find_classes(train, held, label)
     samples = vae.generate(len(held), seed)
     figures: dict[str, Any] = {}
     for name, modality in vae.modalities.items():
         known = _labelled(train, name, label, classes)
+        if not known[0]:
+            raise ValueError(f"column '{label}': no row with {name} of the training split has a label")
         real = _labelled(held, name, label, classes)
         classifier = _train(modality, *known, len(classes), seed, vae.device, progress)
         of = {
@@ -127,9 +143,17 @@ def _labels(split: Split, label: str) -> list[Any]:
     if label not in columns:
         raise ValueError(f"no column '{label}': {nearest(label, columns)}")
     cells = [split.rows.cell(row, label) for row in split.kept]
+    # a table with gaps has its whole numbers as fractions, and nan for what is missing
+    cells = [_whole(cell) if isinstance(cell, float) else cell for cell in cells]
     if not all(isinstance(cell, str | int | None) for cell in cells):
-        raise ValueError(f"column '{label}' holds no labels: a label is a number or a word")
+        raise ValueError(f"column '{label}' holds no labels: a label is a whole number or a word")
     return cells
+
+
+def _whole(cell: float) -> float | int | None:
+    if math.isnan(cell):
+        return None
+    return int(cell) if cell == int(cell) else cell
 
 
 def _labelled(split: Split, name: str, label: str, classes: list[Any]) -> tuple[list[Tensor], Tensor]:

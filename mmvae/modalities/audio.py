@@ -90,6 +90,11 @@ class Audio(Stream):
         analysis = Analysis(config.fft, config.hop)
         self.seen = Representation(analysis, mel, config.scale, config.power, phases=config.waveform > 0)
         self.samples = round(config.seconds * config.sample_rate)
+        if self.samples < 2 * config.fft:
+            raise ValueError(
+                f"seconds = {config.seconds:g}: a window holds {self.samples} samples; it must hold two frames of "
+                f"fft = {config.fft}"
+            )
         # what two pieces of a long sound share: enough for the second to begin in phase with the first
         self.overlap = min(2 * config.fft, self.samples // 2)
         self.step = self.samples - self.overlap
@@ -97,26 +102,28 @@ class Audio(Stream):
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, bins (mel bands, or frequencies but the highest, half the rate) and frames."""
-        return self.config.channels, self.config.bands or self.config.fft // 2, 1 + self.samples // self.config.hop
+        return self.config.channels, self.config.bands or self.config.fft // 2, 1 - (-self.samples // self.config.hop)
 
     # -- files ------------------------------------------------------------------------------------
 
     def read(self, file: Path | BinaryIO) -> np.ndarray:
         return self._cut(self._read(file, 0, self.samples + 1))
 
+    def check_stream(self) -> None:
+        if self.config.loudness != "kept":
+            raise ValueError("pieces of a long sound fit together only where modalities.audio.loudness is 'kept'")
+
     def pieces(self, file: Path) -> int:
         return 1 + max(0, math.ceil((self._length(file) - self.samples) / self.step))
 
     def read_piece(self, file: Path, index: int) -> np.ndarray:
-        if self.config.loudness != "kept":
-            raise ValueError("modalities.audio.loudness: pieces of a long sound fit together only where it is 'kept'")
         return self._read(file, index * self.step, self.samples)
 
     def opening(self, file: Path) -> tuple[np.ndarray, list[np.ndarray]]:
         whole = self._read(file, 0, self._length(file))
         spare = whole.shape[1] - self.samples
         if spare < 0:
-            raise ValueError(f"{file}: to go on from it, it must last {self.config.seconds:g} s at least")
+            raise ValueError(f"to go on from it, it must last {self.config.seconds:g} s at least")
         starts = range(spare % self.step, spare + 1, self.step)
         return whole, [whole[:, start : start + self.samples] for start in starts]
 
@@ -252,11 +259,8 @@ class Audio(Stream):
     # -- for people ---------------------------------------------------------------------------------
 
     def metrics(self, raws: Sequence[np.ndarray], reconstructions: Sequence[np.ndarray]) -> dict[str, float]:
-        found: dict[str, list[float]] = {}
-        for raw, again in zip(raws, reconstructions, strict=True):
-            for what, value in hearing.compare(raw, again, self.seen.analysis, self.config.sample_rate).items():
-                found.setdefault(what, []).append(value)
-        return {what: sum(values) / len(values) for what, values in found.items()}
+        pairs = zip(raws, reconstructions, strict=True)
+        return hearing.means([hearing.compare(*pair, self.seen.analysis, self.config.sample_rate) for pair in pairs])
 
     def disturb(self, raw: np.ndarray, random: np.random.Generator) -> dict[str, np.ndarray]:
         level = np.sqrt(np.square(raw).mean())

@@ -146,6 +146,9 @@ class Stream(Modality):
     """A kind of data whose files may be longer than an observation: they are read in pieces, each of which shares some
     of itself with the next, and pieces are put together again without a seam."""
 
+    def check_stream(self) -> None:
+        """Raise ValueError where the settings leave no way to put pieces together."""
+
     @abstractmethod
     def pieces(self, file: Path) -> int:
         """How many pieces a file makes."""
@@ -172,6 +175,7 @@ class Stream(Modality):
 def as_stream(modality: Modality) -> Stream:
     """The modality, if its files are made of pieces; raises ValueError if not."""
     if isinstance(modality, Stream):
+        modality.check_stream()
         return modality
     raise ValueError(f"files of {type(modality).__name__} are not made of pieces: sounds are")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
@@ -29,6 +30,16 @@ def compare(real: np.ndarray, other: np.ndarray, analysis: Analysis, rate: int) 
     }
 
 
+def means(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of each measure; where not all sounds have it, such as a score of speech, its name says how many."""
+    found: dict[str, list[float]] = {}
+    for score in scores:
+        for what, value in score.items():
+            found.setdefault(what, []).append(value)
+    counts = {what: "" if len(values) == len(scores) else f" of {len(values)}" for what, values in found.items()}
+    return {what + counts[what]: sum(values) / len(values) for what, values in found.items()}
+
+
 def log_spectral_distance(real: Tensor, other: Tensor, analysis: Analysis) -> float:
     """In dB: the root mean square over frequencies of the difference of levels, a mean over frames and channels."""
     wanted, found = (analysis.spectrum(sound).abs() for sound in (real, other))
@@ -42,10 +53,14 @@ def spectral_convergence(real: Tensor, other: Tensor) -> float:
     levels = []
     for fft in RESOLUTIONS:
         analysis = Analysis(fft, fft // 4)
-        wanted, found = (analysis.spectrum(sound).abs() for sound in (real, other))
-        ratio = (found - wanted).norm() / wanted.norm().clamp(min=1e-9)
-        levels.append(20 * math.log10(max(ratio.item(), 1e-6)))
+        levels.append(convergence(*(analysis.spectrum(sound).abs() for sound in (real, other))))
     return sum(levels) / len(levels)
+
+
+def convergence(wanted: Tensor, found: Tensor) -> float:
+    """Of two magnitude spectrograms, in dB, from -120 to 20: beyond, as beside silence, it says no more."""
+    ratio = (found - wanted).norm() / wanted.norm().clamp(min=1e-9)
+    return 20 * math.log10(min(max(ratio.item(), 1e-6), 10.0))
 
 
 def speech_scores(real: np.ndarray, other: np.ndarray, rate: int) -> dict[str, float]:
@@ -57,6 +72,7 @@ def speech_scores(real: np.ndarray, other: np.ndarray, rate: int) -> dict[str, f
         with suppress(pesq.PesqError, ValueError):  # too short, or silent
             found["PESQ"] = pesq.pesq(rate, real, other, "nb" if rate == 8000 else "wb")
     if find_spec("pystoi"):
-        with warnings.catch_warnings(action="error"), suppress(RuntimeWarning):  # too short
-            found["STOI"] = float(import_module("pystoi").stoi(real, other, rate))
+        pystoi = import_module("pystoi")
+        with warnings.catch_warnings(action="error", category=RuntimeWarning), suppress(RuntimeWarning):  # too short
+            found["STOI"] = float(pystoi.stoi(real, other, rate))
     return found

@@ -10,6 +10,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+INEXACT = {"OGG", "MP3"}  # formats in which libsndfile finds a place only roughly
+SHORTEST = 64  # samples that have a pitch to be shifted
+BEFORE = 65536  # samples that are read before a place, and dropped: after so many it is right
+LONGEST = 2**40  # samples; a file that does not say how many it has claims more
+
 
 def length(file: Path, rate: int) -> int:
     """Samples of a whole file at a rate in Hz. Raises ValueError for what is no sound."""
@@ -19,6 +24,8 @@ def length(file: Path, rate: int) -> int:
         about = soundfile.info(file)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise ValueError(f"not a readable sound: {error}") from None
+    if about.frames > LONGEST:
+        raise ValueError("the file does not say how long it is: write it anew, for example as WAV")
     return round(about.frames * rate / about.samplerate)
 
 
@@ -37,8 +44,9 @@ def read(file: Path | BinaryIO, start: int, count: int, rate: int, channels: int
             margin = 0 if own == rate else math.ceil(32 * max(1.0, ratio))  # of the resampler's filter
             first = max(0, math.floor(start * ratio) - margin)
             wanted = math.ceil((start + count) * ratio) + margin - first
-            sound.seek(min(first, declared))
-            samples = sound.read(wanted, dtype="float32", always_2d=True).T
+            spare = min(first, BEFORE) if sound.format in INEXACT else 0
+            sound.seek(min(first - spare, declared))
+            samples = sound.read(spare + wanted, dtype="float32", always_2d=True).T[:, spare:]
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise ValueError(f"not a readable sound: {error}") from None
     if not declared:
@@ -82,7 +90,7 @@ def vary(
         import soxr
 
         samples = soxr.resample(samples.T, round(rate * speed), rate).T
-    if pitch:
+    if pitch and samples.shape[1] >= SHORTEST:
         import librosa
 
         size = min(2048, 2 ** int(np.log2(samples.shape[1])))

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 from PIL import Image as Pillow
-from torch import Tensor
+from torch import Tensor, nn
 
 RESOLUTIONS = (256, 512, 1024, 2048)  # samples of a frame, where sounds are compared
 
@@ -23,8 +23,10 @@ class Analysis:
     hop: int
 
     def spectrum(self, samples: Tensor) -> Tensor:
-        """Complex [..., fft / 2 + 1, 1 + n / hop] of samples [..., n]."""
+        """Complex [..., fft / 2 + 1, 1 + n / hop] of samples [..., n]; n / hop is rounded up, or the last samples would
+        be divided by next to nothing on the way back."""
         # zeros, not a reflection, beyond the ends: one-shots start at sample 0
+        samples = nn.functional.pad(samples, (0, -samples.shape[-1] % self.hop))
         window = torch.hann_window(self.fft, device=samples.device)
         return torch.stft(
             samples, self.fft, self.hop, window=window, center=True, pad_mode="constant", return_complex=True
@@ -33,7 +35,8 @@ class Analysis:
     def samples(self, spectrum: Tensor, length: int) -> Tensor:
         """The sound whose spectrum is nearest, [..., length]."""
         window = torch.hann_window(self.fft, device=spectrum.device)
-        return torch.istft(spectrum, self.fft, self.hop, window=window, length=length)
+        whole = length + -length % self.hop
+        return torch.istft(spectrum, self.fft, self.hop, window=window, length=whole)[..., :length]
 
     def sound(
         self,

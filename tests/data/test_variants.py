@@ -75,6 +75,18 @@ def test_training_rows_have_variants_and_no_others_do(hits: Path, recipe_for: Ca
     assert not varied.report.notes
 
 
+def test_a_trained_model_is_measured_on_what_was_recorded(hits: Path, recipe_for: Callable[..., Recipe]) -> None:
+    recipe = recipe_for("audio", hits, {"variants": 3}, sample_rate=RATE)
+    fitted = prepare(recipe).modalities
+    assert len(prepare(recipe, fitted, "train").splits["train"]) == 16
+
+
+def test_very_short_sounds_keep_their_pitch() -> None:
+    assert sounds.vary(
+        tone(500)[:, :3], RATE, gain=0.0, shift=0.0, speed=1.0, pitch=3.0, noise=None, random=np.random.default_rng(0)
+    ).shape == (1, 3)
+
+
 def test_variants_are_the_same_every_time(
     hits: Path, recipe_for: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

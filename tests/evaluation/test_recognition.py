@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -37,6 +39,9 @@ def test_the_inception_score_is_the_number_of_classes_where_each_is_sure_and_ali
 def test_coverage_is_1_for_like_sets_and_0_for_distant_ones() -> None:
     assert coverage(features(300), features(300)) == {"precision": 1, "recall": 1, "coverage": 1}
     assert coverage(features(300), features(300, 1, 100)) == {"precision": 0, "recall": 0, "coverage": 0}
+    wide = coverage(features(300, scale=0.1), features(300, 1))
+    assert wide["recall"] == 1
+    assert wide["precision"] < 0.2 > wide["coverage"]
     narrow = coverage(features(300), features(300, 1, scale=0.1))
     assert narrow["precision"] == 1
     assert narrow["recall"] < 0.2 > narrow["coverage"]
@@ -68,3 +73,41 @@ def test_an_untrained_model_is_seen_through_and_real_digits_are_recognised(
         evaluate(model, k=1, label="labl")
     with pytest.raises(ValueError, match=r"column 'image' holds no labels"):
         evaluate(model, k=1, label="image")
+    with pytest.raises(ValueError, match=r"column 'label' has \d values in 4 rows: they are no classes"):
+        evaluate(model, k=1, label="label", limit=4)
+
+
+def words(folder: Path, labels: list[Any]) -> Path:
+    """Lines whose label is their first word, but for those of the test split."""
+    for split, count in (("train", 60), ("validation", 10), ("test", 20)):
+        rows = [{"text": f"{('red', 'blue')[i % 2]} is {i}", "label": i % 2} for i in range(count)]
+        if split == "test":
+            rows = [{**row, "label": labels[i % len(labels)]} for i, row in enumerate(rows)]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.mark.usefixtures("cache")
+def test_reconstructions_are_judged_for_themselves_and_rows_without_a_label_are_not(
+    tmp_path: Path, recipe_for: Callable[..., Recipe]
+) -> None:
+    (tmp_path / "data").mkdir()
+    recipe = recipe_for("text", words(tmp_path / "data", [0, 1, None, 1, 0, 1]), tokenizer="words", word_dropout=0.5)
+    changes = ["train.steps=150", "train.batch_size=16", "train.learning_rate=0.02", "objective.target_rate=4"]
+    model = train(recipe, changes, tmp_path / "run", progress=False)
+    found = evaluate(model, k=1, label="label")
+    assert "classified, of 17 real text" in found
+    assert found["classified, of 17 reconstructed text"] > 0.8
+    words(tmp_path / "data", [7])
+    with pytest.raises(ValueError, match=r"column 'label': 0 rows with text to judge by"):
+        evaluate(model, k=1, label="label")
+
+
+@pytest.mark.usefixtures("cache")
+def test_noisy_sounds_are_given_and_reconstructed(tmp_path: Path, recipe_for: Callable[..., Recipe]) -> None:
+    model = train(recipe_for("audio", "drums"), ["train.steps=2"], tmp_path / "run", progress=False)
+    found = evaluate(model, k=1)
+    names = [f"{{}}, audio, noise {snr} dB below: spectral convergence (dB), N = 10" for snr in (20, 10, 0)]
+    given, again = ([found[name.format(what)] for name in names] for what in ("given", "reconstructed"))
+    assert given == sorted(given)
+    assert given[0] < -10 < min(again)  # two steps teach nothing

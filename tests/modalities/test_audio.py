@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from pydantic import ValidationError
 
 from mmvae.modalities.audio import Audio
+from mmvae.modalities.contract import as_stream
 from mmvae.modalities.waveforms import WaveDecoder
 
 RATE = 8000
@@ -98,7 +100,7 @@ def test_the_tensor_is_standardized_half_precision_with_the_shape_that_is_declar
     modality = fitted()
     tensors = torch.stack([modality.to_tensor(tone(seed=seed)) for seed in range(3)])
     assert tensors.dtype == torch.float16
-    assert tensors.shape[1:] == modality.shape == (1, 128, 32)
+    assert tensors.shape[1:] == modality.shape == (1, 128, 33)
     assert tensors.float().mean().item() == pytest.approx(0, abs=1e-2)
     assert tensors.float().std().item() == pytest.approx(1, abs=1e-2)
 
@@ -121,7 +123,7 @@ def test_every_representation_leads_back_to_the_sound(scale: str, bands: int) ->
     modality = fitted(scale=scale, bands=bands)
     raw = tone()
     tensor = modality.to_tensor(raw)
-    assert tensor.shape == modality.shape == (1, bands or 128, 32)
+    assert tensor.shape == modality.shape == (1, bands or 128, 33)
     again = modality.to_raw(tensor)
     wanted, found = (modality.seen.analysis.spectrum(torch.from_numpy(sound)).abs() for sound in (raw, again))
     assert db(found - wanted, wanted) < (-12 if bands else -18)
@@ -134,8 +136,8 @@ def test_loudness_is_kept_or_brought_to_a_peak_of_one(tmp_path: Path) -> None:
     assert np.abs(loud.read(path)).max() == pytest.approx(1)
     assert np.abs(loud.parse(0.01 * tone())).max() == pytest.approx(1)
     assert not loud.parse(np.zeros((1, 100))).any()
-    with pytest.raises(ValueError, match=r"modalities\.audio\.loudness: pieces .* only where it is 'kept'"):
-        loud.read_piece(path, 0)
+    with pytest.raises(ValueError, match=r"only where modalities\.audio\.loudness is 'kept'"):
+        as_stream(loud)
 
 
 def test_more_bands_than_frequencies_are_refused() -> None:
@@ -176,7 +178,7 @@ def test_learned_phases_make_the_sound_itself() -> None:
     modality = fitted(waveform=1.0, channels=2, iterations=0)
     raw = tone(channels=2)
     tensor = modality.to_tensor(raw)
-    assert tensor.shape == (6, 128, 32)
+    assert tensor.shape == (6, 128, 33)
     again = modality.to_raw(tensor)
     inner = slice(0, 1900)  # before the fade
     error = torch.from_numpy((again - raw)[:, inner])
@@ -203,6 +205,11 @@ def test_waveforms_are_compared_in_training_only_and_cost_nothing_where_they_are
     z = torch.randn(2, 3)
     torch.testing.assert_close(double(z).auxiliary(real), 2 * decoder(z).auxiliary(real))
     assert decoder.eval()(z).auxiliary(real) is None
+
+
+def test_a_window_holds_two_frames_at_least() -> None:
+    with pytest.raises(ValueError, match=r"seconds = 0\.06: a window holds 480 samples; it must hold two frames"):
+        audio(seconds=0.06)
 
 
 def test_phases_are_learned_of_frequencies_only() -> None:
@@ -361,13 +368,43 @@ def test_a_note_of_any_length_is_found_again(size: int, tmp_path: Path) -> None:
 def test_measures_are_exact_where_they_are_known() -> None:
     modality = fitted()
     same = modality.metrics([tone()], [tone()])
-    assert same == {"log-spectral distance (dB)": 0, "spectral convergence (dB)": -120}
+    assert (same["log-spectral distance (dB)"], same["spectral convergence (dB)"]) == (0, -120)
     noise = np.random.default_rng(0).normal(0, 0.1, (1, 2000)).astype(np.float32)  # no bin is near the floor
     half = modality.metrics([noise], [noise / 2])
     assert half["spectral convergence (dB)"] == pytest.approx(20 * np.log10(0.5), abs=1e-3)
     assert half["log-spectral distance (dB)"] == pytest.approx(20 * np.log10(2), abs=0.2)
     short = modality.metrics([noise[:, :1500]], [np.pad(noise[:, :1500], ((0, 0), (0, 500)))])
-    assert short == same
+    assert short["log-spectral distance (dB)"] == 0
+
+
+def test_speech_is_scored_where_the_packages_are_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand-ins: one that takes no quiet sound, one that warns of it."""
+    (tmp_path / "pesq.py").write_text(
+        "class PesqError(RuntimeError): pass\n"
+        "def pesq(rate, real, other, band):\n"
+        "    if abs(real).max() < 0.01: raise PesqError('quiet')\n"
+        "    return {8000: {'nb': 3.5}}[rate][band]\n"
+    )
+    (tmp_path / "pystoi.py").write_text(
+        "import warnings\n"
+        "warnings.warn('an old import', FutureWarning)\n"
+        "def stoi(real, other, rate):\n"
+        "    if abs(real).max() < 0.01: warnings.warn('too short', RuntimeWarning)\n"
+        "    return 0.5\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    sounds = [tone(), 0.001 * tone()]
+    with pytest.warns(FutureWarning):
+        found = fitted().metrics(sounds, sounds)
+    assert found["PESQ of 1"] == 3.5
+    assert found["STOI of 1"] == 0.5
+    for name in ("pesq", "pystoi"):
+        monkeypatch.delitem(sys.modules, name)
+
+
+def test_a_silent_sound_does_not_swamp_the_others() -> None:
+    silence = np.zeros((1, 2000), np.float32)
+    assert fitted().metrics([silence], [tone()])["spectral convergence (dB)"] == 20
 
 
 def test_noise_is_as_far_below_a_sound_as_is_said() -> None:

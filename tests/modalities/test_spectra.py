@@ -58,7 +58,7 @@ def test_channels_are_found_each_for_itself() -> None:
 
 
 def test_silence_stays_silence() -> None:
-    assert ANALYSIS.sound(torch.zeros(1, 129, 63), LENGTH, 4).abs().max() == 0
+    assert ANALYSIS.sound(torch.zeros(1, 129, 64), LENGTH, 4).abs().max() == 0
 
 
 def test_loudness_does_not_change_phases() -> None:
