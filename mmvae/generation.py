@@ -28,7 +28,9 @@ from mmvae.samples import Samples
 
 ROWS = 64  # decoded at a time
 LONGEST = 1000  # observations of a sequence: their latents are kept in the notes of files
-NO_SEQUENCES = "the model has no prior over sequences: train it with prior.sequence = 256"
+NO_SEQUENCES = (
+    "the model has no prior over sequences: train it with prior.sequence = 256 and data.sequences or data.pieces = true"
+)
 
 
 class VAE:

@@ -226,7 +226,7 @@ def test_more_rows_than_are_decoded_at_once_are_composed(composer: MakeVAE) -> N
 
 
 def test_a_model_without_such_a_prior_says_what_to_train(vae_for: MakeVAE) -> None:
-    with pytest.raises(ValueError, match=r"no prior over sequences: train it with data.sequences = true"):
+    with pytest.raises(ValueError, match=r"no prior over sequences: train it with prior.sequence = 256"):
         vae_for("text").compose(1, 2)
 
 
