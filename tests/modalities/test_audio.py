@@ -399,7 +399,7 @@ def test_speech_is_scored_where_the_packages_are_installed(tmp_path: Path, monke
     assert found["PESQ of 1"] == 3.5
     assert found["STOI of 1"] == 0.5
     for name in ("pesq", "pystoi"):
-        monkeypatch.delitem(sys.modules, name)
+        del sys.modules[name]
 
 
 def test_a_silent_sound_does_not_swamp_the_others() -> None:
