@@ -14,7 +14,7 @@ from mmvae.core.vae import Batch
 from mmvae.data.items import unfold
 from mmvae.data.sources import FILE, TABLES, default_column, open_source, read_cell
 from mmvae.data.store import digest
-from mmvae.modalities.contract import Modality, Raw, as_stream
+from mmvae.modalities.contract import Modality, Raw, as_stream, stack
 from mmvae.recipe import Recipe
 
 Inputs = Sequence[Any] | Mapping[str, Sequence[Any]]  # rows, or rows by modality with None where one is missing
@@ -51,9 +51,8 @@ def _collated(modalities: Mapping[str, Modality], columns: Mapping[str, Sequence
     for name, column in columns.items():
         present[name] = torch.tensor([raw is not None for raw in column])
         rows = [modalities[name].to_tensor(raw) for raw in column if raw is not None]
-        same = len({row.shape for row in rows}) <= 1
         if rows:
-            values[name] = torch.stack(rows) if same else modalities[name].collate(rows)
+            values[name] = stack(modalities[name], rows)
     return Batch(values, present)
 
 

@@ -255,8 +255,8 @@ class AutoregressiveCategorical(Likelihood):
             if all(ended):
                 break
         written = torch.stack(tokens, dim=1)
-        ends = (written == self.end).cumsum(1)
-        return written.masked_fill((ends > 1) | (ends == 1) & (written != self.end), self.vocabulary)
+        ends = (written == self.end).long()
+        return written.masked_fill(ends.cumsum(1) > ends, self.vocabulary)  # what was written after an end
 
     def sample(self, noise: Noise, temperature: float = 1.0) -> Tensor:
         u = noise.uniform(self.length)

@@ -48,9 +48,9 @@ def evaluate(
     recipe = on_other_data(vae.recipe, split, data, limit)
     prepared = prepare(recipe, vae.modalities, split, progress)
     rows, report = prepared.splits[split], prepared.report
-    training = prepare(recipe, vae.modalities, "train", progress).splits["train"] if label else rows
-    if label:
-        find_classes(training, rows, label)  # before all else is measured
+    if label:  # found before all else is measured
+        training = prepare(recipe, vae.modalities, "train", progress).splits["train"]
+        classes = find_classes(training, rows, label)
     terms = bounds.elbo(vae.network, rows.store, vae.device, seed)
     priors = [vae.fitted] if vae.fitted else []
     nll, *others = bounds.importance_nll(vae.network, rows.store, vae.device, k, seed, progress, priors)
@@ -69,7 +69,7 @@ def evaluate(
         **_reconstruction(vae, rows, seed),
         **_samples(vae, rows, seed),
         **_walks(vae, rows),
-        **(recognition(vae, training, rows, label, seed, progress) if label else {}),
+        **(recognition(vae, training, rows, label, classes, seed, progress) if label else {}),
     }
     return {
         "model": str(vae.folder),

@@ -14,7 +14,7 @@ from mmvae.core.registry import nearest
 from mmvae.core.vae import Batch
 from mmvae.data.prepare import Progress, Split
 from mmvae.generation import VAE
-from mmvae.modalities.contract import Modality, Raw
+from mmvae.modalities.contract import Modality, Raw, stack
 
 FEATURES = 64
 EPOCHS, ROWS, RATE = 12, 64, 2e-3
@@ -69,15 +69,20 @@ def find_classes(train: Split, held: Split, label: str) -> list[Any]:
 
 
 def recognition(
-    vae: VAE, train: Split, held: Split, label: str, seed: int = 0, progress: Progress | None = None
+    vae: VAE,
+    train: Split,
+    held: Split,
+    label: str,
+    classes: list[Any],
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Figures of each modality on a split whose rows have a label: a number or word in the column `label`.
+    """Figures of each modality on a split whose rows have a label: one of the classes, in the column `label`.
 
     The classifier is trained on the training split. As many samples are drawn as the split has rows, and every figure
     of them stands beside that of the split's own rows. Sounds and texts are judged as they are written. Raises
-    ValueError when there are no such labels.
+    ValueError when a modality of the training split has no labels.
     """
-    classes = find_classes(train, held, label)
     samples = vae.generate(len(held), seed)
     figures: dict[str, Any] = {}
     for name, modality in vae.modalities.items():
@@ -181,7 +186,7 @@ def _train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
     for step in range(steps):
         rows = torch.randint(len(values), (ROWS,)).tolist()
-        scores = classifier(_stack(modality, [values[row] for row in rows]).to(device))
+        scores = classifier(stack(modality, [values[row] for row in rows]).to(device))
         loss = nn.functional.cross_entropy(scores.float(), labels[rows].to(device), label_smoothing=0.05)
         optimizer.zero_grad()
         loss.backward()
@@ -196,25 +201,15 @@ def _train(
 def _see(classifier: Classifier, modality: Modality, values: list[Tensor], device: torch.device) -> Seen:
     features = []
     for start in range(0, len(values), 256):
-        part = _stack(modality, values[start : start + 256])
+        part = stack(modality, values[start : start + 256])
         features.append(classifier.encoder(part.to(device)).float().cpu())
     found = torch.cat(features)
     return Seen(found, torch.log_softmax(classifier.head(found.to(device)).float(), 1).cpu())
 
 
-def _stack(modality: Modality, values: list[Tensor]) -> Tensor:
-    same = len({value.shape for value in values}) == 1
-    return torch.stack(values) if same else modality.collate(values)
-
-
 def _again(vae: VAE, name: str, values: list[Tensor]) -> list[Tensor]:
-    again: list[Tensor] = []
-    modality = vae.modalities[name]
-    for start in range(0, len(values), 64):
-        part = _stack(modality, values[start : start + 64])
-        batch = Batch({name: part}, {name: torch.ones(len(part), dtype=torch.bool)})
-        again += _tensors(modality, vae.reconstruct(batch)[name])
-    return again
+    batch = Batch({name: stack(vae.modalities[name], values)}, {name: torch.ones(len(values), dtype=torch.bool)})
+    return _tensors(vae.modalities[name], vae.reconstruct(batch)[name])
 
 
 def _tensors(modality: Modality, raws: list[Raw]) -> list[Tensor]:

@@ -32,7 +32,8 @@ NOISE = (20, 10, 0)  # dB below the sound, of white noise that a model is tried 
 class Audio(Stream):
     """Sounds of a fixed length, mono or stereo.
 
-    Raw: float32 array [channels, samples] at the recipe's rate. Tensor: float16 [channels, bins, frames].
+    Raw: float32 array [channels, samples] at the recipe's rate. Tensor: float16 [channels, bins, frames];
+    with learned phases their cosines and sines follow, [3 channels, bins, frames].
     """
 
     suffix = ".wav"

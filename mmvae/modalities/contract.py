@@ -180,6 +180,12 @@ def as_stream(modality: Modality) -> Stream:
     raise ValueError(f"files of {type(modality).__name__} are not made of pieces: sounds are")
 
 
+def stack(modality: Modality, tensors: Sequence[Tensor]) -> Tensor:
+    """One batch of rows: stacked where they are of one shape, collated where not."""
+    same = len({tensor.shape for tensor in tensors}) == 1
+    return torch.stack(list(tensors)) if same else modality.collate(tensors)
+
+
 PAGE, SHEET = "gallery.html", "sheet"  # what is written beside samples, to look at them all
 
 

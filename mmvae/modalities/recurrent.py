@@ -83,7 +83,8 @@ class RecurrentDecoder(nn.Module):
             embedded = embedded * (torch.rand(before.shape, device=z.device) >= self.word_dropout)[..., None]
         every_step = z[:, None].expand(-1, tokens.shape[1], -1)
         states, _ = self.gru(torch.cat([embedded, every_step], dim=-1), self._initial(z))
-        return torch.cat([self.drop(states), every_step], dim=-1)
+        # in the states' precision: else autocast would widen them, only to narrow them again
+        return torch.cat([self.drop(states), every_step.to(states.dtype)], dim=-1)
 
     def _initial(self, z: Tensor) -> Tensor:
         return torch.tanh(self.initial(z)).unflatten(1, (self.layers, -1)).transpose(0, 1).contiguous()

@@ -105,10 +105,8 @@ class MelBands:
     def back(self, bands: Tensor, iterations: int = 30) -> Tensor:
         """A magnitude that has these bands, by multiplicative updates, which keep it above 0 (Lee & Seung 2000)."""
         mean = bands / self.weights.sum(0)[:, None]
-        wanted, magnitude = (
-            self.weights @ bands,
-            self.weights @ mean / self.weights.sum(1, keepdim=True).clamp(min=1e-12),
-        )
+        magnitude = self.weights @ mean / self.weights.sum(1, keepdim=True).clamp(min=1e-12)
+        wanted = self.weights @ bands
         for _ in range(iterations):
             magnitude = magnitude * wanted / (self.weights @ self.of(magnitude)).clamp(min=1e-12)
         return magnitude
