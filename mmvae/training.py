@@ -217,15 +217,16 @@ class Run:
 
     def _stop(self, number: int, frame: Any) -> None:
         # torchrun passes Ctrl-C on to processes that have it from the terminal already
-        if self.stopped and time.monotonic() - self.signalled > 2:
+        if self.signalled and time.monotonic() - self.signalled > 2:
             raise KeyboardInterrupt
-        self.stopped, self.signalled = True, time.monotonic()
+        self.signalled = time.monotonic()
 
     def _agree_to_stop(self) -> None:
+        # a signal may come between any two lines: one process must not leave the loop by itself
+        asked = torch.tensor(float(self.signalled > 0), device=self.device)
         if self.world > 1:
-            flag = torch.tensor(float(self.stopped), device=self.device)
-            dist.all_reduce(flag)
-            self.stopped = bool(flag > 0)
+            dist.all_reduce(asked)
+        self.stopped = bool(asked > 0)
 
     def _log(self, terms: Terms, norm: Tensor, kl_weight: float, examples: float, writer: Any) -> None:
         names = ["loss", "rate", *(f"distortion/{name}" for name in terms.distortion)]
