@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from mmvae.modalities.contract import Modality, Raw
 from mmvae.recipe import Recipe
 
 DISTURBED = 200  # observations that are tried under noise
+TIMED = 32  # observations that are encoded and decoded at once to take the time
 
 
 def evaluate(
@@ -69,6 +71,7 @@ def evaluate(
         **_reconstruction(vae, rows, seed),
         **_samples(vae, rows, seed),
         **_walks(vae, rows),
+        **_pace(vae, rows),
         **(recognition(vae, training, rows, label, classes, seed, progress) if label else {}),
     }
     return {
@@ -170,4 +173,23 @@ def _walks(vae: VAE, rows: Split, most: int = 50, steps: int = 9) -> dict[str, f
             length = sum(modality.distance(a, b) for a, b in pairwise(way))
             straight.append(modality.distance(way[0], way[-1]) / length if length else 0.0)
         figures[f"interpolation, {name}: straightness, N = {len(straight)}"] = sum(straight) / len(straight)
+    return figures
+
+
+def _pace(vae: VAE, rows: Split) -> dict[str, float]:
+    """Real-time factors: the time to encode observations and to decode them, over the time that they last."""
+    figures = {}
+    for name, modality in vae.modalities.items():
+        present = rows.store.columns[name].present.nonzero().squeeze(1)[:TIMED]
+        if modality.seconds is None or not len(present):
+            continue
+        raws = [rows.raw(name, i) for i in present.tolist()]
+        vae.decode(vae.encode({name: raws[:1]}))  # what is compiled at its first use is compiled by now
+        marks = [perf_counter()]
+        z = vae.encode({name: raws})
+        marks.append(perf_counter())
+        vae.decode(z)
+        marks.append(perf_counter())
+        for what, (start, end) in zip(("encoding", "decoding"), pairwise(marks), strict=True):
+            figures[f"{what}, {name}: real-time factor"] = (end - start) / (len(raws) * modality.seconds)
     return figures

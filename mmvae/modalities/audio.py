@@ -90,7 +90,7 @@ class Audio(Stream):
         mel = MelBands(config.bands, config.fft, config.sample_rate) if config.bands else None
         analysis = Analysis(config.fft, config.hop)
         self.seen = Representation(analysis, mel, config.scale, config.power, phases=config.waveform > 0)
-        self.samples = round(config.seconds * config.sample_rate)
+        self.seconds, self.samples = config.seconds, round(config.seconds * config.sample_rate)
         if self.samples < 2 * config.fft:
             raise ValueError(
                 f"seconds = {config.seconds:g}: a window holds {self.samples} samples; it must hold two frames of "

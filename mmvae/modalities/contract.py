@@ -31,6 +31,7 @@ class Modality(ABC):
     suffix: ClassVar[str]  # of the files it writes, such as ".png"
     reads: ClassVar[tuple[str, ...]] = ()  # further suffixes of the files it reads
     temperature: ClassVar[float] = 0.0  # of generated samples unless the user says otherwise; 0 is the mode
+    seconds: float | None = None  # that an observation lasts, where it lasts, for real-time factors
 
     def __init__(self, config: Any) -> None:
         self.config = config

@@ -111,3 +111,5 @@ def test_noisy_sounds_are_given_and_reconstructed(tmp_path: Path, recipe_for: Ca
     given, again = ([found[name.format(what)] for name in names] for what in ("given", "reconstructed"))
     assert given == sorted(given)
     assert given[0] < -10 < min(again)  # two steps teach nothing
+    assert found["encoding, audio: real-time factor"] > 0
+    assert found["decoding, audio: real-time factor"] > 0
