@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmvae.generation import VAE
-from mmvae.samples import read_note
+from mmvae.samples import new_file, read_note
 
 
 def reproduce(
@@ -16,7 +16,7 @@ def reproduce(
     """Make a written file's observation again from the note in it; returns the new file's path and the note.
 
     model: the model's folder, by default the one the note names. out: by default reproduced-NAME beside the file.
-    Raises ValueError or FileNotFoundError.
+    Raises ValueError, FileNotFoundError, or FileExistsError rather than overwrite `out`.
     """
     path = Path(path)
     if not path.is_file():
@@ -28,12 +28,8 @@ def reproduce(
         raise FileNotFoundError(f"{path} was made by '{made['model']}', which is not here: say --model FOLDER")
     vae = VAE.load(model or made["model"], overrides=made["settings"])
     made["model"] = str(vae.folder)
-    if out and not Path(out).parent.is_dir():
-        raise FileNotFoundError(f"no folder '{Path(out).parent}' to write {Path(out).name} to")
-    if out and Path(out).suffix.lower() != path.suffix.lower():
-        raise ValueError(f"{out}: the file is made again as {path.suffix}")
+    written = new_file(out, path.suffix) if out else path.with_name(f"reproduced-{path.name}")
     raw, modality = vae.remake(made), vae.modalities[made["modality"]]
-    written = Path(out) if out else path.with_name(f"reproduced-{path.name}")
     modality.write(raw, written)
     modality.tag(written, json.dumps(made))
     return written, made

@@ -14,6 +14,7 @@ from mmvae.data.prepare import Progress
 from mmvae.data.sources import Piece, read_cell
 from mmvae.generation import VAE
 from mmvae.modalities.contract import Modality, Raw, Stream, as_stream
+from mmvae.samples import new_file
 
 TOGETHER = 16  # pieces
 
@@ -29,25 +30,21 @@ def resynthesize(
     """Encode a file of any length and write what the model makes of it, as long as the file; returns `out`.
 
     toward: another file, begun anew where it is shorter, to which each piece is moved by `weight`, 0 to 1, of the way.
-    Raises ValueError or FileNotFoundError for what cannot be read, and when the model's files are not made of pieces.
+    Raises ValueError or FileNotFoundError for what cannot be read, FileExistsError rather than overwrite, and
+    ValueError when the model's files are not made of pieces.
     """
     vae = model if isinstance(model, VAE) else VAE.load(model)
-    files, out = [Path(path) for path in (file, toward) if path is not None], Path(out)
+    files = [Path(path) for path in (file, toward) if path is not None]
     if len(vae.modalities) > 1:
         raise ValueError("a long file goes through a model of one modality")
     ((name, modality),) = vae.modalities.items()
     modality = as_stream(modality)
     if not 0 <= weight <= 1:
         raise ValueError(f"weight = {weight}: it is from 0, the file, to 1, the other one")
-    if out.suffix.lower() != modality.suffix:
-        raise ValueError(f"{out}: the file is written as {modality.suffix}")
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"no folder '{out.parent}' to write {out.name} to")
+    out = new_file(out, modality.suffix)
     for path in files:
         if not path.is_file():
             raise FileNotFoundError(f"no file '{path}'")
-        if out.exists() and out.samefile(path):
-            raise ValueError(f"{out} would be written over: name another file")
     counts = [_count(modality, path) for path in files]
 
     def pieces() -> Iterator[Tensor]:

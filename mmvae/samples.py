@@ -91,3 +91,16 @@ def read_note(path: Path) -> dict[str, Any]:
         except Exception:  # a file may be damaged, and a plugin fail, in any way: no note is found so
             continue
     raise ValueError(f"{path}: holds no note of how it was made; files that mmvae wrote do")
+
+
+def new_file(out: str | Path, suffix: str) -> Path:
+    """A path that a file of this suffix can be written to; raises FileExistsError rather than overwrite, ValueError for
+    another suffix, FileNotFoundError where there is no folder."""
+    out = Path(out)
+    if out.suffix.lower() != suffix.lower():
+        raise ValueError(f"{out}: the file is written as {suffix}")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"no folder '{out.parent}' to write {out.name} to")
+    if out.exists():
+        raise FileExistsError(f"{out} exists already: name another file")
+    return out

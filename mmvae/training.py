@@ -96,9 +96,8 @@ class Run:
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         if recipe.train.batch_size % self.world:
-            raise ValueError(
-                f"train.batch_size = {recipe.train.batch_size} must be a multiple of the {self.world} processes"
-            )
+            size = recipe.train.batch_size
+            raise ValueError(f"train.batch_size = {size} must be a multiple of the {self.world} processes")
         check_folder(folder, recipe, resume)
         # another number of threads would give other bits
         use_threads(recipe.train.threads or (saved_threads(folder) if resume else None))
@@ -200,8 +199,8 @@ class Run:
             terms = module(batch, noise, kl_weight)
         if not torch.isfinite(terms.loss):
             raise ValueError(
-                f"the loss is {terms.loss.item()} at step {self.step}: try a smaller train.learning_rate "
-                f"(now {settings.learning_rate:g}) or train.clip"
+                f"the loss is {terms.loss.item()} at step {self.step}: try a smaller train.learning_rate (now "
+                f"{settings.learning_rate:g}) or train.clip"
                 + (f"; the best model so far is in {self.folder}" if self.best < math.inf else "")
             )
         self.optimizer.zero_grad()

@@ -274,12 +274,14 @@ def test_a_written_file_is_made_again_from_its_note(
     samples = vae.generate(3, seed=2, temperature=temperature)
     paths = samples.save(tmp_path / "out")
     for index, path in enumerate(paths):
-        written, made = reproduce(path, out=tmp_path / f"again{path.suffix}")
+        written, made = reproduce(path, out=tmp_path / f"again-{index}{path.suffix}")
         assert made["seed"] == 2
         assert made["index"] == index
         assert made == read_note(path) == read_note(written)
         ours, theirs = (samples.modalities[kind].read(file) for file in (path, written))
         assert alike([ours], [theirs])
+        with pytest.raises(FileExistsError, match="name another file"):
+            reproduce(path, out=written)
 
 
 def test_a_file_of_another_model_is_refused(vae_for: MakeVAE, tmp_path: Path) -> None:
