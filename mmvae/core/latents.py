@@ -30,6 +30,10 @@ class Posterior(ABC):
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density of z [B, k, D] in nats, [B, k]."""
 
+    @abstractmethod
+    def detached(self) -> Posterior:
+        """The same density, which gives the encoder no gradient."""
+
 
 class DiagonalGaussian(Posterior):
     """N(mean, diag(stddev^2)), both [B, D]."""
@@ -48,6 +52,9 @@ class DiagonalGaussian(Posterior):
         scaled = (z - self.mean[:, None]) / self.stddev[:, None]
         return (-0.5 * scaled**2 - self.stddev[:, None].log() - 0.5 * math.log(2 * math.pi)).sum(-1)
 
+    def detached(self) -> DiagonalGaussian:
+        return DiagonalGaussian(self.mean.detach(), self.stddev.detach())
+
 
 class Point(Posterior):
     """z = 0 for sure. Densities are relative to that point, so they are 1."""
@@ -64,6 +71,9 @@ class Point(Posterior):
 
     def log_prob(self, z: Tensor) -> Tensor:
         return torch.zeros(z.shape[:2], device=z.device)
+
+    def detached(self) -> Point:
+        return self
 
 
 class Latent(nn.Module, ABC):

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -96,31 +96,77 @@ def _over_processes(mean: Tensor) -> Tensor:
 
 
 class ImportanceWeighted(Objective):
-    """The importance-weighted bound with `samples` draws (Burda et al. 2016); one draw is the ELBO."""
+    """The importance-weighted bound with `samples` draws (Burda et al. 2016); one draw is the ELBO.
+
+    The mean of several such bounds is MIWAE, that of a bound and the ELBO is CIWAE, and PIWAE trains the encoder by the
+    former, the decoder by one bound of all draws (Rainforth et al. 2018, "Tighter Variational Bounds are Not
+    Necessarily Better"). DReG (Tucker et al. 2019, "Doubly Reparameterized Gradient Estimators for Monte Carlo
+    Objectives") is the encoder's gradient, at KL weight 1, without the part that is noise alone.
+    """
 
     class Config(Settings):
-        samples: int = Field(5, ge=1, description="draws of z for each row")
+        samples: int = Field(5, ge=1, description="draws of z in a bound")
+        groups: int = Field(1, ge=1, description="bounds, of so many draws each, of which the mean is taken")
+        elbo: float = Field(0.0, ge=0, le=1, description="share of the ELBO in a mean with the bound")
+        encoder: Literal["same", "groups", "dreg"] = Field(
+            "same", description="its gradient; 'groups': of the mean, while the decoder's is of one bound of all draws"
+        )
 
     config: Config
 
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        if config.elbo and config.encoder == "dreg":
+            raise ValueError("encoder = dreg is a gradient of the bound alone: set objective.elbo to 0")
+
     def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
         posterior = network.posterior(batch)
-        z = posterior.sample(noise, self.config.samples)
-        rate, distortion, auxiliary = importance_terms(network, batch, posterior, z)
-        weights = -kl_weight * rate - sum(distortion.values())
-        loss = -(torch.logsumexp(weights, dim=1) - math.log(z.shape[1])).mean() + auxiliary.mean()
-        return Terms(loss, rate.mean(1), {name: value.mean(1) for name, value in distortion.items()})
+        z = posterior.sample(noise, self.config.groups * self.config.samples)
+        ratio = torch.ones_like(z[..., :1])
+        log_likelihood, auxiliary = score_draws(network, batch, _scaled(z, ratio))
+        of_prior = network.prior.log_prob(_scaled(z, ratio))
+        of_posterior = (posterior.detached() if self.config.encoder == "dreg" else posterior).log_prob(z)
+        above = torch.stack(list(log_likelihood.values())).sum(0) + kl_weight * of_prior
+        below = kl_weight * of_posterior
+        bound, decoder, encoder = self._shares((above - below).detach())
+        # each draw's gradient counts by its share, another one where it goes on through z to the encoder
+        ratio.copy_((encoder / decoder)[..., None])
+        way = (decoder * above - encoder * below).sum(1)
+        loss = auxiliary.mean() - (bound + way - way.detach()).mean()
+        distortion = {name: -score.mean(1) for name, score in log_likelihood.items()}
+        return Terms(loss, (of_posterior - of_prior).mean(1), distortion)
+
+    def _shares(self, log_weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The bound [B], and the derivative of the decoder's and of the encoder's one by each log-weight [B, k]."""
+        how, draws = self.config, log_weights.shape[1]
+        grouped = log_weights.unflatten(1, (how.groups, how.samples))
+        bound = (grouped.logsumexp(2) - math.log(how.samples)).mean(1)
+        bound = torch.lerp(bound, log_weights.mean(1), how.elbo)
+        shares = (1 - how.elbo) * grouped.softmax(2).flatten(1) / how.groups + how.elbo / draws
+        ours = (log_weights.softmax(1) if how.encoder == "groups" else shares).clamp(min=1e-20)  # one divides by it
+        return bound, ours, shares**2 * how.groups if how.encoder == "dreg" else shares
+
+
+def _scaled(z: Tensor, ratio: Tensor) -> Tensor:
+    """The same z, whose gradient is multiplied by what `ratio` holds by then."""
+    same = z.clone()
+    if same.requires_grad:
+        same.register_hook(lambda gradient: gradient * ratio)
+    return same
+
+
+def score_draws(network: Network, batch: Batch, z: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """For z [B, k, D]: log p(x|z) by modality, and what the likelihoods ask of training beside it, each [B, k]."""
+    scores, auxiliary = network.score(batch.repeat(z.shape[1]), z.flatten(0, 1))
+    return {name: score.view(z.shape[:2]) for name, score in scores.items()}, auxiliary.view(z.shape[:2])
 
 
 def importance_terms(
     network: Network, batch: Batch, posterior: Posterior, z: Tensor
-) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-    """For draws z [B, k, D] of the posterior: log q(z|x) - log p(z), -log p(x|z) by modality, and what the likelihoods
-    ask of training beside it, each [B, k]."""
-    k = z.shape[1]
-    scores, auxiliary = network.score(batch.repeat(k), z.flatten(0, 1))
-    rate = posterior.log_prob(z) - network.prior.log_prob(z)
-    return rate, {name: -score.view(-1, k) for name, score in scores.items()}, auxiliary.view(-1, k)
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """For draws z [B, k, D] of the posterior: log q(z|x) - log p(z) and -log p(x|z) by modality, each [B, k]."""
+    scores, _ = score_draws(network, batch, z)
+    return posterior.log_prob(z) - network.prior.log_prob(z), {name: -score for name, score in scores.items()}
 
 
 def importance_weighted_bound(
@@ -130,7 +176,7 @@ def importance_weighted_bound(
     draws, [1 + priors, B]: lower bounds of log p(x), tighter with every k (Burda et al. 2016)."""
     posterior = network.posterior(batch)
     z = posterior.sample(noise, k)
-    rate, distortion, _ = importance_terms(network, batch, posterior, z)
+    rate, distortion = importance_terms(network, batch, posterior, z)
     weights = -rate - sum(distortion.values())
     others = [weights - network.prior.log_prob(z) + prior.log_prob(z) for prior in priors]
     return torch.logsumexp(torch.stack([weights, *others]), dim=2) - math.log(k)

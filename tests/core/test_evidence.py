@@ -109,7 +109,7 @@ def test_with_the_exact_posterior_every_draw_gives_the_evidence() -> None:
     batch = whole(x=draw(WEIGHT, 20))
     network = linear({"x": WEIGHT})
     posterior = network.posterior(batch)
-    rate, distortion, _ = importance_terms(network, batch, posterior, posterior.sample(Noise(range(20)), k=50))
+    rate, distortion = importance_terms(network, batch, posterior, posterior.sample(Noise(range(20)), k=50))
     expected = evidence(batch.values["x"], WEIGHT)[:, None].expand(20, 50)
     torch.testing.assert_close(-(rate + distortion["x"]), expected, atol=1e-4, rtol=0)
 
@@ -264,7 +264,7 @@ def test_with_both_modalities_every_draw_gives_the_joint_evidence() -> None:
     both = draw(weight, 10)
     batch, network = whole(x=both[:, :6], y=both[:, 6:]), linear({"x": WEIGHT, "y": SECOND})
     posterior = network.posterior(batch)
-    rate, distortion, _ = importance_terms(network, batch, posterior, posterior.sample(Noise(range(10)), k=20))
+    rate, distortion = importance_terms(network, batch, posterior, posterior.sample(Noise(range(10)), k=20))
     expected = evidence(both, weight)[:, None].expand(10, 20)
     torch.testing.assert_close(-(rate + distortion["x"] + distortion["y"]), expected, atol=2e-4, rtol=0)
 
