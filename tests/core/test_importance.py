@@ -150,5 +150,5 @@ def test_a_draw_that_weighs_nothing_still_teaches_its_group() -> None:
 
 
 def test_the_elbo_has_no_doubly_reparametrized_gradient() -> None:
-    with pytest.raises(ValueError, match="set objective.elbo to 0"):
+    with pytest.raises(ValueError, match=r"set objective\.elbo to 0"):
         run(network(), elbo=0.5, encoder="dreg")
