@@ -62,8 +62,6 @@ class ELBO(Objective):
         free_bits: float = Field(0.0, ge=0, description="floor on the rate of each latent dimension, nats")
         target_rate: float = Field(0.0, ge=0, description="nats to which the rate is pulled, from either side; 0: none")
 
-    config: Config
-
     def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
         posterior = network.posterior(batch)
         z = posterior.sample(noise)
@@ -72,18 +70,22 @@ class ELBO(Objective):
         distortion = {name: -score for name, score in scores.items()}
         cost = self._cost(rate.mean(0))
         loss = torch.stack([*distortion.values(), auxiliary]).sum(0).mean() + kl_weight * cost
-        return Terms(loss, rate.sum(1), distortion)
+        return Terms(loss + self.penalty(network, posterior, z[:, 0], noise), rate.sum(1), distortion)
+
+    def penalty(self, network: Network, posterior: Posterior, z: Tensor, noise: Noise) -> Tensor | float:
+        """A further cost of a batch's posteriors and one draw of each, z [B, D]."""
+        return 0.0
 
     def _cost(self, rate: Tensor) -> Tensor:
         """What the rates of the dimensions [D], means of a batch, cost at KL weight 1."""
         floor, target = self.config.free_bits, self.config.target_rate
         if not floor and not target:
             return rate.sum()  # nothing is clamped: estimates of a rate may be negative
-        total = _over_processes(rate).clamp(min=floor or -math.inf).sum()
+        total = over_processes(rate).clamp(min=floor or -math.inf).sum()
         return (total - target).abs() if target else total
 
 
-def _over_processes(mean: Tensor) -> Tensor:
+def over_processes(mean: Tensor) -> Tensor:
     """The mean over the rows of all processes that share a batch, so that their number changes nothing.
 
     The gradient is that of this process's share: averaged over the processes, it is that of the whole.
@@ -184,5 +186,11 @@ def importance_weighted_bound(
 
 objectives: Registry[Objective] = Registry(
     "objective",
-    {"elbo": f"{__name__}:ELBO", "importance": f"{__name__}:ImportanceWeighted"},
+    {
+        "elbo": f"{__name__}:ELBO",
+        "importance": f"{__name__}:ImportanceWeighted",
+        "total-correlation": "mmvae.core.regularizers:TotalCorrelation",
+        "dip": "mmvae.core.regularizers:DIP",
+        "mmd": "mmvae.core.regularizers:MMD",
+    },
 )

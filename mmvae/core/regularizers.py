@@ -1,0 +1,113 @@
+"""Regularizers: the ELBO and a cost of what the posteriors of a whole batch are together, the aggregate posterior."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from pydantic import Field
+from torch import Tensor
+from torch.distributed.nn.functional import all_gather
+
+from mmvae.core.latents import DiagonalGaussian, Posterior
+from mmvae.core.noise import Noise
+from mmvae.core.objectives import ELBO, over_processes
+from mmvae.core.vae import Network
+
+SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the kernels, in squared distances of two draws of N(0, I)
+
+
+class TotalCorrelation(ELBO):
+    """The ELBO and `correlation` times KL(q(z) || q(z_1) ... q(z_D)), by how much dimensions tell of one another.
+
+    beta-TC-VAE with beta = 1 + correlation (Chen et al. 2018, "Isolating Sources of Disentanglement in VAEs"), and the
+    objective of FactorVAE (Kim & Mnih 2018) with gamma = correlation. q(z) is the mean of the batch's posteriors.
+    """
+
+    class Config(ELBO.Config):
+        correlation: float = Field(5.0, ge=0, description="weight of the total correlation")
+
+    config: Config
+
+    def penalty(self, network: Network, posterior: Posterior, z: Tensor, noise: Noise) -> Tensor:
+        return self.config.correlation * total_correlation(gaussian(posterior), z).mean()
+
+
+class DIP(ELBO):
+    """The ELBO and the distance of the latents' covariance from the identity (Kumar et al. 2018, "Variational Inference
+    of Disentangled Latent Concepts from Unlabeled Observations"): of posterior means (DIP-VAE-I) or of z (II)."""
+
+    class Config(ELBO.Config):
+        of: Literal["means", "z"] = Field("means", description="whose covariance")
+        off_diagonal: float = Field(10.0, ge=0, description="weight of the squared covariances")
+        diagonal: float = Field(100.0, ge=0, description="weight of the squared differences of variances from 1")
+
+    config: Config
+
+    def penalty(self, network: Network, posterior: Posterior, z: Tensor, noise: Noise) -> Tensor:
+        mean = posterior.mean
+        center = over_processes(mean.mean(0))
+        covariance = over_processes(mean.T @ mean / len(mean)) - torch.outer(center, center)
+        if self.config.of == "z":
+            covariance = covariance + over_processes(gaussian(posterior).stddev.square().mean(0)).diag()
+        variances = covariance.diagonal()
+        outside = covariance.square().sum() - variances.square().sum()
+        return self.config.off_diagonal * outside + self.config.diagonal * (variances - 1).square().sum()
+
+
+class MMD(ELBO):
+    """The ELBO and `discrepancy` times the squared maximum mean discrepancy of q(z) and p(z) (Gretton et al. 2012),
+    under a sum of inverse multiquadratic kernels.
+
+    InfoVAE (Zhao et al. 2019) with kl.weight = 1 - alpha and discrepancy = alpha + lambda - 1. With kl.weight = 0 it is
+    the Wasserstein autoencoder WAE-MMD (Tolstikhin et al. 2018), with a posterior that may be a point.
+    """
+
+    class Config(ELBO.Config):
+        discrepancy: float = Field(100.0, ge=0, description="weight of the squared discrepancy, about 0 to 14")
+
+    config: Config
+
+    def penalty(self, network: Network, posterior: Posterior, z: Tensor, noise: Noise) -> Tensor:
+        return self.config.discrepancy * discrepancy(
+            _of_all_processes(z), _of_all_processes(network.prior.sample(noise))
+        )
+
+
+def gaussian(posterior: Posterior) -> DiagonalGaussian:
+    """The posterior, if it is what the estimates here are made for; raises ValueError if not."""
+    if not isinstance(posterior, DiagonalGaussian):
+        raise ValueError("this objective is defined for latent.kind = gaussian")
+    return posterior
+
+
+def total_correlation(posterior: DiagonalGaussian, z: Tensor) -> Tensor:
+    """log q(z) - sum_d log q(z_d) in nats at z [B, D], one draw of each posterior, [B]; q is the mean of the posteriors
+    of the batch, in all processes."""
+    mean, stddev = _of_all_processes(posterior.mean), _of_all_processes(posterior.stddev)
+    each = -0.5 * ((z[:, None] - mean) / stddev) ** 2 - stddev.log()  # [B, N, D], without constants that cancel
+    joint = each.sum(2).logsumexp(1)
+    return joint - each.logsumexp(1).sum(1) + (z.shape[1] - 1) * math.log(len(mean))
+
+
+def discrepancy(a: Tensor, b: Tensor) -> Tensor:
+    """The squared maximum mean discrepancy of the distributions of a and b [N, D] each, without bias (it may be below
+    0)."""
+    n = len(a)
+    if n < 2:
+        raise ValueError("a discrepancy takes two rows at least: set train.batch_size above 1")
+    within = (_kernel(x, x).sum() - n * len(SCALES) for x in (a, b))  # a draw is no evidence beside itself
+    return sum(within) / (n * (n - 1)) - 2 * _kernel(a, b).mean()
+
+
+def _kernel(a: Tensor, b: Tensor) -> Tensor:
+    squares = (a[:, None] - b).square().sum(-1)
+    widths = [2 * a.shape[1] * scale for scale in SCALES]
+    return torch.stack([width / (width + squares) for width in widths]).sum(0)
+
+
+def _of_all_processes(rows: Tensor) -> Tensor:
+    """The rows of all processes that share a batch, in order; gradients find their way back."""
+    return torch.cat(all_gather(rows)) if dist.is_initialized() else rows
