@@ -115,4 +115,12 @@ class FittedMixture(Prior):
         return self.means[chosen] + (self.factors[chosen] @ noise.normal(self.dim, 1)).squeeze(-1)
 
 
-priors: Registry[Prior] = Registry("prior", {"standard": f"{__name__}:StandardNormal", "none": f"{__name__}:NoPrior"})
+priors: Registry[Prior] = Registry(
+    "prior",
+    {
+        "standard": f"{__name__}:StandardNormal",
+        "none": f"{__name__}:NoPrior",
+        "mixture": "mmvae.core.learned_priors:Mixture",
+        "flow": "mmvae.core.learned_priors:Flow",
+    },
+)

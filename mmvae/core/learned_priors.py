@@ -1,0 +1,64 @@
+"""Priors that are learned together with the networks."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from mmvae.core.noise import Noise
+from mmvae.core.priors import Prior
+from mmvae.core.registry import Settings
+
+
+class Mixture(Prior):
+    """A mixture of diagonal Gaussians (Dilokthanakul et al. 2016, "Deep Unsupervised Clustering with Gaussian Mixture
+    Variational Autoencoders"), in z alone."""
+
+    class Config(Settings):
+        components: int = Field(20, ge=1, description="Gaussians")
+
+    def __init__(self, config: Config, dim: int) -> None:
+        super().__init__(config, dim)
+        self.logits = nn.Parameter(torch.zeros(config.components))
+        self.means = nn.Parameter(torch.randn(config.components, dim))
+        self.log_scales = nn.Parameter(torch.zeros(config.components, dim))
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        scaled = (z[..., None, :] - self.means) * (-self.log_scales).exp()
+        each = (-0.5 * scaled**2 - self.log_scales - 0.5 * math.log(2 * math.pi)).sum(-1)
+        return torch.logsumexp(each + self.logits.log_softmax(0), -1)
+
+    def sample(self, noise: Noise) -> Tensor:
+        edges = self.logits.softmax(0).cumsum(0)
+        chosen = torch.searchsorted(edges, noise.uniform() * edges[-1]).clamp(max=len(edges) - 1)
+        return self.means[chosen] + self.log_scales[chosen].exp() * noise.normal(self.dim)
+
+
+class Flow(Prior):
+    """N(0, I) through a normalizing flow: rational-quadratic spline couplings (Durkan et al. 2019, "Neural Spline
+    Flows"; of the library zuko)."""
+
+    class Config(Settings):
+        transforms: int = Field(3, ge=1, description="transforms, one after another")
+        hidden: int = Field(128, ge=1, description="units of each of a transform's two hidden layers")
+
+    def __init__(self, config: Config, dim: int) -> None:
+        super().__init__(config, dim)
+        if dim < 2:
+            raise ValueError("a flow couples dimensions: set latent.dim to 2 or more")
+        from zuko.flows import NSF
+
+        self.flow: Any = NSF(dim, transforms=config.transforms, hidden_features=(config.hidden,) * 2, passes=2)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        with torch.autocast(z.device.type, enabled=False):  # it would round what a density is made of
+            return self.flow().log_prob(z.float())
+
+    def sample(self, noise: Noise) -> Tensor:
+        drawn = noise.normal(self.dim)
+        with torch.autocast(drawn.device.type, enabled=False):
+            return self.flow().transform.inv(drawn)

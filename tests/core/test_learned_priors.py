@@ -1,0 +1,94 @@
+"""Learned priors: densities that integrate to 1, draws that follow them, and what maximum likelihood makes of them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+
+from mmvae.core.latents import DiagonalGaussian
+from mmvae.core.learned_priors import Flow, Mixture
+from mmvae.core.noise import Noise, StepNoise
+from mmvae.core.priors import Prior, priors
+
+MADE = {"mixture": Mixture(Mixture.Config(components=5), 2), "flow": Flow(Flow.Config(transforms=2, hidden=16), 2)}
+
+
+@pytest.fixture(params=MADE)
+def prior(request: pytest.FixtureRequest) -> Prior:
+    """One whose weights are not those it begins with."""
+    torch.manual_seed(0)
+    found = MADE[request.param]
+    with torch.no_grad():
+        for parameter in found.parameters():
+            parameter.copy_(0.3 * torch.randn_like(parameter))
+    return found
+
+
+def grid(side: float = 10.0, points: int = 500) -> tuple[Tensor, float]:
+    """Points of a square, and the area of each."""
+    axis = torch.linspace(-side, side, points)
+    return torch.cartesian_prod(axis, axis), (2 * side / (points - 1)) ** 2
+
+
+def test_the_density_sums_to_one(prior: Prior) -> None:
+    points, area = grid()
+    assert prior.log_prob(points).exp().sum().item() * area == pytest.approx(1, abs=1e-3)
+
+
+def test_draws_follow_the_density(prior: Prior) -> None:
+    points, area = grid()
+    mass = prior.log_prob(points).exp() * area
+    z = prior.sample(StepNoise(0, 20_000, slice(None)))
+    mean = (mass[:, None] * points).sum(0)
+    variance = (mass[:, None] * (points - mean) ** 2).sum(0)
+    torch.testing.assert_close(z.mean(0), mean, atol=0.06, rtol=0)
+    torch.testing.assert_close(z.var(0), variance, atol=0.0, rtol=0.08)
+    right = mass[points[:, 0] > 0.3].sum()
+    torch.testing.assert_close((z[:, 0] > 0.3).float().mean(), right, atol=0.02, rtol=0)
+
+
+def test_a_draw_depends_on_its_own_seed(prior: Prior) -> None:
+    torch.testing.assert_close(prior.sample(Noise([3, 4, 5]))[1:], prior.sample(Noise([4, 5])))
+
+
+def test_the_rate_is_estimated_from_draws_and_reaches_the_prior(prior: Prior) -> None:
+    posterior = DiagonalGaussian(torch.randn(4, 2), torch.rand(4, 2) + 0.1)
+    z = posterior.sample(Noise(range(4)), k=3)
+    rate = prior.rate(posterior, z)
+    torch.testing.assert_close(rate, (posterior.log_prob(z) - prior.log_prob(z)).mean(1, keepdim=True))
+    rate.sum().backward()
+    assert any(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in prior.parameters())
+
+
+def test_under_autocast_the_density_stays_in_float32(prior: Prior) -> None:
+    points, _ = grid(points=10)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = prior.log_prob(points)
+    torch.testing.assert_close(rounded, prior.log_prob(points), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["mixture", "flow"])
+def test_maximum_likelihood_finds_two_clouds(kind: str) -> None:
+    torch.manual_seed(0)
+    clouds = MixtureSameFamily(
+        Categorical(torch.tensor([0.3, 0.7])),
+        Independent(Normal(torch.tensor([[-2.0, 1.0], [2.0, 0.0]]), torch.tensor([[0.3, 0.5], [0.5, 0.2]])), 1),
+    )
+    part = priors.get(kind)
+    prior = part(part.Config(), 2)
+    optimizer = torch.optim.Adam(prior.parameters(), 1e-2)
+    for _ in range(300):
+        optimizer.zero_grad()
+        (-prior.log_prob(clouds.sample((256,))).mean()).backward()
+        optimizer.step()
+    z = clouds.sample((4000,))
+    lost = (clouds.log_prob(z) - prior.log_prob(z)).mean()  # KL from the truth, nats
+    alone = (clouds.log_prob(z) - Normal(0.0, 1.0).log_prob(z).sum(1)).mean()
+    assert -0.01 < lost < 0.12 < 1 < alone
+
+
+def test_one_dimension_is_too_few_for_couplings() -> None:
+    with pytest.raises(ValueError, match=r"set latent\.dim to 2"):
+        Flow(Flow.Config(), 1)
