@@ -28,6 +28,8 @@ def moving_average(network: nn.Module, decay: float) -> AveragedModel:
     """An exponential moving average of the weights (Polyak & Juditsky 1992); early on it forgets faster."""
 
     def mix_in(means: Any, news: Any, count: Tensor | int) -> None:
+        if not means[0].is_floating_point():  # a flow's masks are no weights
+            return
         # at first the average must get rid of the initial weights
         torch._foreach_lerp_(means, news, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
 

@@ -262,23 +262,23 @@ def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         if not (isinstance(below, dict) and isinstance(above, dict)):
             continue
         if key in PARTS:
-            table_type = PARTS[key][1]
-            merged[key] = _table(below, above, table_type, table_type.model_fields["kind"].default)
+            merged[key] = _table(below, above, *PARTS[key], PARTS[key][1].model_fields["kind"].default)
         elif key == "modalities":
             tables = {name: (below.get(name, {}), above.get(name, {})) for name in {**below, **above}}
-            merged[key] = {name: _table(*pair, ModalityTable, name) for name, pair in tables.items()}
+            merged[key] = {name: _table(*pair, modality_registry, ModalityTable, name) for name, pair in tables.items()}
         else:
             merged[key] = {**below, **above}
     return merged
 
 
-def _table(under: Any, over: Any, table_type: type[Settings], kind: str) -> Any:
-    """Of a table whose kind another one replaces, only what does not belong to the kind is kept."""
+def _table(under: Any, over: Any, registry: Registry[Any], table_type: type[Settings], kind: str) -> Any:
+    """Of a table whose kind another one replaces, only what the new kind knows as well is kept."""
     if not (isinstance(under, dict) and isinstance(over, dict)):
         return over
     before = under.get("kind", kind)
-    if over.get("kind", before) != before:
-        under = {key: value for key, value in under.items() if key in table_type.model_fields}
+    if (new := over.get("kind", before)) != before and new in registry.names():
+        known = {*table_type.model_fields, *registry.get(new).Config.model_fields}
+        under = {key: value for key, value in under.items() if key in known}
     return {**under, **over}
 
 

@@ -17,6 +17,8 @@ from mmvae.core.registry import Registry, Settings
 class Posterior(ABC):
     """q(z|x) for each of B rows."""
 
+    quick = False  # whether `pairs` is fast
+
     @property
     @abstractmethod
     def mean(self) -> Tensor:
@@ -30,6 +32,15 @@ class Posterior(ABC):
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density of z [B, k, D] in nats, [B, k]."""
 
+    def pairs(self, z: Tensor) -> Tensor:
+        """Log-densities of P other z [P, D] under each row's posterior, [B, P]."""
+        return self.log_prob(z.expand(len(self.mean), -1, -1))
+
+    def rate_from_standard(self) -> Tensor | None:
+        """KL(q(z|x) || N(0, I)) in nats where it has a closed form, [B, parts]: a part for each dimension where q
+        factorizes, else one."""
+        return None
+
     @abstractmethod
     def detached(self) -> Posterior:
         """The same density, which gives the encoder no gradient."""
@@ -37,6 +48,8 @@ class Posterior(ABC):
 
 class DiagonalGaussian(Posterior):
     """N(mean, diag(stddev^2)), both [B, D]."""
+
+    quick = True
 
     def __init__(self, mean: Tensor, stddev: Tensor) -> None:
         self._mean, self.stddev = mean, stddev
@@ -51,6 +64,16 @@ class DiagonalGaussian(Posterior):
     def log_prob(self, z: Tensor) -> Tensor:
         scaled = (z - self.mean[:, None]) / self.stddev[:, None]
         return (-0.5 * scaled**2 - self.stddev[:, None].log() - 0.5 * math.log(2 * math.pi)).sum(-1)
+
+    def pairs(self, z: Tensor) -> Tensor:
+        # products of matrices, in float64: the terms cancel
+        z, mean, precision = z.cpu().double(), self.mean.cpu().double(), self.stddev.cpu().double() ** -2
+        constant = 0.5 * (precision.log() - mean**2 * precision - math.log(2 * math.pi)).sum(1)
+        scores = (mean * precision) @ z.T - 0.5 * precision @ (z**2).T + constant[:, None]
+        return scores.float().to(self.mean.device)
+
+    def rate_from_standard(self) -> Tensor:
+        return 0.5 * (self.mean**2 + self.stddev**2 - 1) - self.stddev.log()
 
     def detached(self) -> DiagonalGaussian:
         return DiagonalGaussian(self.mean.detach(), self.stddev.detach())
@@ -180,7 +203,13 @@ class NoLatent(Latent):
 
 
 latents: Registry[Latent] = Registry(
-    "posterior family", {"gaussian": f"{__name__}:ProductOfExperts", "none": f"{__name__}:NoLatent"}
+    "posterior family",
+    {
+        "gaussian": f"{__name__}:ProductOfExperts",
+        "none": f"{__name__}:NoLatent",
+        "correlated": "mmvae.core.families:CorrelatedProduct",
+        "flow": "mmvae.core.families:FlowRefined",
+    },
 )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmvae.core.latents import DiagonalGaussian, Posterior
+from mmvae.core.latents import Posterior
 from mmvae.core.noise import Noise
 from mmvae.core.registry import Registry, Settings
 
@@ -50,9 +50,8 @@ class StandardNormal(Prior):
         return noise.normal(self.dim)
 
     def rate(self, posterior: Posterior, z: Tensor) -> Tensor:
-        if not isinstance(posterior, DiagonalGaussian):
-            return super().rate(posterior, z)
-        return 0.5 * (posterior.mean**2 + posterior.stddev**2 - 1) - posterior.stddev.log()
+        closed = posterior.rate_from_standard()
+        return super().rate(posterior, z) if closed is None else closed
 
 
 class NoPrior(Prior):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmvae.core.latents import DiagonalGaussian, Point
+from mmvae.core.latents import Point
 from mmvae.core.noise import Noise, mix
 from mmvae.core.objectives import importance_weighted_bound
 from mmvae.core.priors import Prior
@@ -18,6 +18,7 @@ from mmvae.data.prepare import Progress
 from mmvae.data.store import Store
 
 DRAWS = 64  # of z for a row at a time
+SLOWLY_PAIRED = 500  # rows, or somewhat more, whose posteriors are compared pair by pair where that is slow
 
 
 @dataclass(frozen=True)
@@ -102,31 +103,29 @@ def latent_use(network: Network, store: Store, device: torch.device, seed: int =
 
     Active units: dimensions whose posterior mean varies by more than 0.01 (Burda et al. 2016).
     Mutual information in nats under q: E[log q(z|x) - log mean_n q(z|x_n)] (Hoffman & Johnson 2016), with
-    one draw a row; it cannot exceed the log of the number of rows.
+    one draw a row; it cannot exceed the log of the number of its rows, which are fewer where densities are slow.
     """
-    means, deviations, draws = [], [], []
+    posteriors, means, draws, own = [], [], [], []
     for _, batch, noise in batches(store, store.at_once(256), device, seed):
         posterior = network.posterior(batch)
+        z = posterior.sample(noise)
         if isinstance(posterior, Point):
-            return dict.fromkeys(("active units", "mutual information", "aggregate variance"), 0.0)
-        if not isinstance(posterior, DiagonalGaussian):
-            raise ValueError("latent use is defined here for the diagonal Gaussian posterior")
+            return dict.fromkeys(("active units", "mutual information", "rows of it", "aggregate variance"), 0.0)
+        posteriors.append(posterior)
         means.append(posterior.mean)
-        deviations.append(posterior.stddev)
-        draws.append(posterior.sample(noise)[:, 0])
-    mean, stddev, z = torch.cat(means), torch.cat(deviations), torch.cat(draws)
-    # log q(z_i|x_n) for all pairs as products of matrices, in float64: the terms cancel
-    precision, center, at = stddev.cpu().double() ** -2, mean.cpu().double(), z.cpu().double()
-    logs = precision.log().sum(1) - center.shape[1] * math.log(2 * math.pi)
-    constant = 0.5 * (logs - (center**2 * precision).sum(1))
+        draws.append(z[:, 0])
+        own.append(posterior.log_prob(z)[:, 0])
+    # of batches of rows of a length, some of all lengths
+    chosen = slice(None, None, 1 if posteriors[0].quick else math.ceil(len(store) / SLOWLY_PAIRED))
+    paired, known = posteriors[chosen], torch.cat(own[chosen])
     aggregate = []
-    for part in at.split(max(1, 2**24 // len(at))):
-        scores = part @ (center * precision).T - 0.5 * part**2 @ precision.T + constant
-        aggregate.append(torch.logsumexp(scores, 1) - math.log(len(at)))
-    own = DiagonalGaussian(center, precision.rsqrt()).log_prob(at[:, None])[:, 0]
-    variance = mean.var(0, unbiased=False)
+    for part in torch.cat(draws[chosen]).split(1024):
+        pairs = torch.cat([posterior.pairs(part) for posterior in paired])
+        aggregate.append(pairs.logsumexp(0) - math.log(len(pairs)))
+    mean, z = torch.cat(means), torch.cat(draws)
     return {
-        "active units": float((variance > 0.01).sum()),
-        "mutual information": (own - torch.cat(aggregate)).mean().item(),
+        "active units": float((mean.var(0, unbiased=False) > 0.01).sum()),
+        "mutual information": (known - torch.cat(aggregate)).mean().item(),
+        "rows of it": float(len(known)),
         "aggregate variance": z.var(0, unbiased=False).mean().item(),
     }

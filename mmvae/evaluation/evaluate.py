@@ -64,7 +64,7 @@ def evaluate(
         "rate (nats)": terms.rate,
         **{f"distortion, {name} (nats)": value for name, value in terms.distortion.items()},
         f"active units, of {vae.recipe.latent['dim']}": int(use["active units"]),
-        f"mutual information, N = {len(rows)} (nats)": use["mutual information"],
+        f"mutual information, N = {int(use['rows of it']) or len(rows)} (nats)": use["mutual information"],
         "aggregate posterior variance": use["aggregate variance"],
         **(next_nll(vae, rows, k, seed, progress) if vae.sequence and vae.recipe.data.ordered else {}),
         **_scores(vae, rows, nll),
