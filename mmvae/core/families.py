@@ -187,9 +187,11 @@ class Bends:
 
     @property
     def inv(self) -> Bends:
+        """The way back."""
         return Bends(self.bends[::-1], not self.inverse)
 
     def call_and_ladj(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The image of z, and log |det| of the derivative."""
         logs = torch.zeros(z.shape[:2], device=z.device)
         for u, w, b in self.bends:
             inner, along = (u * w).sum(1, keepdim=True), (z * w).sum(2, keepdim=True)
