@@ -99,7 +99,7 @@ def final_loss(run: Run, step: Callable[[], int]) -> float:
     """The validation -ELBO after all steps of a run, nats a row."""
     while run.step < run.recipe.train.steps:
         step()
-    return bounds.elbo(run.averaged.eval(), run.prepared.splits["validation"].store, run.device).negative_elbo
+    return bounds.elbo(run.averaged.eval(), run.prepared.splits["validation"].store, run.device).total
 
 
 def tokens_a_second(generate: Callable[[Tensor], Tensor], latent: int, count: int) -> float:

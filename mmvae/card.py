@@ -18,9 +18,7 @@ SHOWN = {  # how a contact sheet appears in Markdown, by its suffix
 def write_card(folder: Path, recipe: Recipe, terms: Terms, rows: Mapping[str, int]) -> None:
     """Write README.md. terms: of the validation split; rows: of each split."""
     kinds = ", ".join(f"{name} ({table['kind']})" for name, table in recipe.modalities.items())
-    figures = {"-ELBO": terms.negative_elbo, "rate": terms.rate}
-    figures |= {f"distortion, {name}": value for name, value in terms.distortion.items()}
-    table = "\n".join(f"| {name} | {value:,.2f} |" for name, value in figures.items())
+    table = "\n".join(f"| {name.replace('/', ', ')} | {value:,.2f} |" for name, value in terms.figures().items())
     last = max((path.name.split("-")[0] for path in folder.glob("previews/*-samples-*")), default="")
     samples = [path for path in sorted(folder.glob(f"previews/{last}-samples-*")) if path.suffix in SHOWN]
     (folder / "README.md").write_text(

@@ -251,21 +251,16 @@ class Run:
         if self.rank == 0:
             store = self.prepared.splits["validation"].store
             terms = bounds.elbo(self.averaged.eval(), store, self.device)
-            figures = {"validation/-ELBO": terms.negative_elbo, "validation/rate": terms.rate}
-            figures |= {f"validation/distortion/{name}": value for name, value in terms.distortion.items()}
             use = bounds.latent_use(self.averaged, store, self.device)
-            figures |= {f"validation/{name}": value for name, value in use.items()}
+            figures = {f"validation/{name}": value for name, value in (terms.figures() | use).items()}
             self._record(figures, writer)
-            better = terms.negative_elbo < self.best
+            better = terms.total < self.best
             if better:
-                self.best = terms.negative_elbo
+                self.best = terms.total
                 checkpoint.save_weights(self.folder, self.averaged)
             self._save_resume()
-            self.display.say(
-                f"step {self.step}: validation -ELBO {terms.negative_elbo:,.2f} nats "
-                f"(rate {terms.rate:.2f}, distortion {sum(terms.distortion.values()):,.2f}){' *' if better else ''}"
-            )
-            if self._kl_weight() and (warning := collapse(terms.rate, use, self.recipe, self.step)):
+            self.display.say(f"step {self.step}: validation {terms}{' *' if better else ''}")
+            if self._kl_weight() and (warning := collapse(terms.rate or 0.0, use, self.recipe, self.step)):
                 self.display.say(warning)
             vae = VAE(self.averaged, self.prepared.modalities, self.recipe)
             write_previews(vae, self.prepared.splits["validation"], self.folder / "previews", self.step)

@@ -80,10 +80,12 @@ class DiagonalGaussian(Posterior):
 
 
 class Point(Posterior):
-    """z = 0 for sure. Densities are relative to that point, so they are 1."""
+    """One z for sure, [B, D]. Densities are relative to that point, so they are 1, and its rate is given as 0."""
 
-    def __init__(self, size: int, dim: int, device: torch.device) -> None:
-        self._mean = torch.zeros(size, dim, device=device)
+    quick = True
+
+    def __init__(self, mean: Tensor) -> None:
+        self._mean = mean
 
     @property
     def mean(self) -> Tensor:
@@ -95,8 +97,11 @@ class Point(Posterior):
     def log_prob(self, z: Tensor) -> Tensor:
         return torch.zeros(z.shape[:2], device=z.device)
 
+    def pairs(self, z: Tensor) -> Tensor:
+        return torch.where((self.mean[:, None] == z).all(-1), 0.0, -torch.inf)
+
     def detached(self) -> Point:
-        return self
+        return Point(self.mean.detach())
 
 
 class Latent(nn.Module, ABC):
@@ -106,6 +111,7 @@ class Latent(nn.Module, ABC):
         dim: int = Field(32, ge=1, description="dimensions of the latent space")
 
     outputs: int
+    bounded = True  # whether there are bounds on the evidence: not where z is a point and its prior is none
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -199,13 +205,32 @@ class NoLatent(Latent):
         self.outputs = 0
 
     def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> Point:
-        return Point(size, self.dim, next(iter(present.values())).device)
+        return Point(torch.zeros(size, self.dim, device=next(iter(present.values())).device))
+
+
+class Deterministic(Latent):
+    """A point, the mean of what the encoders of a row's modalities say: an autoencoder, whose prior is fitted after
+    training (Ghosh et al. 2020, "From Variational to Deterministic Autoencoders"). No modality: 0."""
+
+    bounded = False
+
+    def __init__(self, config: Latent.Config) -> None:
+        super().__init__(config)
+        self.outputs = config.dim
+
+    def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> Point:
+        total = torch.zeros(size, self.dim, device=next(iter(present.values())).device)
+        for name, expert in experts.items():
+            total = total.index_add(0, present[name].nonzero().squeeze(1), expert.float())
+        count = torch.stack([present[name] for name in experts]).sum(0) if experts else total.new_ones(size)
+        return Point(total / count.clamp(min=1)[:, None])
 
 
 latents: Registry[Latent] = Registry(
     "posterior family",
     {
         "gaussian": f"{__name__}:ProductOfExperts",
+        "deterministic": f"{__name__}:Deterministic",
         "none": f"{__name__}:NoLatent",
         "correlated": "mmvae.core.families:CorrelatedProduct",
         "flow": "mmvae.core.families:FlowRefined",

@@ -31,9 +31,11 @@ class Likelihood(ABC):
     def mode(self) -> Tensor:
         """One typical x for each row: the most probable, or what stands for it (greedy text, a mixture's mean)."""
 
+    def center(self) -> Tensor | None:
+        """The mode before it is rounded to what can be observed, which has a derivative by z; None: there is none."""
+
     def auxiliary(self, x: Tensor) -> Tensor | None:
         """A further cost of x in training [B], no part of its log-probability; none by default."""
-        return None
 
 
 def _sum(values: Tensor) -> Tensor:
@@ -54,6 +56,9 @@ class Bernoulli(Likelihood):
 
     def mode(self) -> Tensor:
         return (self.logits > 0).to(torch.uint8)
+
+    def center(self) -> Tensor:
+        return torch.sigmoid(self.logits)
 
 
 class DiscretizedLogistic(Likelihood):
@@ -96,9 +101,11 @@ class DiscretizedLogistic(Likelihood):
         return self._pixels(self._choose(self.mean, component) + scale * (u.log() - (-u).log1p()))
 
     def mode(self) -> Tensor:
-        # the nearest value to the mean: the peak of a mixture flickers from pixel to pixel
-        weights = torch.softmax(self.logits, dim=1)
-        return self._pixels((weights * self.mean.clamp(-1, 1)).sum(1))
+        return self._pixels(self.center())
+
+    def center(self) -> Tensor:
+        # the mean: the peak of a mixture flickers from pixel to pixel
+        return (torch.softmax(self.logits, dim=1) * self.mean.clamp(-1, 1)).sum(1)
 
 
 class _LogSoftmaxAt(torch.autograd.Function):
@@ -127,11 +134,21 @@ def log_softmax_at(logits: Tensor, index: Tensor) -> Tensor:
     return cast(Tensor, _LogSoftmaxAt.apply(logits, index))
 
 
-class Gaussian(Likelihood):
-    """Independent normal densities. mean: [B, ...]; log_scale: broadcasts to it."""
+class Located(Likelihood):
+    """Independent densities around a mean. mean: [B, ...]; log_scale: broadcasts to it."""
 
     def __init__(self, mean: Tensor, log_scale: Tensor) -> None:
         self.mean, self.log_scale = mean.float(), log_scale.float()
+
+    def mode(self) -> Tensor:
+        return self.mean
+
+    def center(self) -> Tensor:
+        return self.mean
+
+
+class Gaussian(Located):
+    """Normal densities, their scale a standard deviation."""
 
     def log_prob(self, x: Tensor) -> Tensor:
         scaled = (x.float() - self.mean) * torch.exp(-self.log_scale)
@@ -140,15 +157,9 @@ class Gaussian(Likelihood):
     def sample(self, noise: Noise, temperature: float = 1.0) -> Tensor:
         return self.mean + temperature * self.log_scale.exp() * noise.normal(*self.mean.shape[1:])
 
-    def mode(self) -> Tensor:
-        return self.mean
 
-
-class Laplace(Likelihood):
-    """Independent Laplace densities. mean: [B, ...]; log_scale: broadcasts to it."""
-
-    def __init__(self, mean: Tensor, log_scale: Tensor) -> None:
-        self.mean, self.log_scale = mean.float(), log_scale.float()
+class Laplace(Located):
+    """Laplace densities, their scale the mean distance from the mean."""
 
     def log_prob(self, x: Tensor) -> Tensor:
         return _sum(-(x.float() - self.mean).abs() * torch.exp(-self.log_scale) - self.log_scale - math.log(2))
@@ -156,9 +167,6 @@ class Laplace(Likelihood):
     def sample(self, noise: Noise, temperature: float = 1.0) -> Tensor:
         u = noise.uniform(*self.mean.shape[1:]) - 0.5
         return self.mean - temperature * self.log_scale.exp() * u.sign() * torch.log1p(-2 * u.abs())
-
-    def mode(self) -> Tensor:
-        return self.mean
 
 
 class TokenNetwork(Protocol):

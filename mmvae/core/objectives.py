@@ -122,6 +122,8 @@ class ImportanceWeighted(Objective):
             raise ValueError("encoder = dreg is a gradient of the bound alone: set objective.elbo to 0")
 
     def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
+        if not network.latent.bounded:
+            raise ValueError("objective.kind = importance weighs draws of z by their density, and latent.kind has none")
         posterior = network.posterior(batch)
         z = posterior.sample(noise, self.config.groups * self.config.samples)
         ratio = torch.ones_like(z[..., :1])
@@ -192,5 +194,6 @@ objectives: Registry[Objective] = Registry(
         "total-correlation": "mmvae.core.regularizers:TotalCorrelation",
         "dip": "mmvae.core.regularizers:DIP",
         "mmd": "mmvae.core.regularizers:MMD",
+        "rae": "mmvae.core.regularizers:RAE",
     },
 )

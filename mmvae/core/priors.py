@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmvae.core.latents import Posterior
+from mmvae.core.latents import Point, Posterior
 from mmvae.core.noise import Noise
 from mmvae.core.registry import Registry, Settings
 
@@ -35,8 +35,10 @@ class Prior(nn.Module, ABC):
     def rate(self, posterior: Posterior, z: Tensor) -> Tensor:
         """KL(q(z|x) || p(z)) in nats, [B, parts]: parts are dimensions where the prior factorizes, else 1.
 
-        z: the draws [B, k, D] that estimate it where it has no closed form.
+        z: the draws [B, k, D] that estimate it where it has no closed form. The rate of a point is given as 0.
         """
+        if isinstance(posterior, Point):
+            return torch.zeros(len(z), 1, device=z.device)
         return (posterior.log_prob(z) - self.log_prob(z)).mean(1, keepdim=True)
 
 

@@ -76,6 +76,37 @@ class MMD(ELBO):
         )
 
 
+class RAE(ELBO):
+    """Distortion, the length of z and the decoder's slope: regularized autoencoders (Ghosh et al. 2020), where
+    latent.kind is deterministic. train.weight_decay is the paper's third way to smooth a decoder.
+
+    The squared norm of the decoder's derivative is estimated along a random direction of the outputs.
+    """
+
+    class Config(ELBO.Config):
+        length: float = Field(0.1, ge=0, description="weight of half the squared length of z")
+        slope: float = Field(
+            0.0, ge=0, description="weight of half the squared norm of the derivative of what is decoded by z"
+        )
+
+    def penalty(self, network: Network, posterior: Posterior, z: Tensor, noise: Noise) -> Tensor:
+        cost = self.config.length * 0.5 * z.square().sum(1).mean()
+        return cost + self.config.slope * 0.5 * squared_slope(network, z, noise).mean() if self.config.slope else cost
+
+
+def squared_slope(network: Network, z: Tensor, noise: Noise) -> Tensor:
+    """An unbiased estimate of the squared norm of the derivative by z of all that is decoded, at z [B, D], [B]
+    (Hutchinson 1989). Raises ValueError for what has none, such as text."""
+    at = z.detach().requires_grad_()
+    along = at.new_zeros(())
+    for name, likelihood in network.decode(at).items():
+        if (center := likelihood.center()) is None:
+            raise ValueError(f"what is decoded as {name} has no derivative by z: set objective.slope to 0")
+        along = along + (center * noise.normal(*center.shape[1:])).sum()
+    (gradient,) = torch.autograd.grad(along, at, create_graph=True)
+    return gradient.square().sum(1)
+
+
 def gaussian(posterior: Posterior) -> DiagonalGaussian:
     """The posterior, if it is what the estimates here are made for; raises ValueError if not."""
     if not isinstance(posterior, DiagonalGaussian):

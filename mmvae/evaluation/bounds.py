@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmvae.core.latents import Point
 from mmvae.core.noise import Noise, mix
 from mmvae.core.objectives import importance_weighted_bound
 from mmvae.core.priors import Prior
@@ -23,15 +22,27 @@ SLOWLY_PAIRED = 500  # rows, or somewhat more, whose posteriors are compared pai
 
 @dataclass(frozen=True)
 class Terms:
-    """Means over the rows of a split. rate: KL(q(z|x) || p(z)); distortion: -log p(x|z) by modality, one draw a row."""
+    """Means over the rows of a split. rate: KL(q(z|x) || p(z)), None where z is a point and has none; distortion:
+    -log p(x|z) by modality, one draw a row."""
 
-    rate: float
+    rate: float | None
     distortion: dict[str, float]
 
     @property
-    def negative_elbo(self) -> float:
-        """Rate plus distortion."""
-        return self.rate + sum(self.distortion.values())
+    def total(self) -> float:
+        """Rate plus distortion: what is least for the best model."""
+        return (self.rate or 0.0) + sum(self.distortion.values())
+
+    def figures(self) -> dict[str, float]:
+        """By name: the bound and its parts, as far as there are any."""
+        of_bound = {} if self.rate is None else {"-ELBO": self.total, "rate": self.rate}
+        return of_bound | {f"distortion/{name}": value for name, value in self.distortion.items()}
+
+    def __str__(self) -> str:
+        distortion = f"distortion {sum(self.distortion.values()):,.2f}"
+        if self.rate is None:
+            return f"{distortion} nats"
+        return f"-ELBO {self.total:,.2f} nats (rate {self.rate:.2f}, {distortion})"
 
 
 def batches(store: Store, size: int, device: torch.device, seed: int) -> Iterator[tuple[Tensor, Batch, Noise]]:
@@ -67,7 +78,10 @@ def elbo(network: Network, store: Store, device: torch.device, seed: int = 0, si
         rate += network.prior.rate(posterior, z).sum().item()
         for name, score in network.score(batch, z[:, 0])[0].items():
             distortion[name] -= score.sum().item()
-    return Terms(rate / len(store), {name: total / len(store) for name, total in distortion.items()})
+    return Terms(
+        rate / len(store) if network.latent.bounded else None,
+        {name: total / len(store) for name, total in distortion.items()},
+    )
 
 
 @torch.inference_mode()
@@ -109,8 +123,6 @@ def latent_use(network: Network, store: Store, device: torch.device, seed: int =
     for _, batch, noise in batches(store, store.at_once(256), device, seed):
         posterior = network.posterior(batch)
         z = posterior.sample(noise)
-        if isinstance(posterior, Point):
-            return dict.fromkeys(("active units", "mutual information", "rows of it", "aggregate variance"), 0.0)
         posteriors.append(posterior)
         means.append(posterior.mean)
         draws.append(z[:, 0])
@@ -122,10 +134,10 @@ def latent_use(network: Network, store: Store, device: torch.device, seed: int =
     for part in torch.cat(draws[chosen]).split(1024):
         pairs = torch.cat([posterior.pairs(part) for posterior in paired])
         aggregate.append(pairs.logsumexp(0) - math.log(len(pairs)))
-    mean, z = torch.cat(means), torch.cat(draws)
+    variance, z = torch.cat(means).var(0, unbiased=False), torch.cat(draws)
     return {
-        "active units": float((mean.var(0, unbiased=False) > 0.01).sum()),
+        "active units": float((variance > 0.01).sum()),
         "mutual information": (known - torch.cat(aggregate)).mean().item(),
-        "rows of it": float(len(known)),
+        "rows compared": float(len(known)),
         "aggregate variance": z.var(0, unbiased=False).mean().item(),
     }

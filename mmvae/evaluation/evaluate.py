@@ -54,20 +54,13 @@ def evaluate(
         training = prepare(recipe, vae.modalities, "train", progress).splits["train"]
         classes = find_classes(training, rows, label)
     terms = bounds.elbo(vae.network, rows.store, vae.device, seed)
-    priors = [vae.fitted] if vae.fitted else []
-    nll, *others = bounds.importance_nll(vae.network, rows.store, vae.device, k, seed, progress, priors)
     use = bounds.latent_use(vae.network, rows.store, vae.device, seed)
     figures = {
-        "-ELBO (nats)": terms.negative_elbo,
-        f"NLL, importance-weighted, k = {k} (nats)": nll.mean().item(),
-        **{f"NLL under the fitted prior, k = {k} (nats)": other.mean().item() for other in others},
-        "rate (nats)": terms.rate,
+        **({} if terms.rate is None else _bounds(vae, rows, terms, k, seed, progress)),
         **{f"distortion, {name} (nats)": value for name, value in terms.distortion.items()},
         f"active units, of {vae.recipe.latent['dim']}": int(use["active units"]),
-        f"mutual information, N = {int(use['rows of it']) or len(rows)} (nats)": use["mutual information"],
+        f"mutual information, N = {use['rows compared']:.0f} (nats)": use["mutual information"],
         "aggregate posterior variance": use["aggregate variance"],
-        **(next_nll(vae, rows, k, seed, progress) if vae.sequence and vae.recipe.data.ordered else {}),
-        **_scores(vae, rows, nll),
         **_reconstruction(vae, rows, seed),
         **_samples(vae, rows, seed),
         **_walks(vae, rows),
@@ -95,13 +88,23 @@ def on_other_data(recipe: Recipe, split: str, data: str | None, limit: int | Non
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=changed)})
 
 
-def _scores(vae: VAE, rows: Split, nll: torch.Tensor) -> dict[str, float]:
-    """Bits per dimension, perplexity and the like, where the model has one modality: the joint NLL is then its own."""
-    if len(vae.modalities) > 1:
-        return {}
-    (name, modality), *_ = vae.modalities.items()
-    values = rows.store.batch(range(len(rows))).values[name]
-    return modality.scores(nll, values)
+def _bounds(
+    vae: VAE, rows: Split, terms: bounds.Terms, k: int, seed: int, progress: Progress | None
+) -> dict[str, float]:
+    priors = [vae.fitted] if vae.fitted else []
+    nll, *others = bounds.importance_nll(vae.network, rows.store, vae.device, k, seed, progress, priors)
+    figures = {
+        "-ELBO (nats)": terms.total,
+        f"NLL, importance-weighted, k = {k} (nats)": nll.mean().item(),
+        **{f"NLL under the fitted prior, k = {k} (nats)": other.mean().item() for other in others},
+        "rate (nats)": terms.rate or 0.0,
+    }
+    if len(vae.modalities) == 1:  # bits per dimension, perplexity and the like: the joint NLL is its own
+        ((name, modality),) = vae.modalities.items()
+        figures |= modality.scores(nll, rows.store.batch(range(len(rows))).values[name])
+    if vae.sequence and vae.recipe.data.ordered:
+        figures |= next_nll(vae, rows, k, seed, progress)
+    return figures
 
 
 def _reconstruction(vae: VAE, rows: Split, seed: int, most: int = 1000) -> dict[str, float]:

@@ -32,6 +32,9 @@ class WithPhase(Likelihood):
     def mode(self) -> Tensor:
         return torch.cat([self.density.mode(), self.phase], 1)
 
+    def center(self) -> Tensor:
+        return self.mode()
+
     def auxiliary(self, x: Tensor) -> Tensor | None:
         return None if self.cost is None else self.cost(x.float(), self.mode())
 

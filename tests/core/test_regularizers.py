@@ -12,12 +12,21 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
-from mmvae.core.latents import DiagonalGaussian, Point, ProductOfExperts
-from mmvae.core.likelihoods import Bernoulli
+from mmvae.core.latents import Deterministic, DiagonalGaussian, Latent, Point, ProductOfExperts
+from mmvae.core.likelihoods import Bernoulli, Gaussian
 from mmvae.core.noise import StepNoise
-from mmvae.core.objectives import ELBO, objectives
+from mmvae.core.objectives import ELBO, ImportanceWeighted, objectives
 from mmvae.core.priors import Prior, StandardNormal
-from mmvae.core.regularizers import DIP, MMD, TotalCorrelation, discrepancy, gaussian, total_correlation
+from mmvae.core.regularizers import (
+    DIP,
+    MMD,
+    RAE,
+    TotalCorrelation,
+    discrepancy,
+    gaussian,
+    squared_slope,
+    total_correlation,
+)
 from mmvae.core.vae import Batch, Network
 
 KINDS: dict[str, dict[str, Any]] = {"total-correlation": {}, "dip": {"of": "z"}, "mmd": {}}
@@ -159,7 +168,7 @@ def test_without_weight_it_is_the_elbo() -> None:
 
 def test_a_posterior_that_is_no_gaussian_is_refused() -> None:
     with pytest.raises(ValueError, match=r"latent\.kind = gaussian"):
-        gaussian(Point(3, 2, torch.device("cpu")))
+        gaussian(Point(torch.zeros(3, 2)))
 
 
 def one_process(rank: int, file: str, results: Any) -> None:
@@ -185,3 +194,59 @@ def test_two_processes_regularize_as_one(tmp_path: Path) -> None:
         loss, gradient = loss_and_gradient(kind)
         torch.testing.assert_close(torch.tensor(losses).mean(), loss)
         torch.testing.assert_close(torch.tensor(gradients).mean(0), gradient, rtol=1e-4, atol=1e-5)
+
+
+# -- points -----------------------------------------------------------------------------------------
+
+
+class Lines(nn.Module):
+    """p(x|z) = N(W z, 1), with the derivative W everywhere."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, z: Tensor) -> Gaussian:
+        return Gaussian(z @ self.weight.T, torch.zeros(()))
+
+
+def autoencoder(weight: Tensor) -> Network:
+    latent = Deterministic(Latent.Config(dim=2))
+    return Network({"x": nn.Identity()}, {"x": Lines(weight)}, latent, StandardNormal(Prior.Config(), 2))
+
+
+def test_the_slope_of_a_linear_decoder_is_the_norm_of_its_matrix() -> None:
+    weight = torch.tensor([[1.0, 2.0], [0.0, -1.0], [3.0, 0.5]])
+    found = squared_slope(autoencoder(weight), torch.zeros(5000, 2), StepNoise(0, 5000, slice(None)))
+    error = found.std() / 5000**0.5
+    assert (found.mean() - weight.square().sum()).abs() < 4 * error
+
+
+def test_a_regularized_autoencoder_costs_distortion_length_and_slope() -> None:
+    network = autoencoder(torch.eye(2))
+    z = torch.tensor([[3.0, 4.0], [0.0, 2.0]])
+    batch = Batch({"x": z}, {"x": torch.ones(2, dtype=torch.bool)})
+    plain = ELBO(ELBO.Config())(network, batch, StepNoise(0, 2, slice(None)))
+    assert (plain.rate == 0).all()
+    short = RAE(RAE.Config(length=0.2))(network, batch, StepNoise(0, 2, slice(None)))
+    torch.testing.assert_close(short.loss, plain.loss + 0.2 * 0.5 * (25 + 4) / 2)
+    steep = RAE(RAE.Config(length=0.0, slope=0.2))(network, batch, StepNoise(0, 2, slice(None)))
+    steep.loss.backward()
+    assert next(network.decoders.parameters()).grad is not None
+    assert steep.loss > plain.loss
+
+
+def test_a_point_is_the_mean_of_what_is_present() -> None:
+    latent = Deterministic(Latent.Config(dim=2))
+    x, y = torch.tensor([[1.0, 1.0], [2.0, 2.0]]), torch.tensor([[5.0, 5.0], [7.0, 7.0]])
+    present = {"x": torch.tensor([True, True, False]), "y": torch.tensor([True, False, True])}
+    mean = latent({"x": x, "y": y}, present, 3).mean
+    torch.testing.assert_close(mean, torch.tensor([[3.0, 3.0], [2.0, 2.0], [7.0, 7.0]]))
+    torch.testing.assert_close(latent({}, {"x": ~present["x"]}, 3).mean, torch.zeros(3, 2))
+
+
+def test_a_point_weighs_no_draws() -> None:
+    network = autoencoder(torch.eye(2))
+    batch = Batch({"x": torch.zeros(2, 2)}, {"x": torch.ones(2, dtype=torch.bool)})
+    with pytest.raises(ValueError, match=r"latent\.kind has none"):
+        ImportanceWeighted(ImportanceWeighted.Config())(network, batch, StepNoise(0, 2, slice(None)))
