@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import mmvae
-from mmvae.core.priors import FittedMixture
+from mmvae.core.learned_priors import Flow
+from mmvae.core.priors import FittedMixture, Prior
 from mmvae.core.sequences import SequencePrior
 from mmvae.core.vae import Network
 from mmvae.modalities.contract import Modality, dump_state
@@ -84,7 +85,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def save_weights(
-    folder: Path, network: Network, fitted: FittedMixture | None = None, sequence: SequencePrior | None = None
+    folder: Path, network: Network, fitted: Prior | None = None, sequence: SequencePrior | None = None
 ) -> None:
     """Write the network's weights, and those of the priors fitted after training."""
     tensors = dict(network.state_dict())
@@ -106,7 +107,7 @@ class Saved:
     recipe: Recipe
     modalities: dict[str, Modality]
     network: Network
-    fitted: FittedMixture | None
+    fitted: Prior | None
     sequence: SequencePrior | None
 
 
@@ -140,7 +141,8 @@ def load(folder: Path, overrides: Sequence[str] = ()) -> Saved:
     with torch.random.fork_rng(devices=[]):  # not on "meta": there nn.Embedding imports torch's compiler, for 2 seconds
         network = build(recipe, modalities)
         if of_fitted := _below(FITTED, tensors):
-            fitted = FittedMixture(dim, len(of_fitted.get("weights", ())))
+            mixture = "weights" in of_fitted
+            fitted = FittedMixture(dim, len(of_fitted["weights"])) if mixture else Flow(Flow.Config(), dim)
         if of_sequence := _below(SEQUENCE, tensors):
             hidden = of_sequence["first"].shape[-1] if "first" in of_sequence else 1
             sequence = SequencePrior(dim, hidden).eval()

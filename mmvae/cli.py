@@ -12,6 +12,7 @@ import typer
 
 import mmvae
 from mmvae.commands import recipes
+from mmvae.commands.fit_prior import fit_prior
 from mmvae.commands.resynthesize import resynthesize
 from mmvae.commands.terminal import Json, Model, Overrides, Recipe, Set, show, table, write
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(recipes.app, name="recipes")
 app.command()(resynthesize)
+app.command()(fit_prior)
 
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", help="Folder to write to [default: a new one, named as the command is].")

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, count, islice
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from mmvae.core.learned_priors import Flow
 from mmvae.core.noise import mix
 from mmvae.core.priors import FittedMixture
 from mmvae.core.sequences import LENGTH, SequencePrior
-from mmvae.data.prepare import Prepared, Split
+from mmvae.data.prepare import Prepared, Split, prepare
 from mmvae.data.store import Store
 from mmvae.evaluation.bounds import encode
 from mmvae.generation import VAE
 from mmvae.progress import Display
+from mmvae.recipe_files import read_config
 from mmvae.resume import Interrupted
 
-ROWS = 20_000  # encoded at most for the mixture
+P = TypeVar("P", bound=nn.Module)
+
+ROWS = 20_000  # encoded at most for a prior of single latents
 DRAWS = 4  # of each row's posterior, for the prior over sequences
-BATCH, LEARNING_RATE = 16, 2e-3
+BATCH, FLOW_BATCH, LEARNING_RATE = 16, 256, 2e-3
 STEPS, EVERY, PATIENCE = 6000, 50, 6  # at most; between validations; validations without a better one
 
 
@@ -30,7 +36,7 @@ def fit_priors(vae: VAE, prepared: Prepared, display: Display) -> None:
     """Give a model the priors that its recipe asks for, fitted to the training split, and save them with it."""
     try:
         if vae.recipe.prior["fitted"]:
-            fit_prior(vae, prepared.splits["train"].store)
+            fit_prior(vae, prepared, display)
         if vae.recipe.prior["sequence"]:
             fit_sequence_prior(vae, prepared, display)
     except KeyboardInterrupt:
@@ -40,49 +46,76 @@ def fit_priors(vae: VAE, prepared: Prepared, display: Display) -> None:
         vae.save_weights()
 
 
-@torch.inference_mode()
-def fit_prior(vae: VAE, store: Store) -> None:
-    """Give a model its fitted prior: a mixture of at most the recipe's `prior.fitted` Gaussians over one
-    posterior draw of each training row."""
-    if len(store) < 2:
+def refit(folder: str | Path, overrides: Sequence[str], display: Display) -> VAE:
+    """Fit the priors of a trained model again, with other settings of `prior.fitted` or `prior.sequence`, and save the
+    model with them. Raises ValueError or FileNotFoundError."""
+    for item in overrides:
+        if not item.startswith(("prior.fitted=", "prior.sequence=")):
+            raise ValueError(f"'{item}': only prior.fitted and prior.sequence can be fitted to a trained model")
+    vae = VAE.load(folder, overrides=overrides)
+    vae.fitted = vae.sequence = None
+    fit_priors(vae, prepare(vae.recipe, vae.modalities, progress=display), display)
+    vae.save(folder, {"data": read_config(Path(folder))["data"]})
+    return vae
+
+
+def fit_prior(vae: VAE, prepared: Prepared, display: Display) -> None:
+    """Give a model its fitted prior, of posterior draws of the training rows: a mixture of at most so many Gaussians as
+    `prior.fitted` says, or a flow."""
+    train, dim, seed = prepared.splits["train"].store, vae.network.latent.dim, vae.recipe.train.seed
+    if len(train) < 2:
         return  # nothing to fit a density to
+    if vae.recipe.prior["fitted"] != "flow":
+        vae.fitted = FittedMixture.fit(_draws(vae, train, 1)[:, 0], vae.recipe.prior["fitted"], seed).to(vae.device)
+        return
+    torch.manual_seed(mix(seed, "prior"))
+    draws, others = _draws(vae, train, DRAWS), _draws(vae, prepared.splits["validation"].store, DRAWS).flatten(0, 1)
+
+    def batches() -> Iterator[Tensor]:
+        while True:
+            rows = torch.randint(len(draws), (FLOW_BATCH,))
+            yield draws[rows, torch.randint(DRAWS, (FLOW_BATCH,))]
+
+    flow = Flow(Flow.Config(), dim).to(vae.device)
+    vae.fitted = _learn(
+        flow,
+        batches(),
+        lambda z: -flow.log_prob(z).mean(),
+        lambda: -sum(flow.log_prob(part).sum().item() for part in others.split(FLOW_BATCH)) / len(others),
+        display,
+        "fitting a flow as prior",
+    )
+
+
+@torch.inference_mode()
+def _draws(vae: VAE, store: Store, k: int) -> Tensor:
+    """k posterior draws of rows from all over a split, [N, k, D]."""
     seed = vae.recipe.train.seed
     rows = torch.randperm(len(store), generator=torch.Generator().manual_seed(seed))[:ROWS]
-    _, draws = encode(vae.network, store, vae.device, seed, 1, rows)
-    vae.fitted = FittedMixture.fit(draws[:, 0], vae.recipe.prior["fitted"], seed).to(vae.device)
+    return encode(vae.network, store, vae.device, seed, k, rows)[1]
 
 
 def fit_sequence_prior(vae: VAE, prepared: Prepared, display: Display) -> None:
     """Give a model its prior over sequences: trained by maximum likelihood on posterior draws of the training split's
     sequences, until the validation split's are no longer better predicted. Raises ValueError when it diverges."""
     torch.manual_seed(mix(vae.recipe.train.seed, "sequences"))
-    display.say("fitting the prior over sequences")
     known, others = (_Encoded(vae, prepared.splits[split]) for split in ("train", "validation"))
     if all(len(piece) == 1 for piece in known.pieces):
         display.say("every sequence holds one observation: there is nothing to learn of what follows what")
     prior = SequencePrior(vae.network.latent.dim, vae.recipe.prior["sequence"]).to(vae.device)
-    optimizer = torch.optim.AdamW(prior.parameters(), LEARNING_RATE)
-    best, kept, since = math.inf, prior, 0
-    batches = chain.from_iterable(known.batches(shuffled=True) for _ in count())
-    for step, (means, draws, real) in enumerate(islice(batches, STEPS), start=1):
-        loss = _surprise(prior.train(), means, draws, real) / real.sum()
-        if not torch.isfinite(loss):
-            raise ValueError(f"the prior over sequences did not learn: its loss is {loss.item()} at step {step}")
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(prior.parameters(), 1.0)
-        optimizer.step()
-        display("fitting the prior over sequences", step, STEPS, {"loss": loss.item()})
-        if step % EVERY:
-            continue
-        with torch.inference_mode():
-            score = sum(_surprise(prior.eval(), *batch).item() for batch in others.batches()) / others.rows
-        since += 1
-        if score < best:
-            best, kept, since = score, copy.deepcopy(prior), 0
-        if since == PATIENCE:
-            break
-    vae.sequence = kept.eval()
+
+    def score() -> float:
+        return sum(_surprise(prior, *batch).item() for batch in others.batches()) / others.rows
+
+    vae.sequence = _learn(
+        prior,
+        chain.from_iterable(known.batches(shuffled=True) for _ in count()),
+        lambda batch: _surprise(prior, *batch) / batch[2].sum(),
+        score,
+        display,
+        "fitting the prior over sequences",
+    )
+    best = score()
     alone = min(
         -sum(prior.log_prob(draws).sum().item() for draws in others.draws.split(256)) / others.rows / DRAWS
         for prior in (vae.network.prior, vae.prior())
@@ -91,6 +124,41 @@ def fit_sequence_prior(vae: VAE, prepared: Prepared, display: Display) -> None:
         f"prior over sequences: a latent of the validation split has {best:.2f} nats in view of those before it, "
         f"{alone:.2f} without"
     )
+
+
+def _learn(
+    prior: P,
+    batches: Iterator[Any],
+    loss_of: Callable[[Any], Tensor],
+    score: Callable[[], float],
+    display: Display,
+    what: str,
+) -> P:
+    """Train a prior until its score on the validation split no longer falls, and give it its best weights back. Raises
+    ValueError when it diverges."""
+    display.say(what)
+    optimizer = torch.optim.AdamW(prior.parameters(), LEARNING_RATE)
+    best, kept, since = math.inf, prior.state_dict(), 0
+    for step, batch in enumerate(islice(batches, STEPS), start=1):
+        loss = loss_of(batch)
+        if not torch.isfinite(loss):
+            raise ValueError(f"{what}: it did not learn, its loss is {loss.item()} at step {step}")
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(prior.parameters(), 1.0)
+        optimizer.step()
+        display(what, step, STEPS, {"loss": loss.item()})
+        if step % EVERY:
+            continue
+        with torch.inference_mode():
+            found = score()
+        since += 1
+        if found < best:
+            best, kept, since = found, copy.deepcopy(prior.state_dict()), 0
+        if since == PATIENCE:
+            break
+    prior.load_state_dict(kept)
+    return prior.eval()
 
 
 def _surprise(prior: SequencePrior, means: Tensor, draws: Tensor, real: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import mmvae
 from mmvae import checkpoint
 from mmvae.core.latents import slerp
 from mmvae.core.noise import Noise, mix
-from mmvae.core.priors import FittedMixture, Prior
+from mmvae.core.priors import Prior
 from mmvae.core.sequences import LENGTH, SequencePrior
 from mmvae.core.vae import Batch, Network
 from mmvae.data.store import digest
@@ -41,7 +41,7 @@ class VAE:
         network: Network,
         modalities: dict[str, Modality],
         recipe: Recipe,
-        fitted: FittedMixture | None = None,
+        fitted: Prior | None = None,
         sequence: SequencePrior | None = None,
         folder: Path | None = None,
         overrides: Sequence[str] = (),
@@ -96,9 +96,7 @@ class VAE:
         if which not in (None, "fitted", "standard"):
             raise ValueError(f"prior '{which}': it is 'fitted' or 'standard'")
         if which == "fitted" and self.fitted is None:
-            raise ValueError(
-                "the model has no fitted prior: train it with prior.fitted = 10 or so, or use the standard one"
-            )
+            raise ValueError(f"the model has no fitted prior: mmvae fit-prior {self.folder or 'MODEL'} prior.fitted=10")
         if which == "standard" or self.fitted is None:
             return self.network.prior
         return self.fitted

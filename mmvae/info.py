@@ -43,7 +43,8 @@ def describe(folder: Path) -> dict[str, Any]:
     config = read_config(folder)
     saved = checkpoint.load(folder)
     recipe = saved.recipe
-    fitted = f", and a fitted mixture of {len(saved.fitted.weights)}" if saved.fitted else ""
+    kind = recipe.prior["fitted"] if isinstance(recipe.prior["fitted"], str) else "mixture"
+    fitted = f", and a fitted {kind}" if saved.fitted else ""
     return {
         "model": str(folder),
         "name": recipe.name,

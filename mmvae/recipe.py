@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
 from pathlib import Path
@@ -19,7 +18,7 @@ from mmvae.core.registry import Registry, Settings, nearest
 from mmvae.core.schedules import Schedule, schedules
 from mmvae.modalities.contract import Modality
 from mmvae.modalities.registry import modalities as modality_registry
-from mmvae.recipe_files import read_recipe
+from mmvae.recipe_files import read_recipe, set_key
 
 T = TypeVar("T")
 TAKEN = {"config", "report", "kept", "training"}  # no modality's names: those of files and attributes beside it
@@ -64,12 +63,19 @@ class PriorTable(Settings):
     """The prior of training, and one fitted to the encoded training set afterwards."""
 
     kind: str = Field("standard", description="a registered prior")
-    fitted: int = Field(
-        0, ge=0, description="components at most of a Gaussian mixture fitted after training; 0 for none"
+    fitted: int | Literal["flow"] = Field(
+        0, description="fitted after training: a mixture of so many full Gaussians at most, or a flow; 0 for neither"
     )
     sequence: int = Field(
         0, ge=0, description="GRU units of a prior over sequences of latents, fitted after training; 0 for none"
     )
+
+    @field_validator("fitted", mode="before")
+    @classmethod
+    def _fitted(cls, value: Any) -> Any:
+        if value != "flow" and (type(value) is not int or value < 0):
+            raise ValueError(f"a number of Gaussians, from 0, or 'flow', not {value!r}")
+        return value
 
 
 class ObjectiveTable(Settings):
@@ -193,7 +199,7 @@ class Recipe(Settings):
         tables = copy.deepcopy(dict(source)) if isinstance(source, Mapping) else reduce(_merged, read_recipe(source))
         changes: dict[str, Any] = {}
         for override in [overrides] if isinstance(overrides, str) else overrides:
-            _set(changes, override)
+            set_key(changes, override)
         try:
             return cls(**_merged(tables, changes))
         except ValidationError as error:
@@ -280,20 +286,3 @@ def _table(under: Any, over: Any, registry: Registry[Any], table_type: type[Sett
         known = {*table_type.model_fields, *registry.get(new).Config.model_fields}
         under = {key: value for key, value in under.items() if key in known}
     return {**under, **over}
-
-
-def _set(tables: dict[str, Any], override: str) -> None:
-    """Apply "table.key=value"; the value is TOML, or a bare string."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ValueError(f"'{override}' is not of the form table.key=value, such as train.steps=200")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    *path, last = key.split(".")
-    for step in path:
-        tables = tables.setdefault(step, {})
-        if not isinstance(tables, dict):
-            raise ValueError(f"'{override}': '{step}' is not a table")
-    tables[last] = value

@@ -95,3 +95,20 @@ def read_recipe(source: str | Path) -> list[dict[str, Any]]:
         beside = path.parent / f"{base}.toml"
         path = beside if beside.is_file() else find_recipe(str(base))
     raise ValueError(f"{path}: extends itself")
+
+
+def set_key(tables: dict[str, Any], override: str) -> None:
+    """Apply "table.key=value" to a recipe's tables; the value is TOML, or a bare string. Raises ValueError."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ValueError(f"'{override}' is not of the form table.key=value, such as train.steps=200")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *path, last = key.split(".")
+    for step in path:
+        tables = tables.setdefault(step, {})
+        if not isinstance(tables, dict):
+            raise ValueError(f"'{override}': '{step}' is not a table")
+    tables[last] = value

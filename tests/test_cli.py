@@ -202,7 +202,7 @@ def test_generated_files_open_and_are_made_again(run: Run, models: dict[str, Pat
     assert (out / "gallery.html").stat().st_size > 500
     assert list(out.glob("sheet.*"))
     for file in files:
-        again = tmp_path / f"again{file.suffix}"
+        again = tmp_path / f"again-{file.name}"
         assert run("reproduce", file, "--out", again)[0] == 0
         assert again.read_bytes() == file.read_bytes()
 
@@ -215,8 +215,9 @@ def test_settings_change_what_is_generated_and_are_reproduced(
         run("generate", models["text"], "-n", "3", "--out", tmp_path / "out", *chosen)
         files = sorted((tmp_path / "out").glob("00?.txt"))
         texts[str(chosen)] = [file.read_text() for file in files]
-        assert run("reproduce", files[2], "--out", tmp_path / "again.txt")[0] == 0
-        assert (tmp_path / "again.txt").read_text() == texts[str(chosen)][2]
+        again = tmp_path / f"again-{len(texts)}.txt"
+        assert run("reproduce", files[2], "--out", again)[0] == 0
+        assert again.read_text() == texts[str(chosen)][2]
     free, greedy, _ = texts.values()
     assert free != greedy
     run("generate", models["text"], "-n", "3", "--out", tmp_path / "mode", "--temperature", "0")

@@ -1,0 +1,17 @@
+"""`mmvae fit-prior`: the priors of a trained model, fitted again."""
+
+from __future__ import annotations
+
+from mmvae.commands.terminal import Json, Model, Overrides, show
+
+
+def fit_prior(model: Model, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Fit a trained model's prior again, such as with prior.fitted=flow. Files that it made before are of another prior
+    then, and can no longer be reproduced."""
+    from mmvae.fitting import refit
+    from mmvae.progress import Display
+
+    with Display(not as_json) as display:
+        vae = refit(model, overrides or [], display)
+    found = {"model": str(model), "fitted": vae.fitted is not None, "sequence": vae.sequence is not None}
+    show(found, as_json, f"{model} has its new priors")

@@ -1,0 +1,39 @@
+"""Priors fitted to a trained model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmvae.core.learned_priors import Flow
+from mmvae.core.priors import FittedMixture
+from mmvae.fitting import refit
+from mmvae.generation import VAE
+from mmvae.progress import Display
+from mmvae.training import train
+
+
+@pytest.mark.usefixtures("cache")
+def test_the_prior_of_a_trained_model_is_fitted_again(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    model = train(
+        "image/digits",
+        ["prior.fitted=2", "train.steps=4", "train.batch_size=32", "data.limit=200", "latent.dim=4"],
+        folder,
+        progress=False,
+    )
+    assert isinstance(model.fitted, FittedMixture)
+    before = {name: value.clone() for name, value in model.network.state_dict().items()}
+    for settings, kind in (("flow", Flow), ("3", FittedMixture), ("0", type(None))):
+        refit(folder, [f"prior.fitted={settings}"], Display(False))
+        again = VAE.load(folder)
+        assert type(again.fitted) is kind
+        assert str(again.recipe.prior["fitted"]) == settings
+        assert all(torch.equal(value, before[name]) for name, value in again.network.state_dict().items())
+        assert len(again.generate(2)["image"]) == 2
+    with pytest.raises(ValueError, match=r"no fitted prior: mmvae fit-prior .*run prior\.fitted=10"):
+        VAE.load(folder).generate(1, prior="fitted")
+    with pytest.raises(ValueError, match=r"only prior\.fitted and prior\.sequence"):
+        refit(folder, ["latent.dim=3"], Display(False))
