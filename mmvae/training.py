@@ -189,8 +189,8 @@ class Run:
     def _one(self, module: nn.Module, kl_weight: float) -> tuple[Terms, Tensor]:
         settings = self.recipe.train
         part = slice(self.rank, None, self.world)
-        batch = self.prepared.splits["train"].store.batch(self.order(self.step)[part]).to(self.device)
         noise = StepNoise(mix(settings.seed, "noise", self.step), settings.batch_size, part, self.device)
+        batch = self.prepared.splits["train"].store.observed(self.order(self.step)[part], noise)
         torch.manual_seed(mix(settings.seed, "dropout", self.step, self.rank))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, settings)

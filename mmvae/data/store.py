@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmvae.core.noise import Noise
 from mmvae.core.vae import Batch
 from mmvae.modalities.contract import Modality
 
@@ -116,6 +117,15 @@ class Store:
         return Batch(
             {name: values for name, (values, _) in taken.items()}, {n: present for n, (_, present) in taken.items()}
         )
+
+    def observed(self, indices: Tensor, noise: Noise) -> Batch:
+        """The rows at `indices`, on the noise's device, each as an observation drawn of what it stands for."""
+        batch = self.batch(indices).to(noise.device)
+        for name, values in batch.values.items():
+            if self.columns[name].modality.drawn and len(values):
+                u = noise.uniform(*values.shape[1:])[batch.present[name]]
+                batch.values[name] = self.columns[name].modality.draw(values, u)
+        return batch
 
     def lengths(self) -> Tensor | None:
         """Numbers in each row [N], summed over the modalities whose shapes differ; None where none do."""

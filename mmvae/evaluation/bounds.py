@@ -48,7 +48,8 @@ class Terms:
 def batches(store: Store, size: int, device: torch.device, seed: int) -> Iterator[tuple[Tensor, Batch, Noise]]:
     """A split with its row numbers, short rows first; the noise of row i depends on the seed and i only."""
     for rows in store.by_length().split(size):
-        yield rows, store.batch(rows).to(device), Noise([mix(seed, i) for i in rows.tolist()], device)
+        noise = Noise([mix(seed, i) for i in rows.tolist()], device)
+        yield rows, store.observed(rows, noise), noise
 
 
 @torch.inference_mode()
@@ -61,7 +62,7 @@ def encode(
     means, draws = [], []
     for rows in order.split(store.at_once(256)):
         noise = Noise([mix(seed, row) for row in rows.tolist()], device)
-        posterior = network.posterior(store.batch(rows).to(device))
+        posterior = network.posterior(store.observed(rows, noise))
         means.append(posterior.mean)
         draws.append(posterior.sample(noise, k))
     back = order.argsort()

@@ -31,8 +31,8 @@ def next_nll(vae: VAE, split: Split, k: int, seed: int = 0, progress: Progress |
     for rows in [piece for sequence in split.sequences() for piece in sequence.split(LENGTH) if len(piece) > 1]:
         expected = vae.sequence(means[rows][None])
         for part in torch.arange(1, len(rows)).split(max(1, split.store.at_once(2048) // k)):
-            batch = split.store.batch(rows[part]).to(vae.device)
             noise = Noise([mix(seed, "next", row) for row in rows[part].tolist()], vae.device)
+            batch = split.store.observed(rows[part], noise)
             posterior = vae.network.posterior(batch)
             z = posterior.sample(noise, k)
             _, distortion = importance_terms(vae.network, batch, posterior, z)

@@ -77,6 +77,16 @@ class Modality(ABC):
         """One batch of rows whose shapes differ (rows of one shape are stacked without it)."""
         return torch.stack(list(tensors))
 
+    @property
+    def drawn(self) -> bool:
+        """Whether a row stands for many observations, of which `draw` gives one to train on or measure."""
+        return False
+
+    def draw(self, values: Tensor, u: Tensor) -> Tensor:
+        """One of the observations that each row of values [n, ...] stands for, by uniform numbers u in (0, 1) of that
+        shape: a grey pixel, say, as black or white."""
+        return values
+
     def state(self) -> dict[str, Any]:
         """What `fit` learned, as JSON values: saved beside the weights."""
         return {}

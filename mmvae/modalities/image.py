@@ -18,6 +18,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from mmvae.core.likelihoods import Bernoulli, DiscretizedLogistic, Likelihood
+from mmvae.core.noise import Noise
 from mmvae.core.registry import Settings, network
 from mmvae.modalities.contract import Modality
 from mmvae.modalities.networks import ConvDecoder, ConvEncoder
@@ -46,7 +47,11 @@ class Image(Modality):
         max_pixels: int = Field(50_000_000, ge=1, description="larger files are rejected")
         likelihood: Literal["logistic", "bernoulli"] = Field(
             "logistic",
-            description="8-bit discretized logistic mixture, or black and white (pixels of 128 and more are white)",
+            description="8-bit discretized logistic mixture, or black and white",
+        )
+        binarization: Literal["threshold", "drawn"] = Field(
+            "threshold",
+            description="of grey pixels in black and white: white from 128, or anew at each step, as likely as bright",
         )
         mixture: int = network(1, "components of the logistic mixture", ge=1)
         widths: tuple[PositiveInt, ...] = network((32, 64, 128), "channels at each halving of the plane", min_length=1)
@@ -145,11 +150,19 @@ class Image(Modality):
             raise ValueError(
                 f"the image is {_describe(tensor.shape)}, the first training image {_describe(self.shape)}"
             )
-        return (tensor > 127).to(torch.uint8) if self.config.likelihood == "bernoulli" else tensor
+        if self.config.likelihood == "bernoulli" and not self.drawn and ((raw > 0) & (raw < 255)).any():
+            self.note("in grey, of which the likelihood 'bernoulli' sees black and white: pixels from 128 are white")
+        return tensor
 
     def to_raw(self, tensor: Tensor) -> np.ndarray:
-        values = tensor * 255 if self.config.likelihood == "bernoulli" else tensor
-        return values.permute(1, 2, 0).contiguous().cpu().numpy()
+        return tensor.permute(1, 2, 0).contiguous().cpu().numpy()
+
+    @property
+    def drawn(self) -> bool:
+        return self.config.likelihood == "bernoulli" and self.config.binarization == "drawn"
+
+    def draw(self, values: Tensor, u: Tensor) -> Tensor:
+        return (u < values / 255).to(torch.uint8) * 255
 
     def state(self) -> dict[str, Any]:
         return {"size": list(self.shape[1:]), "channels": self.shape[0]}
@@ -220,10 +233,10 @@ class Encoder(ConvEncoder):
 
     def __init__(self, shape: tuple[int, int, int], outputs: int, config: Image.Config) -> None:
         super().__init__(shape, outputs, config.widths)
-        self.white = 1.0 if config.likelihood == "bernoulli" else 255.0
+        self.binary = config.likelihood == "bernoulli"
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.float() * (2 / self.white) - 1)
+        return super().forward((x > 127).float() * 2 - 1 if self.binary else x.float() * (2 / 255) - 1)
 
 
 class Decoder(nn.Module):
@@ -238,6 +251,19 @@ class Decoder(nn.Module):
     def forward(self, z: Tensor) -> Likelihood:
         planes = self.planes(z)
         if self.binary:
-            return Bernoulli(planes)
+            return BlackAndWhite(planes)
         logits, mean, log_scale = planes.view(len(z), 3, self.mixture, *self.shape).unbind(1)
         return DiscretizedLogistic(logits, mean, log_scale - 1.0)
+
+
+class BlackAndWhite(Bernoulli):
+    """Pixels of 0 or 255; any other counts as the nearer of them."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return super().log_prob(x > 127)
+
+    def sample(self, noise: Noise, temperature: float = 1.0) -> Tensor:
+        return super().sample(noise, temperature) * 255
+
+    def mode(self) -> Tensor:
+        return super().mode() * 255

@@ -176,6 +176,9 @@ class Kept(Store):
         self.values = values
         self.columns = dict.fromkeys(values)  # type: ignore[assignment]
 
+    def observed(self, indices: Tensor, noise: Noise) -> Batch:
+        return self.batch(indices)
+
     def lengths(self) -> None:
         return None
 

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from mmvae.core.noise import Noise
 from mmvae.data.store import ColumnWriter, Store
 from mmvae.modalities.text import Text
 
@@ -130,3 +131,25 @@ def test_long_rows_are_measured_a_few_at_a_time(tmp_path: Path) -> None:
     assert store.at_once(256) == 8
     assert written(tmp_path, x=FIXED[:2]).at_once(256) == 256
     assert written(tmp_path, x=[torch.zeros(2**13, 2**11)] * 2).at_once(256) == 1
+
+
+class Drawn(Padded):
+    """Rows that stand for more than one observation."""
+
+    drawn = True  # type: ignore[invalid-attribute-override]
+
+    def draw(self, values: Tensor, u: Tensor) -> Tensor:
+        return (u < values).float()
+
+
+def test_what_a_row_stands_for_is_drawn_by_its_own_seed(tmp_path: Path) -> None:
+    rows: list[Tensor | None] = [None if row == 2 else torch.full((50,), row / 5) for row in range(6)]
+    written(tmp_path, x=rows)
+    store = Store(tmp_path, "train", {"x": Drawn(Text.Config())})
+    indices = torch.tensor([5, 2, 3, 0])
+    values = store.observed(indices, Noise([7, 8, 9, 10])).values["x"]
+    assert values[0].all()
+    assert 0 < values[1].sum() < 50
+    assert not values[2].any()
+    assert torch.equal(store.observed(indices[2:], Noise([9, 10])).values["x"], values[1:])
+    assert not torch.equal(store.observed(indices[2:], Noise([11, 10])).values["x"], values[1:])

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 from pydantic import ValidationError
 
+from mmvae.core.noise import Noise
 from mmvae.modalities.image import Image
 
 Pictures = Callable[..., list[np.ndarray]]
@@ -70,11 +71,32 @@ def test_images_of_any_size_are_scored_drawn_and_read_back(
     assert modality.to_raw(decoded.mode()[0]).shape == (*size, 3)
 
 
-def test_bernoulli_images_are_black_and_white_split_at_128() -> None:
-    raw = np.array([[0, 127, 128, 255]], np.uint8)[..., None]
-    modality = fitted([raw], likelihood="bernoulli")
-    assert modality.to_tensor(raw).flatten().tolist() == [0, 0, 1, 1]
-    assert modality.to_raw(modality.to_tensor(raw)).flatten().tolist() == [0, 0, 255, 255]
+def test_grey_pixels_are_black_and_white_to_bernoulli_and_their_pictures_are_counted() -> None:
+    grey, sharp = (np.array([row, row], np.uint8)[..., None] for row in ([0, 127, 128, 255], [0, 0, 255, 255]))
+    modality = fitted([grey], likelihood="bernoulli", widths=[4])
+    assert (modality.to_raw(modality.to_tensor(grey)) == grey).all()
+    (what,) = modality.notes
+    assert "pixels from 128 are white" in what
+    modality.to_tensor(sharp)
+    assert modality.notes == {what: 1}
+    both = torch.stack([modality.to_tensor(grey), modality.to_tensor(sharp)])
+    likelihood = modality.decoder(3)(torch.zeros(2, 3))
+    for found in (likelihood.log_prob(both), modality.encoder(4)(both)):
+        torch.testing.assert_close(found[0], found[1])
+    for drawn in (likelihood.mode(), likelihood.sample(Noise([0, 1]))):
+        assert set(drawn.unique().tolist()) <= {0, 255}
+
+
+def test_drawn_pixels_are_white_as_often_as_they_are_bright() -> None:
+    raw = np.array([[0, 51, 204, 255]] * 2, np.uint8)[..., None]
+    modality = fitted([raw], likelihood="bernoulli", binarization="drawn")
+    values = modality.to_tensor(raw).expand(5000, -1, -1, -1)
+    assert modality.drawn
+    assert not modality.notes
+    drawn = modality.draw(values, Noise([0]).uniform(*values.shape)[0])
+    assert set(drawn.unique().tolist()) == {0, 255}
+    expected = torch.tensor([0.0, 0.2, 0.8, 1.0])
+    torch.testing.assert_close((drawn == 255).float().mean((0, 1, 2)), expected, atol=0.02, rtol=0)
 
 
 def test_an_image_unlike_the_first_is_brought_to_it_and_counted(pictures: Pictures) -> None:
