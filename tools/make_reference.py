@@ -92,7 +92,7 @@ def commands(app: typer.Typer, before: str = "mmvae") -> Iterator[str]:
     for command in app.registered_commands:
         callback: Any = command.callback
         hints = get_type_hints(callback, include_extras=True)
-        usage, rows = [f"{before} {command.name or callback.__name__}"], []
+        usage, rows = [f"{before} {command.name or callback.__name__.replace('_', '-')}"], []
         for name, parameter in inspect.signature(callback).parameters.items():
             info, required = hints[name].__metadata__[0], parameter.default is parameter.empty
             # in Annotated the first name of an option arrives as its default
