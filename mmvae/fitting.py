@@ -22,7 +22,7 @@ from mmvae.evaluation.bounds import encode
 from mmvae.generation import VAE
 from mmvae.progress import Display
 from mmvae.recipe_files import read_config
-from mmvae.resume import Interrupted
+from mmvae.resume import Interrupted, claim
 
 P = TypeVar("P", bound=nn.Module)
 
@@ -32,13 +32,22 @@ BATCH, FLOW_BATCH, LEARNING_RATE = 16, 256, 2e-3
 STEPS, EVERY, PATIENCE = 6000, 50, 6  # at most; between validations; validations without a better one
 
 
-def fit_priors(vae: VAE, prepared: Prepared, display: Display) -> None:
-    """Give a model the priors that its recipe asks for, fitted to the training split, and save them with it."""
+FITS = ("fitted", "sequence")  # keys of a recipe's table `prior`
+
+
+def fit_priors(vae: VAE, prepared: Prepared, display: Display, keys: Sequence[str] = FITS) -> None:
+    """Give a model the priors that its recipe asks for, fitted to the training split."""
+    for key, fit in zip(FITS, (fit_prior, fit_sequence_prior), strict=True):
+        if key in keys:
+            setattr(vae, key, None)
+            if vae.recipe.prior[key]:
+                fit(vae, prepared, display)
+
+
+def fit_first_priors(vae: VAE, prepared: Prepared, display: Display) -> None:
+    """Fit the priors of a model that was just trained, and save them with it."""
     try:
-        if vae.recipe.prior["fitted"]:
-            fit_prior(vae, prepared, display)
-        if vae.recipe.prior["sequence"]:
-            fit_sequence_prior(vae, prepared, display)
+        fit_priors(vae, prepared, display)
     except KeyboardInterrupt:
         again = f"fit them with: mmvae train {vae.folder} --resume"
         raise Interrupted(f"the model is trained, but its priors are not fitted; {again}") from None
@@ -52,10 +61,15 @@ def refit(folder: str | Path, overrides: Sequence[str], display: Display) -> VAE
     for item in overrides:
         if not item.startswith(("prior.fitted=", "prior.sequence=")):
             raise ValueError(f"'{item}': only prior.fitted and prior.sequence can be fitted to a trained model")
-    vae = VAE.load(folder, overrides=overrides)
-    vae.fitted = vae.sequence = None
-    fit_priors(vae, prepare(vae.recipe, vae.modalities, progress=display), display)
-    vae.save(folder, {"data": read_config(Path(folder))["data"]})
+    with claim(Path(folder), True):
+        vae = VAE.load(folder, overrides=overrides)
+        keys = [key for key in FITS if any(item.startswith(f"prior.{key}=") for item in overrides)]
+        try:
+            fit_priors(vae, prepare(vae.recipe, vae.modalities, progress=display), display, keys or FITS)
+        except KeyboardInterrupt:
+            raise Interrupted(f"stopped: {folder} keeps the priors that it had") from None
+        about = {key: value for key, value in read_config(Path(folder)).items() if key == "data"}
+        vae.save(folder, about)
     return vae
 
 
@@ -77,6 +91,7 @@ def fit_prior(vae: VAE, prepared: Prepared, display: Display) -> None:
             yield draws[rows, torch.randint(DRAWS, (FLOW_BATCH,))]
 
     flow = Flow(Flow.Config(), dim).to(vae.device)
+    flow.place(draws.flatten(0, 1))
     vae.fitted = _learn(
         flow,
         batches(),
@@ -115,11 +130,12 @@ def fit_sequence_prior(vae: VAE, prepared: Prepared, display: Display) -> None:
         display,
         "fitting the prior over sequences",
     )
-    best = score()
-    alone = min(
-        -sum(prior.log_prob(draws).sum().item() for draws in others.draws.split(256)) / others.rows / DRAWS
-        for prior in (vae.network.prior, vae.prior())
-    )
+    with torch.inference_mode():
+        best = score()
+        alone = min(
+            -sum(prior.log_prob(draws).sum().item() for draws in others.draws.split(256)) / others.rows / DRAWS
+            for prior in (vae.network.prior, vae.prior())
+        )
     display.say(
         f"prior over sequences: a latent of the validation split has {best:.2f} nats in view of those before it, "
         f"{alone:.2f} without"

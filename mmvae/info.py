@@ -15,6 +15,7 @@ import torch
 
 import mmvae
 from mmvae import checkpoint
+from mmvae.core.learned_priors import Flow
 from mmvae.core.registry import nearest
 from mmvae.data.items import unfold
 from mmvae.data.sources import FILE, default_column, open_source, read_cell
@@ -43,8 +44,7 @@ def describe(folder: Path) -> dict[str, Any]:
     config = read_config(folder)
     saved = checkpoint.load(folder)
     recipe = saved.recipe
-    kind = recipe.prior["fitted"] if isinstance(recipe.prior["fitted"], str) else "mixture"
-    fitted = f", and a fitted {kind}" if saved.fitted else ""
+    fitted = f", and a fitted {'flow' if isinstance(saved.fitted, Flow) else 'mixture'}" if saved.fitted else ""
     return {
         "model": str(folder),
         "name": recipe.name,

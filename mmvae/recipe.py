@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, ValidationError, field_validator, model_validator
 from torch import nn
 
+from mmvae.combinations import check_together
 from mmvae.core.latents import Latent, latents
 from mmvae.core.objectives import Objective, objectives
 from mmvae.core.priors import Prior, priors
@@ -176,6 +177,7 @@ class Recipe(Settings):
     def _together(self) -> Recipe:
         if (self.latent["kind"] == "none") != (self.prior["kind"] == "none"):
             raise ValueError("latent.kind and prior.kind: a model without a latent has 'none' for both")
+        check_together(self.latent, self.prior, self.objective)
         for key in ("fitted", "sequence"):
             if self.prior["kind"] == "none" and self.prior[key]:
                 raise ValueError(f"prior.{key}: without a latent there is nothing to fit; set it to 0")

@@ -26,7 +26,7 @@ from mmvae.data.prepare import Prepared, prepare
 from mmvae.data.store import Order
 from mmvae.evaluation import bounds
 from mmvae.evaluation.collapse import collapse
-from mmvae.fitting import fit_priors
+from mmvae.fitting import fit_first_priors
 from mmvae.generation import VAE
 from mmvae.hardware import autocast, best_device, free_memory, keep_memory, use_threads
 from mmvae.optimizing import build_optimizer, learning_rate, moving_average
@@ -254,9 +254,11 @@ class Run:
             use = bounds.latent_use(self.averaged, store, self.device)
             figures = {f"validation/{name}": value for name, value in (terms.figures() | use).items()}
             self._record(figures, writer)
-            better = terms.total < self.best
+            # without a KL weight z is as far from its prior as it likes
+            score = terms.total if self.recipe.kl["weight"] else sum(terms.distortion.values())
+            better = score < self.best
             if better:
-                self.best = terms.total
+                self.best = score
                 checkpoint.save_weights(self.folder, self.averaged)
             self._save_resume()
             self.display.say(f"step {self.step}: validation {terms}{' *' if better else ''}")
@@ -281,7 +283,7 @@ class Run:
     def _finish(self) -> VAE:
         vae = VAE.load(self.folder, str(self.device))
         if self.rank == 0:
-            fit_priors(vae, self.prepared, self.display)
+            fit_first_priors(vae, self.prepared, self.display)
             validation = self.prepared.splits["validation"]
             write_previews(vae, validation, self.folder / "previews", self.step)  # as the finished model generates
             terms = bounds.elbo(vae.network, validation.store, self.device)

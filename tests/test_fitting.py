@@ -37,3 +37,11 @@ def test_the_prior_of_a_trained_model_is_fitted_again(tmp_path: Path) -> None:
         VAE.load(folder).generate(1, prior="fitted")
     with pytest.raises(ValueError, match=r"only prior\.fitted and prior\.sequence"):
         refit(folder, ["latent.dim=3"], Display(False))
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_model_that_knows_no_rows_of_its_data_is_fitted_too(tmp_path: Path) -> None:
+    small = ["prior.fitted=2", "train.steps=2", "train.batch_size=32", "data.limit=200", "latent.dim=4"]
+    train("image/digits", small, tmp_path / "run", progress=False).save(tmp_path / "copy")
+    refit(tmp_path / "copy", ["prior.fitted=flow"], Display(False))
+    assert isinstance(VAE.load(tmp_path / "copy").fitted, Flow)

@@ -358,3 +358,24 @@ def test_a_circle_of_extensions_is_refused(tmp_path: Path) -> None:
 def test_an_extension_of_nothing_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no recipe 'nowhere'"):
         Recipe.load(toml(tmp_path / "a.toml", 'extends = "nowhere"\n'))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["latent.kind=deterministic", "prior.kind=flow"], "prior.kind: the prior of points is fitted afterwards"),
+        (["latent.kind=deterministic", "objective.kind=importance"], "points are not drawn"),
+        (["objective.kind=rae"], "rae is made for latent.kind = deterministic"),
+        (["objective.kind=total-correlation", "latent.kind=correlated"], "total-correlation is defined here for"),
+        (
+            ["objective.kind=dip", "objective.of=z", "latent.kind=flow"],
+            "dip is defined here for",
+        ),
+        (["objective.kind=importance", "objective.encoder=dreg", "latent.kind=flow"], "dreg is not made for"),
+        (["objective.target_rate=5", "prior.kind=mixture"], "a prior that is learned would move to reach it"),
+        (["latent.dim=1", "prior.fitted=flow"], "latent.dim: a flow couples dimensions"),
+    ],
+)
+def test_parts_that_are_not_made_for_one_another_are_refused(overrides: list[str], line: str) -> None:
+    (said,) = refused(*overrides)
+    assert line in said

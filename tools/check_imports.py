@@ -14,7 +14,7 @@ from pathlib import Path
 
 LAYERS = (  # from the bottom; rooms of one layer do not import one another
     {"core", "launch"},
-    {"modalities", "recipe_files"},
+    {"combinations", "modalities", "recipe_files"},
     {"recipe", "testing"},
     {"data", "gallery", "hardware", "optimizing", "progress"},
     {"checkpoint", "inputs", "samples"},

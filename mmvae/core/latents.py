@@ -111,7 +111,7 @@ class Latent(nn.Module, ABC):
         dim: int = Field(32, ge=1, description="dimensions of the latent space")
 
     outputs: int
-    bounded = True  # whether there are bounds on the evidence: not where z is a point and its prior is none
+    bounded = True  # whether there are bounds on the evidence: not where z is a point but its prior a density
 
     def __init__(self, config: Config) -> None:
         super().__init__()

@@ -18,6 +18,8 @@ class Mixture(Prior):
     """A mixture of diagonal Gaussians (Dilokthanakul et al. 2016, "Deep Unsupervised Clustering with Gaussian Mixture
     Variational Autoencoders"), in z alone."""
 
+    learned = True
+
     class Config(Settings):
         components: int = Field(20, ge=1, description="Gaussians")
 
@@ -39,8 +41,12 @@ class Mixture(Prior):
 
 
 class Flow(Prior):
-    """N(0, I) through a normalizing flow: rational-quadratic spline couplings (Durkan et al. 2019, "Neural Spline
-    Flows"; of the library zuko)."""
+    """N(0, I) through a normalizing flow, shifted and scaled: rational-quadratic spline couplings (Durkan et al. 2019,
+    "Neural Spline Flows"; of the library zuko)."""
+
+    learned = True
+    shift: Tensor
+    scale: Tensor
 
     class Config(Settings):
         transforms: int = Field(3, ge=1, description="transforms, one after another")
@@ -52,13 +58,20 @@ class Flow(Prior):
             raise ValueError("a flow couples dimensions: set latent.dim to 2 or more")
         from zuko.flows import NSF
 
+        self.register_buffer("shift", torch.zeros(dim))
+        self.register_buffer("scale", torch.ones(dim))
         self.flow: Any = NSF(dim, transforms=config.transforms, hidden_features=(config.hidden,) * 2, passes=2)
 
     def log_prob(self, z: Tensor) -> Tensor:
         with torch.autocast(z.device.type, enabled=False):  # it would round what a density is made of
-            return self.flow().log_prob(z.float())
+            return self.flow().log_prob((z.float() - self.shift) / self.scale) - self.scale.log().sum()
 
     def sample(self, noise: Noise) -> Tensor:
         drawn = noise.normal(self.dim)
         with torch.autocast(drawn.device.type, enabled=False):
-            return self.flow().transform.inv(drawn)
+            return self.flow().transform.inv(drawn) * self.scale + self.shift
+
+    def place(self, z: Tensor) -> None:
+        """Shift and scale to where draws z [N, D] are: splines bend only what is within five units of 0."""
+        self.shift.copy_(z.mean(0))
+        self.scale.copy_(z.std(0).clamp(min=1e-6))

@@ -59,7 +59,11 @@ class ELBO(Objective):
     """
 
     class Config(Settings):
-        free_bits: float = Field(0.0, ge=0, description="floor on the rate of each latent dimension, nats")
+        free_bits: float = Field(
+            0.0,
+            ge=0,
+            description="floor on the rate of a latent dimension, on average where a rate has no parts, nats",
+        )
         target_rate: float = Field(0.0, ge=0, description="nats to which the rate is pulled, from either side; 0: none")
 
     def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
@@ -68,7 +72,7 @@ class ELBO(Objective):
         rate = network.prior.rate(posterior, z)
         scores, auxiliary = network.score(batch, z[:, 0])
         distortion = {name: -score for name, score in scores.items()}
-        cost = self._cost(rate.mean(0))
+        cost = self._cost(rate.mean(0), network.latent.dim)
         loss = torch.stack([*distortion.values(), auxiliary]).sum(0).mean() + kl_weight * cost
         return Terms(loss + self.penalty(network, posterior, z[:, 0], noise), rate.sum(1), distortion)
 
@@ -76,9 +80,9 @@ class ELBO(Objective):
         """A further cost of a batch's posteriors and one draw of each, z [B, D]."""
         return 0.0
 
-    def _cost(self, rate: Tensor) -> Tensor:
-        """What the rates of the dimensions [D], means of a batch, cost at KL weight 1."""
-        floor, target = self.config.free_bits, self.config.target_rate
+    def _cost(self, rate: Tensor, dim: int) -> Tensor:
+        """What the rates of the dimensions [D], or of all in one [1], means of a batch, cost at KL weight 1."""
+        floor, target = self.config.free_bits * dim / len(rate), self.config.target_rate
         if not floor and not target:
             return rate.sum()  # nothing is clamped: estimates of a rate may be negative
         total = over_processes(rate).clamp(min=floor or -math.inf).sum()
@@ -103,7 +107,8 @@ class ImportanceWeighted(Objective):
     The mean of several such bounds is MIWAE, that of a bound and the ELBO is CIWAE, and PIWAE trains the encoder by the
     former, the decoder by one bound of all draws (Rainforth et al. 2018, "Tighter Variational Bounds are Not
     Necessarily Better"). DReG (Tucker et al. 2019, "Doubly Reparameterized Gradient Estimators for Monte Carlo
-    Objectives") is the encoder's gradient, at KL weight 1, without the part that is noise alone.
+    Objectives") is the encoder's gradient without the part that is noise alone; at a KL weight w of other than 1, of
+    shares p it takes (1 - w) p + w p^2.
     """
 
     class Config(Settings):
@@ -122,8 +127,6 @@ class ImportanceWeighted(Objective):
             raise ValueError("encoder = dreg is a gradient of the bound alone: set objective.elbo to 0")
 
     def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
-        if not network.latent.bounded:
-            raise ValueError("objective.kind = importance weighs draws of z by their density, and latent.kind has none")
         posterior = network.posterior(batch)
         z = posterior.sample(noise, self.config.groups * self.config.samples)
         ratio = torch.ones_like(z[..., :1])
@@ -132,15 +135,15 @@ class ImportanceWeighted(Objective):
         of_posterior = (posterior.detached() if self.config.encoder == "dreg" else posterior).log_prob(z)
         above = torch.stack(list(log_likelihood.values())).sum(0) + kl_weight * of_prior
         below = kl_weight * of_posterior
-        bound, decoder, encoder = self._shares((above - below).detach())
+        bound, decoder, encoder = self._shares((above - below).detach(), kl_weight)
         # each draw's gradient counts by its share, another one where it goes on through z to the encoder
         ratio.copy_((encoder / decoder)[..., None])
         way = (decoder * above - encoder * below).sum(1)
-        loss = auxiliary.mean() - (bound + way - way.detach()).mean()
+        loss = (decoder * auxiliary).sum(1).mean() - (bound + way - way.detach()).mean()
         distortion = {name: -score.mean(1) for name, score in log_likelihood.items()}
         return Terms(loss, (of_posterior - of_prior).mean(1), distortion)
 
-    def _shares(self, log_weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _shares(self, log_weights: Tensor, kl_weight: float) -> tuple[Tensor, Tensor, Tensor]:
         """The bound [B], and the derivative of the decoder's and of the encoder's one by each log-weight [B, k]."""
         how, draws = self.config, log_weights.shape[1]
         grouped = log_weights.unflatten(1, (how.groups, how.samples))
@@ -148,7 +151,7 @@ class ImportanceWeighted(Objective):
         bound = torch.lerp(bound, log_weights.mean(1), how.elbo)
         shares = (1 - how.elbo) * grouped.softmax(2).flatten(1) / how.groups + how.elbo / draws
         ours = (log_weights.softmax(1) if how.encoder == "groups" else shares).clamp(min=1e-20)  # one divides by it
-        return bound, ours, shares**2 * how.groups if how.encoder == "dreg" else shares
+        return bound, ours, torch.lerp(shares, shares**2 * how.groups, kl_weight) if how.encoder == "dreg" else shares
 
 
 def _scaled(z: Tensor, ratio: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ class Prior(nn.Module, ABC):
     """A density over z in R^dim."""
 
     Config: type[Settings] = Settings  # the table's further keys
+    learned = False  # whether it has weights that are trained together with the networks
 
     def __init__(self, config: Any, dim: int) -> None:
         super().__init__()
@@ -95,11 +96,12 @@ class FittedMixture(Prior):
 
         (n, dim), data = z.shape, z.cpu().double().numpy()
         components = max(1, min(components, n // (4 * dim)))
+        least = 1e-3 * data.var(0).mean()
         prior = cls(dim, components)
         if n < 4 * dim:
-            means, covariances = data.mean(0)[None], ledoit_wolf(data)[0][None] + 1e-3 * np.eye(dim)
+            means, covariances = data.mean(0)[None], ledoit_wolf(data)[0][None] + least * np.eye(dim)
         else:
-            fitted = GaussianMixture(components, reg_covar=1e-3, random_state=seed % 2**32).fit(data)
+            fitted = GaussianMixture(components, reg_covar=least, random_state=seed % 2**32).fit(data)
             prior.weights.copy_(torch.from_numpy(fitted.weights_))
             means, covariances = fitted.means_, fitted.covariances_
         prior.means.copy_(torch.from_numpy(means))

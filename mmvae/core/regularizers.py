@@ -1,19 +1,20 @@
-"""Regularizers: the ELBO and a cost of what the posteriors of a whole batch are together, the aggregate posterior."""
+"""Regularizers: the ELBO and a further cost, of what the posteriors of a batch are together or of a decoder's slope."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
 from pydantic import Field
 from torch import Tensor
-from torch.distributed.nn.functional import all_gather
+from torch.autograd.function import once_differentiable
 
 from mmvae.core.latents import DiagonalGaussian, Posterior
 from mmvae.core.noise import Noise
 from mmvae.core.objectives import ELBO, over_processes
+from mmvae.core.registry import Settings
 from mmvae.core.vae import Network
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the kernels, in squared distances of two draws of N(0, I)
@@ -47,9 +48,10 @@ class DIP(ELBO):
     config: Config
 
     def penalty(self, network: Network, posterior: Posterior, z: Tensor, noise: Noise) -> Tensor:
-        mean = posterior.mean
-        center = over_processes(mean.mean(0))
-        covariance = over_processes(mean.T @ mean / len(mean)) - torch.outer(center, center)
+        with torch.autocast(z.device.type, enabled=False):  # products in bf16 would be off by a tenth
+            mean = posterior.mean
+            center = over_processes(mean.mean(0))
+            covariance = over_processes(mean.T @ mean / len(mean)) - torch.outer(center, center)
         if self.config.of == "z":
             covariance = covariance + over_processes(gaussian(posterior).stddev.square().mean(0)).diag()
         variances = covariance.diagonal()
@@ -66,7 +68,9 @@ class MMD(ELBO):
     """
 
     class Config(ELBO.Config):
-        discrepancy: float = Field(100.0, ge=0, description="weight of the squared discrepancy, about 0 to 14")
+        discrepancy: float = Field(
+            10.0, ge=0, description="weight of the squared discrepancy, about 0 to 14; 100 for points"
+        )
 
     config: Config
 
@@ -83,11 +87,14 @@ class RAE(ELBO):
     The squared norm of the decoder's derivative is estimated along a random direction of the outputs.
     """
 
-    class Config(ELBO.Config):
+    class Config(Settings):
         length: float = Field(0.1, ge=0, description="weight of half the squared length of z")
         slope: float = Field(
             0.0, ge=0, description="weight of half the squared norm of the derivative of what is decoded by z"
         )
+
+    def _cost(self, rate: Tensor, dim: int) -> Tensor:
+        return rate.sum()
 
     def penalty(self, network: Network, posterior: Posterior, z: Tensor, noise: Noise) -> Tensor:
         cost = self.config.length * 0.5 * z.square().sum(1).mean()
@@ -140,5 +147,20 @@ def _kernel(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _of_all_processes(rows: Tensor) -> Tensor:
-    """The rows of all processes that share a batch, in order; gradients find their way back."""
-    return torch.cat(all_gather(rows)) if dist.is_initialized() else rows
+    """The rows of all processes that share a batch, of each as many; gradients find their way back."""
+    return _Gathered.apply(rows) if dist.is_initialized() else rows
+
+
+class _Gathered(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        whole = grads[0].clone()
+        dist.all_reduce(whole)
+        return whole.chunk(dist.get_world_size())[dist.get_rank()]

@@ -118,27 +118,30 @@ def latent_use(network: Network, store: Store, device: torch.device, seed: int =
 
     Active units: dimensions whose posterior mean varies by more than 0.01 (Burda et al. 2016).
     Mutual information in nats under q: E[log q(z|x) - log mean_n q(z|x_n)] (Hoffman & Johnson 2016), with
-    one draw a row; it cannot exceed the log of the number of its rows, which are fewer where densities are slow.
+    one draw a row; it cannot exceed the log of the number of its rows, which are fewer where densities are slow. Points
+    have none.
     """
-    posteriors, means, draws, own = [], [], [], []
+    posteriors, means, draws, own, paired = [], [], [], [], []
     for _, batch, noise in batches(store, store.at_once(256), device, seed):
         posterior = network.posterior(batch)
         z = posterior.sample(noise)
-        posteriors.append(posterior)
+        # of batches of rows of a length, some of all lengths
+        if posterior.quick or len(means) % math.ceil(len(store) / SLOWLY_PAIRED) == 0:
+            posteriors.append(posterior)
+            own.append(posterior.log_prob(z)[:, 0])
+            paired.append(z[:, 0])
         means.append(posterior.mean)
         draws.append(z[:, 0])
-        own.append(posterior.log_prob(z)[:, 0])
-    # of batches of rows of a length, some of all lengths
-    chosen = slice(None, None, 1 if posteriors[0].quick else math.ceil(len(store) / SLOWLY_PAIRED))
-    paired, known = posteriors[chosen], torch.cat(own[chosen])
-    aggregate = []
-    for part in torch.cat(draws[chosen]).split(1024):
-        pairs = torch.cat([posterior.pairs(part) for posterior in paired])
-        aggregate.append(pairs.logsumexp(0) - math.log(len(pairs)))
     variance, z = torch.cat(means).var(0, unbiased=False), torch.cat(draws)
-    return {
+    use = {
         "active units": float((variance > 0.01).sum()),
-        "mutual information": (known - torch.cat(aggregate)).mean().item(),
-        "rows compared": float(len(known)),
         "aggregate variance": z.var(0, unbiased=False).mean().item(),
     }
+    if not network.latent.bounded:
+        return use
+    aggregate = []
+    for part in torch.cat(paired).split(1024):
+        pairs = torch.cat([posterior.pairs(part) for posterior in posteriors])
+        aggregate.append(pairs.logsumexp(0) - math.log(len(pairs)))
+    information = torch.cat(own) - torch.cat(aggregate)
+    return use | {"mutual information": information.mean().item(), "rows compared": float(len(information))}

@@ -16,8 +16,10 @@ def collapse(rate: float, use: Mapping[str, float], recipe: Recipe, step: int) -
     rate: KL(q(z|x) || p(z)) in nats a row. use: what `bounds.latent_use` measured on the same rows.
     step: of training.
     """
-    dim, information = recipe.latent["dim"], use["mutual information"]
-    if step < EARLY or recipe.latent["kind"] == "none" or (information > LEAST and use["active units"] > LEAST * dim):
+    dim, information = recipe.latent["dim"], use.get("mutual information")
+    if information is None or step < EARLY or recipe.latent["kind"] == "none":
+        return None
+    if information > LEAST and use["active units"] > LEAST * dim:
         return None
     objective = recipe.objective
     if "target_rate" not in objective:  # of another kind than the ELBO

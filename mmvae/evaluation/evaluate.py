@@ -59,7 +59,11 @@ def evaluate(
         **({} if terms.rate is None else _bounds(vae, rows, terms, k, seed, progress)),
         **{f"distortion, {name} (nats)": value for name, value in terms.distortion.items()},
         f"active units, of {vae.recipe.latent['dim']}": int(use["active units"]),
-        f"mutual information, N = {use['rows compared']:.0f} (nats)": use["mutual information"],
+        **(
+            {f"mutual information, N = {use['rows compared']:.0f} (nats)": use["mutual information"]}
+            if "mutual information" in use
+            else {}
+        ),
         "aggregate posterior variance": use["aggregate variance"],
         **_reconstruction(vae, rows, seed),
         **_samples(vae, rows, seed),

@@ -152,3 +152,49 @@ def test_a_draw_that_weighs_nothing_still_teaches_its_group() -> None:
 def test_the_elbo_has_no_doubly_reparametrized_gradient() -> None:
     with pytest.raises(ValueError, match=r"set objective\.elbo to 0"):
         run(network(), elbo=0.5, encoder="dreg")
+
+
+@pytest.mark.parametrize("kl_weight", [0.0, 0.4, 2.0])
+def test_the_doubly_reparametrized_gradient_knows_the_kl_weight(kl_weight: float) -> None:
+    net, found = network(error=0.5), []
+    for encoder in ("same", "dreg"):
+        gradient = []
+        for seed in range(20):
+            how = ImportanceWeighted.Config.model_validate({"samples": 4, "groups": 2, "encoder": encoder})
+            terms = ImportanceWeighted(how)(net, batch(1000), StepNoise(seed, 1000 * ROWS, slice(None)), kl_weight)
+            gradient.append(gradients(net, terms.loss)[0])
+        found.append(torch.stack(gradient))
+    error = torch.stack([each.std(0) for each in found]).norm(dim=0) / 20**0.5
+    assert ((found[0].mean(0) - found[1].mean(0)).abs() < 4 * error + 1e-5).all()
+
+
+class Demanding(Gaussian):
+    """A likelihood that asks for a small mean in training."""
+
+    def auxiliary(self, x: Tensor) -> Tensor:
+        return self.mean.square().sum(1)
+
+
+class DemandingDecoder(Decoder):
+    def forward(self, z: Tensor) -> Gaussian:
+        return Demanding(z @ self.weight.T, torch.zeros(()))
+
+
+@pytest.mark.parametrize("encoder", ["same", "groups", "dreg"])
+def test_what_a_likelihood_asks_beside_counts_by_the_shares_of_its_draws(encoder: str) -> None:
+    plain = network()
+    asking = Network(
+        dict(plain.encoders.items()),
+        {"x": DemandingDecoder(next(plain.decoders.parameters()).detach().clone())},
+        plain.latent,
+        plain.prior,
+    )
+    losses = [run(net, samples=2, groups=3, encoder=encoder).loss for net in (plain, asking)]
+    ours, theirs = (gradients(net, loss)[0] for net, loss in zip((plain, asking), losses, strict=True))
+    weights = log_weights(plain, 6).detach()
+    grouped = weights.view(ROWS, 3, 2).softmax(2).flatten(1) / 3
+    share = {"same": grouped, "groups": grouped, "dreg": grouped**2 * 3}[encoder]
+    posterior = plain.posterior(batch())
+    mean = posterior.sample(noise(), 6) @ next(asking.decoders.parameters()).detach().T
+    (expected,) = torch.autograd.grad((share * mean.square().sum(2)).sum(1).mean(), list(plain.encoders.parameters()))
+    torch.testing.assert_close(theirs - ours, expected, rtol=1e-3, atol=1e-4)

@@ -92,3 +92,14 @@ def test_maximum_likelihood_finds_two_clouds(kind: str) -> None:
 def test_one_dimension_is_too_few_for_couplings() -> None:
     with pytest.raises(ValueError, match=r"set latent\.dim to 2"):
         Flow(Flow.Config(), 1)
+
+
+def test_a_flow_is_placed_where_the_draws_are() -> None:
+    torch.manual_seed(0)
+    draws = 50 + 20 * torch.randn(2000, 3)
+    flow = Flow(Flow.Config(hidden=8), 3)
+    flow.place(draws)
+    truth = Normal(50.0, 20.0).log_prob(draws).sum(1)
+    assert (truth - flow.log_prob(draws)).mean() < 3  # untrained; not placed it would be some thousand nats
+    z = flow.sample(StepNoise(0, 2000, slice(None)))
+    torch.testing.assert_close(z.mean(0), torch.full((3,), 50.0), atol=10, rtol=0)

@@ -104,9 +104,10 @@ def test_a_fitted_mixture_scores_as_scikit_learn_does() -> None:
     from sklearn.mixture import GaussianMixture
 
     z = two_clouds(DIM)
-    theirs = GaussianMixture(4, reg_covar=1e-3, random_state=7).fit(z.double().numpy())
+    data = z.double().numpy()
+    theirs = GaussianMixture(4, reg_covar=1e-3 * data.var(0).mean(), random_state=7).fit(data)
     ours = FittedMixture.fit(z, 4, seed=7)
-    expected = torch.from_numpy(theirs.score_samples(z.double().numpy())).float()
+    expected = torch.from_numpy(theirs.score_samples(data)).float()
     torch.testing.assert_close(ours.log_prob(z), expected, atol=1e-3, rtol=1e-4)
 
 

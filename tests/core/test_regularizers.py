@@ -15,7 +15,7 @@ from torch.distributions import MultivariateNormal
 from mmvae.core.latents import Deterministic, DiagonalGaussian, Latent, Point, ProductOfExperts
 from mmvae.core.likelihoods import Bernoulli, Gaussian
 from mmvae.core.noise import StepNoise
-from mmvae.core.objectives import ELBO, ImportanceWeighted, objectives
+from mmvae.core.objectives import ELBO, objectives
 from mmvae.core.priors import Prior, StandardNormal
 from mmvae.core.regularizers import (
     DIP,
@@ -243,10 +243,3 @@ def test_a_point_is_the_mean_of_what_is_present() -> None:
     mean = latent({"x": x, "y": y}, present, 3).mean
     torch.testing.assert_close(mean, torch.tensor([[3.0, 3.0], [2.0, 2.0], [7.0, 7.0]]))
     torch.testing.assert_close(latent({}, {"x": ~present["x"]}, 3).mean, torch.zeros(3, 2))
-
-
-def test_a_point_weighs_no_draws() -> None:
-    network = autoencoder(torch.eye(2))
-    batch = Batch({"x": torch.zeros(2, 2)}, {"x": torch.ones(2, dtype=torch.bool)})
-    with pytest.raises(ValueError, match=r"latent\.kind has none"):
-        ImportanceWeighted(ImportanceWeighted.Config())(network, batch, StepNoise(0, 2, slice(None)))
