@@ -102,4 +102,4 @@ def test_a_flow_is_placed_where_the_draws_are() -> None:
     truth = Normal(50.0, 20.0).log_prob(draws).sum(1)
     assert (truth - flow.log_prob(draws)).mean() < 3  # untrained; not placed it would be some thousand nats
     z = flow.sample(StepNoise(0, 2000, slice(None)))
-    torch.testing.assert_close(z.mean(0), torch.full((3,), 50.0), atol=10, rtol=0)
+    torch.testing.assert_close(z.mean(0), torch.full((3,), 50.0), atol=20, rtol=0)
