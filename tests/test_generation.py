@@ -82,7 +82,7 @@ def test_generated_latents_are_draws_of_the_fitted_prior_where_there_is_one(vae_
     assert vae.fitted is not None
     assert torch.equal(vae.generate(3, seed=7).z, vae.fitted.sample(Noise(seeds)))
     assert torch.equal(vae.generate(3, seed=7, prior="standard").z, vae.network.prior.sample(Noise(seeds)))
-    with pytest.raises(ValueError, match=r"no fitted prior: train it with prior\.fitted"):
+    with pytest.raises(ValueError, match=r"no fitted prior: mmvae fit-prior MODEL prior\.fitted"):
         vae_for("image").generate(1, prior="fitted")
 
 
