@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import mmvae
-from mmvae.core.learned_priors import Flow
+from mmvae.core.learned_priors import FITTED as FITTED_KINDS
 from mmvae.core.priors import FittedMixture, Prior
 from mmvae.core.sequences import SequencePrior
 from mmvae.core.vae import Network
@@ -137,12 +137,16 @@ def load(folder: Path, overrides: Sequence[str] = ()) -> Saved:
     if not (folder / WEIGHTS).is_file():
         raise ValueError(f"{folder}: no {WEIGHTS} yet: it is written at the first validation of `mmvae train`")
     tensors, _ = read_tensors(folder / WEIGHTS)
-    dim, fitted, sequence = recipe.latent["dim"], None, None
+    dim = recipe.latent["dim"]
+    fitted: Prior | None = None
+    sequence = None
     with torch.random.fork_rng(devices=[]):  # not on "meta": there nn.Embedding imports torch's compiler, for 2 seconds
         network = build(recipe, modalities)
         if of_fitted := _below(FITTED, tensors):
-            mixture = "weights" in of_fitted
-            fitted = FittedMixture(dim, len(of_fitted["weights"])) if mixture else Flow(Flow.Config(), dim)
+            if "weights" in of_fitted:
+                fitted = FittedMixture(dim, len(of_fitted["weights"]))
+            else:
+                fitted = FITTED_KINDS["codes" if "positions" in of_fitted else "flow"](network.latent)
         if of_sequence := _below(SEQUENCE, tensors):
             hidden = of_sequence["first"].shape[-1] if "first" in of_sequence else 1
             sequence = SequencePrior(dim, hidden).eval()

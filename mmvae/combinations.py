@@ -7,30 +7,74 @@ from typing import Any
 
 from mmvae.core.priors import priors
 
+CODES = ("vq", "fsq", "gumbel")
+POINTS = ("deterministic", "vq", "fsq")
+# priors of a training, and the posterior families that they are made for; the others are for densities over all of R^D
+MADE_FOR = {"codes": CODES, "sphere": ("sphere",), "ladder": ("ladder",), "none": ("none",)}
+
 
 def check_together(latent: Mapping[str, Any], prior: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
     """Raise ValueError, with what to change, for tables of a recipe whose parts do not go together."""
-    kind, points, flow = objective["kind"], latent["kind"] == "deterministic", latent["kind"] == "flow"
+    kind, family = objective["kind"], latent["kind"]
+    needed = next((prior_kind for prior_kind, families in MADE_FOR.items() if family in families), None)
     of_gaussians = kind == "total-correlation" or objective.get("of") == "z"
     for refused, why in (
         (
-            points and prior["kind"] != "standard",
+            (family == "none") != (prior["kind"] == "none"),
+            "latent.kind and prior.kind: a model without a latent has 'none' for both",
+        ),
+        (
+            needed is not None and prior["kind"] != needed,
+            f"prior.kind: latent.kind = {family} needs '{needed}'",
+        ),
+        (
+            prior["kind"] in MADE_FOR and prior["kind"] != needed,
+            f"latent.kind: prior.kind = {prior['kind']} needs {' or '.join(MADE_FOR.get(prior['kind'], ()))}",
+        ),
+        (
+            family == "deterministic" and prior["kind"] != "standard",
             "prior.kind: the prior of points is fitted afterwards; set 'standard'",
         ),
-        (points and kind == "importance", "objective.kind: importance weighs draws of z, and points are not drawn"),
-        (kind == "rae" and not points, "objective.kind: rae is made for latent.kind = deterministic"),
         (
-            of_gaussians and latent["kind"] not in ("gaussian", "none"),
+            family == "flow" and prior["kind"] == "vamp",
+            "prior.kind: vamp scores each z under other posteriors, for which flows are too slow; set 'flow'",
+        ),
+        (
+            family in POINTS and kind == "importance",
+            "objective.kind: importance weighs draws of z, and points are not drawn",
+        ),
+        (kind == "rae" and family != "deterministic", "objective.kind: rae is made for latent.kind = deterministic"),
+        (
+            of_gaussians and family not in ("gaussian", "none"),
             f"objective.kind: {kind} is defined here for latent.kind = gaussian",
         ),
-        (flow and objective.get("encoder") == "dreg", "objective.encoder: dreg is not made for latent.kind = flow"),
+        (
+            objective.get("encoder") == "dreg" and family in ("flow", "ladder", *CODES),
+            f"objective.encoder: dreg is not made for latent.kind = {family}",
+        ),
         (
             priors.get(prior["kind"]).learned and bool(objective.get("target_rate")),
             "objective.target_rate: a prior that is learned would move to reach it; set it to 0",
         ),
         (
-            latent["dim"] < 2 and (flow or "flow" in (prior["kind"], prior["fitted"])),
+            latent["dim"] < 2 and (family == "flow" or "flow" in (prior["kind"], prior["fitted"])),
             "latent.dim: a flow couples dimensions; set it to 2 or more",
+        ),
+        (
+            prior["fitted"] == "codes" and family not in CODES,
+            f"prior.fitted: 'codes' needs latent.kind {' or '.join(CODES)}",
+        ),
+        (
+            family in CODES and prior["fitted"] not in (0, "codes"),
+            f"prior.fitted: of latent.kind = {family} it is 'codes' or 0",
+        ),
+        (
+            family == "sphere" and prior["fitted"] != 0,
+            "prior.fitted: what is fitted does not keep to a sphere; set it to 0",
+        ),
+        (
+            family in (*CODES, "sphere") and bool(prior["sequence"]),
+            f"prior.sequence: it is not made for latent.kind = {family}; set it to 0",
         ),
     ):
         if refused:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from mmvae.core.learned_priors import Flow
+from mmvae.core.learned_priors import FITTED
 from mmvae.core.noise import mix
 from mmvae.core.priors import FittedMixture
 from mmvae.core.sequences import LENGTH, SequencePrior
@@ -28,7 +28,7 @@ P = TypeVar("P", bound=nn.Module)
 
 ROWS = 20_000  # encoded at most for a prior of single latents
 DRAWS = 4  # of each row's posterior, for the prior over sequences
-BATCH, FLOW_BATCH, LEARNING_RATE = 16, 256, 2e-3
+BATCH, FIT_BATCH, LEARNING_RATE = 16, 256, 2e-3
 STEPS, EVERY, PATIENCE = 6000, 50, 6  # at most; between validations; validations without a better one
 
 
@@ -75,30 +75,31 @@ def refit(folder: str | Path, overrides: Sequence[str], display: Display) -> VAE
 
 def fit_prior(vae: VAE, prepared: Prepared, display: Display) -> None:
     """Give a model its fitted prior, of posterior draws of the training rows: a mixture of at most so many Gaussians as
-    `prior.fitted` says, or a flow."""
-    train, dim, seed = prepared.splits["train"].store, vae.network.latent.dim, vae.recipe.train.seed
+    `prior.fitted` says, or another kind that it names."""
+    train, seed = prepared.splits["train"].store, vae.recipe.train.seed
     if len(train) < 2:
         return  # nothing to fit a density to
-    if vae.recipe.prior["fitted"] != "flow":
-        vae.fitted = FittedMixture.fit(_draws(vae, train, 1)[:, 0], vae.recipe.prior["fitted"], seed).to(vae.device)
+    kind = vae.recipe.prior["fitted"]
+    if kind not in FITTED:
+        vae.fitted = FittedMixture.fit(_draws(vae, train, 1)[:, 0], kind, seed).to(vae.device)
         return
     torch.manual_seed(mix(seed, "prior"))
     draws, others = _draws(vae, train, DRAWS), _draws(vae, prepared.splits["validation"].store, DRAWS).flatten(0, 1)
+    prior = FITTED[kind](vae.network.latent).to(vae.device)
+    prior.place(draws.flatten(0, 1))
 
     def batches() -> Iterator[Tensor]:
         while True:
-            rows = torch.randint(len(draws), (FLOW_BATCH,))
-            yield draws[rows, torch.randint(DRAWS, (FLOW_BATCH,))]
+            rows = torch.randint(len(draws), (FIT_BATCH,))
+            yield draws[rows, torch.randint(DRAWS, (FIT_BATCH,))]
 
-    flow = Flow(Flow.Config(), dim).to(vae.device)
-    flow.place(draws.flatten(0, 1))
     vae.fitted = _learn(
-        flow,
+        prior,
         batches(),
-        lambda z: -flow.log_prob(z).mean(),
-        lambda: -sum(flow.log_prob(part).sum().item() for part in others.split(FLOW_BATCH)) / len(others),
+        lambda z: -prior.log_prob(z).mean(),
+        lambda: -sum(prior.log_prob(part).sum().item() for part in others.split(FIT_BATCH)) / len(others),
         display,
-        "fitting a flow as prior",
+        f"fitting the prior: {kind}",
     )
 
 

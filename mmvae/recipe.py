@@ -64,8 +64,10 @@ class PriorTable(Settings):
     """The prior of training, and one fitted to the encoded training set afterwards."""
 
     kind: str = Field("standard", description="a registered prior")
-    fitted: int | Literal["flow"] = Field(
-        0, description="fitted after training: a mixture of so many full Gaussians at most, or a flow; 0 for neither"
+    fitted: int | Literal["flow", "codes"] = Field(
+        0,
+        description="fitted after training: a mixture of so many full Gaussians at most, a flow, or one over codes; "
+        "0 for none",
     )
     sequence: int = Field(
         0, ge=0, description="GRU units of a prior over sequences of latents, fitted after training; 0 for none"
@@ -74,8 +76,8 @@ class PriorTable(Settings):
     @field_validator("fitted", mode="before")
     @classmethod
     def _fitted(cls, value: Any) -> Any:
-        if value != "flow" and (type(value) is not int or value < 0):
-            raise ValueError(f"a number of Gaussians, from 0, or 'flow', not {value!r}")
+        if value not in ("flow", "codes") and (type(value) is not int or value < 0):
+            raise ValueError(f"a number of Gaussians, from 0, or 'flow' or 'codes', not {value!r}")
         return value
 
 
@@ -175,8 +177,6 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _together(self) -> Recipe:
-        if (self.latent["kind"] == "none") != (self.prior["kind"] == "none"):
-            raise ValueError("latent.kind and prior.kind: a model without a latent has 'none' for both")
         check_together(self.latent, self.prior, self.objective)
         for key in ("fitted", "sequence"):
             if self.prior["kind"] == "none" and self.prior[key]:

@@ -108,6 +108,8 @@ class Run:
         self.order = Order(len(store), recipe.train.batch_size, mix(recipe.train.seed, "order"), store.lengths())
         torch.manual_seed(recipe.train.seed)
         network = checkpoint.build(recipe, self.prepared.modalities).to(self.device)
+        if count := network.prior.examples:
+            network.prior.show(store.batch(torch.arange(count) * len(store) // count).to(self.device))
         self.step_module = Step(network, recipe.build_objective())
         self.schedule = recipe.build_schedule()
         self.optimizer = build_optimizer(network, recipe.train)

@@ -169,7 +169,7 @@ def test_an_override_of_a_kind_leaves_the_other_kinds_settings_behind() -> None:
     assert "warmup" not in recipe.kl
     kept = Recipe.load("image/digits", ["latent.kind=correlated", "objective.kind=dip", "objective.free_bits=0.1"])
     assert kept.latent == {"kind": "correlated", "dim": 16}  # what both kinds know stays
-    assert Recipe.load("text/verses", ["objective.kind=dip"]).objective["target_rate"] == 6.2
+    assert Recipe.load("text/chapters", ["objective.kind=dip"]).objective["target_rate"] == 6.5
 
 
 def test_overrides_apply_in_order() -> None:
@@ -374,6 +374,14 @@ def test_an_extension_of_nothing_is_named(tmp_path: Path) -> None:
         (["objective.kind=importance", "objective.encoder=dreg", "latent.kind=flow"], "dreg is not made for"),
         (["objective.target_rate=5", "prior.kind=mixture"], "a prior that is learned would move to reach it"),
         (["latent.dim=1", "prior.fitted=flow"], "latent.dim: a flow couples dimensions"),
+        (["latent.kind=vq"], "prior.kind: latent.kind = vq needs 'codes'"),
+        (["latent.kind=vq", "prior.kind=codes", "prior.fitted=3"], "prior.fitted: of latent.kind = vq it is 'codes' or 0"),
+        (["prior.kind=codes"], "latent.kind: prior.kind = codes needs vq or fsq or gumbel"),
+        (["prior.fitted=codes"], "prior.fitted: 'codes' needs latent.kind vq or fsq or gumbel"),
+        (["latent.kind=sphere", "prior.kind=sphere", "prior.fitted=3"], "what is fitted does not keep to a sphere"),
+        (["latent.kind=ladder"], "prior.kind: latent.kind = ladder needs 'ladder'"),
+        (["latent.kind=flow", "prior.kind=vamp"], "prior.kind: vamp scores each z under other posteriors"),
+        (["latent.kind=none"], "a model without a latent has 'none' for both"),
     ],
 )
 def test_parts_that_are_not_made_for_one_another_are_refused(overrides: list[str], line: str) -> None:

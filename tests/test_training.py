@@ -91,6 +91,20 @@ def test_a_stopped_run_resumes_to_the_same_bits(
     assert equal(tmp_path / "run" / checkpoint.WEIGHTS, whole / checkpoint.WEIGHTS)
 
 
+@pytest.mark.parametrize("part", [["latent.kind=vq", "latent.codes=2", "prior.kind=codes"], ["prior.kind=vamp"]])
+def test_parts_with_more_than_weights_resume_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: list[str]
+) -> None:
+    part = [*part, "prior.fitted=0"]
+    train(recipe(*part), out=tmp_path / "whole", progress=False)
+    with monkeypatch.context() as patched:
+        stop_after(patched, 7)
+        with pytest.raises(Interrupted):
+            train(recipe(*part), out=tmp_path / "run", progress=False)
+    train(recipe(*part), out=tmp_path / "run", resume=True, progress=False)
+    assert equal(tmp_path / "run" / FILE, tmp_path / "whole" / FILE)
+
+
 def test_text_with_its_dropout_resumes_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sentences = tmp_path / "lines.txt"
     sentences.write_text("\n".join(f"the {a} of the {b}" for a in "abcdef" for b in ("cat", "dogs", "old house")))

@@ -41,6 +41,9 @@ class Posterior(ABC):
         factorizes, else one."""
         return None
 
+    def auxiliary(self) -> Tensor | None:
+        """What the family asks of training beside the rate, [B]; nothing by default."""
+
     @abstractmethod
     def detached(self) -> Posterior:
         """The same density, which gives the encoder no gradient."""
@@ -234,6 +237,11 @@ latents: Registry[Latent] = Registry(
         "none": f"{__name__}:NoLatent",
         "correlated": "mmvae.core.families:CorrelatedProduct",
         "flow": "mmvae.core.families:FlowRefined",
+        "sphere": "mmvae.core.sphere:Sphere",
+        "ladder": "mmvae.core.ladder:Ladder",
+        "vq": "mmvae.core.codes:VectorQuantized",
+        "fsq": "mmvae.core.codes:FiniteScalar",
+        "gumbel": "mmvae.core.codes:GumbelSoftmax",
     },
 )
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import torch.distributed as dist
 from pydantic import Field
 from torch import Tensor
 
 from mmvae.core.latents import Posterior
 from mmvae.core.noise import Noise
 from mmvae.core.priors import Prior
+from mmvae.core.processes import over_processes
 from mmvae.core.registry import Registry, Settings
 from mmvae.core.vae import Batch, Network
 
@@ -74,6 +74,8 @@ class ELBO(Objective):
         distortion = {name: -score for name, score in scores.items()}
         cost = self._cost(rate.mean(0), network.latent.dim)
         loss = torch.stack([*distortion.values(), auxiliary]).sum(0).mean() + kl_weight * cost
+        if (asked := posterior.auxiliary()) is not None:
+            loss = loss + asked.mean()
         return Terms(loss + self.penalty(network, posterior, z[:, 0], noise), rate.sum(1), distortion)
 
     def penalty(self, network: Network, posterior: Posterior, z: Tensor, noise: Noise) -> Tensor | float:
@@ -87,18 +89,6 @@ class ELBO(Objective):
             return rate.sum()  # nothing is clamped: estimates of a rate may be negative
         total = over_processes(rate).clamp(min=floor or -math.inf).sum()
         return (total - target).abs() if target else total
-
-
-def over_processes(mean: Tensor) -> Tensor:
-    """The mean over the rows of all processes that share a batch, so that their number changes nothing.
-
-    The gradient is that of this process's share: averaged over the processes, it is that of the whole.
-    """
-    if not dist.is_initialized():
-        return mean
-    whole = mean.detach().clone()
-    dist.all_reduce(whole)
-    return mean + (whole / dist.get_world_size() - mean).detach()
 
 
 class ImportanceWeighted(Objective):
@@ -140,6 +130,8 @@ class ImportanceWeighted(Objective):
         ratio.copy_((encoder / decoder)[..., None])
         way = (decoder * above - encoder * below).sum(1)
         loss = (decoder * auxiliary).sum(1).mean() - (bound + way - way.detach()).mean()
+        if (asked := posterior.auxiliary()) is not None:
+            loss = loss + asked.mean()
         distortion = {name: -score.mean(1) for name, score in log_likelihood.items()}
         return Terms(loss, (of_posterior - of_prior).mean(1), distortion)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmvae.core.latents import Point, Posterior
+from mmvae.core.latents import Latent, Point, Posterior
 from mmvae.core.noise import Noise
 from mmvae.core.registry import Registry, Settings
 
@@ -20,10 +21,18 @@ class Prior(nn.Module, ABC):
 
     Config: type[Settings] = Settings  # the table's further keys
     learned = False  # whether it has weights that are trained together with the networks
+    examples = 0  # training rows that it asks to be shown
 
     def __init__(self, config: Any, dim: int) -> None:
         super().__init__()
         self.config, self.dim = config, dim
+
+    def attach(self, latent: Latent, posterior_of: Callable[[Any], Posterior]) -> None:
+        """Meet the network that it is the prior of: its posterior family, and q(z|x) of a batch. Raises ValueError when
+        it is not made for that family."""
+
+    def show(self, batch: Any) -> None:
+        """See a batch of `examples` training rows, before the first step."""
 
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
@@ -125,5 +134,9 @@ priors: Registry[Prior] = Registry(
         "none": f"{__name__}:NoPrior",
         "mixture": "mmvae.core.learned_priors:Mixture",
         "flow": "mmvae.core.learned_priors:Flow",
+        "vamp": "mmvae.core.vamp:Vamp",
+        "sphere": "mmvae.core.sphere:UniformDirections",
+        "ladder": "mmvae.core.ladder:LadderPrior",
+        "codes": "mmvae.core.codes:UniformCodes",
     },
 )

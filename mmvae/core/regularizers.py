@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-import torch.distributed as dist
 from pydantic import Field
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from mmvae.core.latents import DiagonalGaussian, Posterior
 from mmvae.core.noise import Noise
-from mmvae.core.objectives import ELBO, over_processes
+from mmvae.core.objectives import ELBO
+from mmvae.core.processes import of_all_processes, over_processes
 from mmvae.core.registry import Settings
 from mmvae.core.vae import Network
 
@@ -75,9 +74,7 @@ class MMD(ELBO):
     config: Config
 
     def penalty(self, network: Network, posterior: Posterior, z: Tensor, noise: Noise) -> Tensor:
-        return self.config.discrepancy * discrepancy(
-            _of_all_processes(z), _of_all_processes(network.prior.sample(noise))
-        )
+        return self.config.discrepancy * discrepancy(of_all_processes(z), of_all_processes(network.prior.sample(noise)))
 
 
 class RAE(ELBO):
@@ -124,7 +121,7 @@ def gaussian(posterior: Posterior) -> DiagonalGaussian:
 def total_correlation(posterior: DiagonalGaussian, z: Tensor) -> Tensor:
     """log q(z) - sum_d log q(z_d) in nats at z [B, D], one draw of each posterior, [B]; q is the mean of the posteriors
     of the batch, in all processes."""
-    mean, stddev = _of_all_processes(posterior.mean), _of_all_processes(posterior.stddev)
+    mean, stddev = of_all_processes(posterior.mean), of_all_processes(posterior.stddev)
     each = -0.5 * ((z[:, None] - mean) / stddev) ** 2 - stddev.log()  # [B, N, D], without constants that cancel
     joint = each.sum(2).logsumexp(1)
     return joint - each.logsumexp(1).sum(1) + (z.shape[1] - 1) * math.log(len(mean))
@@ -144,23 +141,3 @@ def _kernel(a: Tensor, b: Tensor) -> Tensor:
     squares = (a[:, None] - b).square().sum(-1)
     widths = [2 * a.shape[1] * scale for scale in SCALES]
     return torch.stack([width / (width + squares) for width in widths]).sum(0)
-
-
-def _of_all_processes(rows: Tensor) -> Tensor:
-    """The rows of all processes that share a batch, of each as many; gradients find their way back."""
-    return _Gathered.apply(rows) if dist.is_initialized() else rows
-
-
-class _Gathered(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:
-        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, rows.contiguous())
-        return torch.cat(parts)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        whole = grads[0].clone()
-        dist.all_reduce(whole)
-        return whole.chunk(dist.get_world_size())[dist.get_rank()]

@@ -59,6 +59,7 @@ class Network(nn.Module):
         super().__init__()
         self.encoders, self.decoders = nn.ModuleDict(encoders), nn.ModuleDict(decoders)
         self.latent, self.prior = latent, prior
+        prior.attach(latent, self.posterior)
 
     def posterior(self, batch: Batch) -> Posterior:
         """q(z|x) of every row, from the modalities it has; the prior's family member N(0, I) if it has none."""

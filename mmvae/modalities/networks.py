@@ -98,9 +98,16 @@ class ConvDecoder(nn.Module):
         return self.convolutions(self.stem(z).view(-1, *self.start))
 
 
+# A step of Adam moves a parameter by about the learning rate: a log-scale with 3 to go would take 1,500 steps of 2e-3
+SCALE_STEP = 10.0
+SCALE_SHARE = 1e-4  # of its gradient that is let through, which Adam does not see, but the clipped norm of all would
+
+
 class DensityDecoder(nn.Module):
     """z [B, latent] to a density of planes [B, C, H, W], with one learned scale for each channel and height.
 
+    All scales follow the fit together, fast, and differ from one another slowly: a row whose scale grows while it is
+    not yet fitted would be left so (Seitzer et al. 2022, "On the Pitfalls of Heteroscedastic Uncertainty Estimation").
     rows: (C, H); the network may give lines [B, C * H, W] as well.
     """
 
@@ -109,8 +116,10 @@ class DensityDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.planes, self.density, self.rows = planes, density, rows
-        self.log_scale = nn.Parameter(torch.zeros(*rows, 1))
+        self.log_scale, self.level = nn.Parameter(torch.zeros(*rows, 1)), nn.Parameter(torch.zeros(()))
 
     def forward(self, z: Tensor) -> Likelihood:
         planes = self.planes(z)
-        return self.density(planes.reshape(len(z), *self.rows, -1), self.log_scale.clamp(min=-5.0))
+        log_scale = SCALE_STEP * self.level + self.log_scale
+        log_scale = torch.lerp(log_scale.detach(), log_scale, SCALE_SHARE).clamp(min=-5.0)
+        return self.density(planes.reshape(len(z), *self.rows, -1), log_scale)

@@ -1,0 +1,286 @@
+"""Discrete latents: each row is a few codes out of so many values, and z their vectors side by side."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from mmvae.core.latents import Latent, Point, Posterior
+from mmvae.core.noise import Noise
+from mmvae.core.priors import Prior
+from mmvae.core.processes import of_all_processes, sum_of_all
+from mmvae.core.registry import Settings
+
+IDLE = 1e-2  # rows of a step, on average, below which a vector stands for nothing
+
+
+class Discrete(Latent):
+    """A posterior family over `codes` codes of `values` values each. vectors_of gives z [..., D] of codes [..., G]."""
+
+    codes: int
+    values: int
+
+    @abstractmethod
+    def vectors_of(self, codes: Tensor) -> Tensor:
+        """z [..., D] of codes [..., G]."""
+
+    @abstractmethod
+    def codes_of(self, z: Tensor) -> Tensor:
+        """The codes [..., G] whose vectors are nearest to z [..., D]."""
+
+
+def _mean(experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int, outputs: int) -> Tensor:
+    """The mean of what a row's modalities say, [size, outputs]; 0 where there is none."""
+    device = next(iter(present.values())).device
+    total, count = torch.zeros(size, outputs, device=device), torch.zeros(size, device=device)
+    for name, expert in experts.items():
+        total = total.index_add(0, present[name].nonzero().squeeze(1), expert.float())
+        count = count + present[name]
+    return total / count.clamp(min=1)[:, None]
+
+
+def _straight_through(z: Tensor, soft: Tensor) -> Tensor:
+    """z, with the gradient of what it was made from (Bengio et al. 2013)."""
+    return soft + (z - soft).detach()
+
+
+class Quantized(Point):
+    """One z for sure, the vectors of codes. cost: what training asks beside, [B]."""
+
+    def __init__(self, mean: Tensor, cost: Tensor | None = None) -> None:
+        super().__init__(mean)
+        self.cost = cost
+
+    def auxiliary(self) -> Tensor | None:
+        return self.cost
+
+    def detached(self) -> Quantized:
+        return Quantized(self.mean.detach(), self.cost)
+
+
+class VectorQuantized(Discrete):
+    """Each of `codes` parts of the encoders' output becomes the nearest of a book of vectors (van den Oord et al. 2017,
+    "Neural Discrete Representation Learning"), which follow what they stand for as moving averages (its appendix).
+
+    A vector that no longer stands for anything is put where an encoder's output is.
+    """
+
+    class Config(Latent.Config):
+        codes: int = Field(16, ge=1, description="codes of an observation; they divide dim")
+        values: int = Field(64, ge=2, description="values of a code")
+        commitment: float = Field(0.25, ge=0, description="weight of the encoder's distance from its vectors")
+        decay: float = Field(0.97, ge=0, lt=1, description="of the moving averages")
+
+    counts: Tensor
+    sums: Tensor
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.codes, self.values, self.config = config.codes, config.values, config
+        if config.dim % config.codes:
+            raise ValueError(f"codes = {config.codes} must divide dim = {config.dim}")
+        self.outputs, self.width = config.dim, config.dim // config.codes
+        self.register_buffer("counts", torch.ones(self.codes, self.values))
+        self.register_buffer("sums", torch.randn(self.codes, self.values, self.width))
+
+    @property
+    def book(self) -> Tensor:
+        """The vectors, [G, K, D / G]."""
+        return self.sums / self.counts[..., None]
+
+    def vectors_of(self, codes: Tensor) -> Tensor:
+        return self.book[torch.arange(self.codes, device=codes.device), codes].flatten(-2)
+
+    def codes_of(self, z: Tensor) -> Tensor:
+        parts = z.float().unflatten(-1, (self.codes, self.width))
+        with torch.autocast(z.device.type, enabled=False):  # near vectors would become one
+            products = torch.einsum("...gd,gkd->...gk", parts, self.book)
+        return (self.book.square().sum(-1) - 2 * products).argmin(-1)
+
+    def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> Quantized:
+        said = _mean(experts, present, size, self.outputs).unflatten(1, (self.codes, self.width))
+        if self.width > 1:  # of the vectors' size, so that neither runs away from the other
+            said = F.layer_norm(said, (self.width,))
+        said = said.flatten(1)
+        codes = self.codes_of(said)
+        z = self.vectors_of(codes)
+        if self.training:
+            known = torch.stack(list(present.values())).any(0)
+            self._follow(said.detach().unflatten(1, (self.codes, self.width)), codes, known)
+        cost = self.config.commitment * (said - z).square().sum(1)
+        return Quantized(_straight_through(z, said), cost)
+
+    def _follow(self, parts: Tensor, codes: Tensor, known: Tensor) -> None:
+        chosen = F.one_hot(codes, self.values).to(parts.dtype) * known[:, None, None]  # [B, G, K]
+        with torch.autocast(parts.device.type, enabled=False):
+            sums = torch.einsum("bgk,bgd->gkd", chosen, parts)
+        self.counts.lerp_(sum_of_all(chosen.sum(0)), 1 - self.config.decay)
+        self.sums.lerp_(sum_of_all(sums), 1 - self.config.decay)
+        group, value = (self.counts < IDLE).nonzero().unbind(1)
+        every = of_all_processes(parts)
+        # the same rows in every process
+        rows = torch.randint(len(every), group.shape, generator=torch.Generator().manual_seed(len(group)))
+        self.sums[group, value], self.counts[group, value] = every[rows.to(every.device), group], 1.0
+
+
+class FiniteScalar(Discrete):
+    """Each dimension becomes the nearest of `values` numbers from -1 to 1: no book, and none of its troubles (Mentzer
+    et al. 2024, "Finite Scalar Quantization: VQ-VAE Made Simple")."""
+
+    class Config(Latent.Config):
+        values: int = Field(5, ge=2, description="values of a dimension")
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.codes, self.values, self.outputs = config.dim, config.values, config.dim
+
+    def vectors_of(self, codes: Tensor) -> Tensor:
+        return codes * (2 / (self.values - 1)) - 1
+
+    def codes_of(self, z: Tensor) -> Tensor:
+        return ((z + 1) * ((self.values - 1) / 2)).round().long().clamp(0, self.values - 1)
+
+    def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> Quantized:
+        soft = torch.tanh(_mean(experts, present, size, self.outputs))
+        return Quantized(_straight_through(self.vectors_of(self.codes_of(soft)), soft))
+
+
+class Categorical(Posterior):
+    """Independent codes with log-probabilities [B, G, K], as vectors of a book [G, K, D / G]."""
+
+    def __init__(self, logs: Tensor, latent: GumbelSoftmax) -> None:
+        self.logs, self.latent = logs, latent
+
+    @property
+    def mean(self) -> Tensor:
+        """The expected vectors, [B, D]."""
+        return torch.einsum("bgk,gkd->bgd", self.logs.exp(), self.latent.book).flatten(1)
+
+    def sample(self, noise: Noise, k: int = 1) -> Tensor:
+        gumbel = -(-noise.uniform(k, *self.logs.shape[1:]).log()).log()
+        noisy = self.logs[:, None] + gumbel
+        hard = F.one_hot(noisy.argmax(-1), self.latent.values).to(noisy.dtype)
+        chosen = _straight_through(hard, torch.softmax(noisy / self.latent.temperature, -1))
+        with torch.autocast(noisy.device.type, enabled=False):
+            return torch.einsum("bngk,gkd->bngd", chosen, self.latent.book).flatten(2)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        codes = self.latent.codes_of(z)
+        return self.logs[:, None].expand(-1, z.shape[1], -1, -1).gather(3, codes[..., None]).sum((2, 3))
+
+    def rate_from_uniform(self) -> Tensor:
+        """KL(q(z|x) || uniform) in nats by code, [B, G]."""
+        return (self.logs.exp() * self.logs).sum(2) + math.log(self.latent.values)
+
+    def detached(self) -> Categorical:
+        raise ValueError("objective.encoder = dreg is not made for codes: set it to 'same'")
+
+
+class GumbelSoftmax(Discrete):
+    """Codes with probabilities, of which draws have the gradient of a softmax with Gumbel noise (Jang et al. 2017;
+    Maddison et al. 2017). Log-probabilities of the modalities that are present add. No modality: uniform."""
+
+    class Config(Latent.Config):
+        codes: int = Field(16, ge=1, description="codes of an observation; they divide dim")
+        values: int = Field(16, ge=2, description="values of a code")
+        temperature: float = Field(0.67, gt=0, description="of the softmax whose gradient is taken")
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.codes, self.values, self.temperature = config.codes, config.values, config.temperature
+        if config.dim % config.codes:
+            raise ValueError(f"codes = {config.codes} must divide dim = {config.dim}")
+        self.outputs = self.codes * self.values
+        self.book = nn.Parameter(torch.randn(self.codes, self.values, config.dim // self.codes))
+
+    def vectors_of(self, codes: Tensor) -> Tensor:
+        return self.book[torch.arange(self.codes, device=codes.device), codes].flatten(-2)
+
+    def codes_of(self, z: Tensor) -> Tensor:
+        parts = z.float().unflatten(-1, (self.codes, -1))
+        return (parts[..., None, :] - self.book).square().sum(-1).argmin(-1)
+
+    def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> Categorical:
+        logits = torch.zeros(size, self.outputs, device=next(iter(present.values())).device)
+        for name, expert in experts.items():
+            logits = logits.index_add(0, present[name].nonzero().squeeze(1), expert.float())
+        return Categorical(logits.unflatten(1, (self.codes, self.values)).log_softmax(2), self)
+
+
+class UniformCodes(Prior):
+    """All codes are equally likely."""
+
+    def attach(self, latent: Latent, posterior_of: Callable[[Any], Posterior]) -> None:
+        self._meet(latent)
+
+    def _meet(self, latent: Latent) -> None:
+        if not isinstance(latent, Discrete):
+            raise ValueError("prior.kind = codes is made for latent.kind = vq, fsq or gumbel")
+        self._latent = [latent]  # in a list, as it is the network's part already
+
+    @property
+    def latent(self) -> Discrete:
+        """Whose codes they are."""
+        return self._latent[0]
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return torch.full(z.shape[:-1], -self.latent.codes * math.log(self.latent.values), device=z.device)
+
+    def sample(self, noise: Noise) -> Tensor:
+        values = self.latent.values
+        drawn = (noise.uniform(self.latent.codes) * values).long().clamp(max=values - 1)
+        return self.latent.vectors_of(drawn)
+
+    def rate(self, posterior: Posterior, z: Tensor) -> Tensor:
+        if isinstance(posterior, Categorical):
+            return posterior.rate_from_uniform()
+        return torch.full((len(z), self.latent.codes), math.log(self.latent.values), device=z.device)
+
+
+class CodePrior(UniformCodes):
+    """p(c_1) p(c_2|c_1) ...: a GRU over an observation's codes, fitted to those of the training set (the autoregressive
+    prior of van den Oord et al. 2017)."""
+
+    learned = True
+
+    class Config(Settings):
+        hidden: int = Field(128, ge=1, description="units of the GRU")
+
+    def __init__(self, config: Config, latent: Latent) -> None:
+        super().__init__(config, latent.dim)
+        self._meet(latent)
+        hidden, values = config.hidden, self.latent.values
+        self.positions = nn.Parameter(0.1 * torch.randn(self.latent.codes, hidden))
+        self.embed = nn.Embedding(values + 1, hidden)  # the last stands before the first code
+        self.gru = nn.GRU(hidden, hidden, batch_first=True)
+        self.head = nn.Linear(hidden, values)
+
+    def place(self, z: Tensor) -> None:
+        """Nothing: codes are where they are."""
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        codes = self.latent.codes_of(z).flatten(0, -2)
+        before = F.pad(codes[:, :-1], (1, 0), value=self.latent.values)
+        states, _ = self.gru(self.embed(before) + self.positions)
+        logs = self.head(states).float().log_softmax(2)
+        return logs.gather(2, codes[..., None]).sum((1, 2)).view(z.shape[:-1])
+
+    def sample(self, noise: Noise) -> Tensor:
+        u = noise.uniform(self.latent.codes)
+        code, state, codes = torch.full((len(u),), self.latent.values, device=u.device), None, []
+        for place in range(self.latent.codes):
+            states, state = self.gru((self.embed(code) + self.positions[place])[:, None], state)
+            edges = self.head(states[:, 0]).float().softmax(1).cumsum(1)
+            code = (u[:, place, None] > edges).sum(1).clamp(max=self.latent.values - 1)
+            codes.append(code)
+        return self.latent.vectors_of(torch.stack(codes, 1))
+
+    def rate(self, posterior: Posterior, z: Tensor) -> Tensor:
+        return (posterior.log_prob(z) - self.log_prob(z)).mean(1, keepdim=True)

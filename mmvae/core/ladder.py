@@ -1,0 +1,143 @@
+"""Two levels of latents: what the lower one is expected to be follows from the upper one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from mmvae.core.latents import DiagonalGaussian, Latent, Posterior, ProductOfExperts
+from mmvae.core.noise import Noise
+from mmvae.core.priors import Prior
+
+EXTREME = 6.0  # logarithms of the lower level's scales are within so much of 0
+
+
+class Below(nn.Module):
+    """The upper level [..., U] to mean and log-scale of the lower one, [..., D - U] each; N(0, I) at first."""
+
+    def __init__(self, upper: int, lower: int, hidden: int) -> None:
+        super().__init__()
+        last = nn.Linear(hidden, 2 * lower)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.layers = nn.Sequential(nn.Linear(upper, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), last)
+
+    def forward(self, upper: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast(upper.device.type, enabled=False):  # parts of a density
+            mean, log_scale = self.layers(upper.float()).chunk(2, dim=-1)
+        return mean, EXTREME * torch.tanh(log_scale / EXTREME)
+
+
+class TwoLevels(Posterior):
+    """q(u|x) q(l|u, x) of z = (u, l): the lower level's prior given u, times an expert of x.
+
+    upper: q(u|x). precision, weighted: of the lower level's expert, and that times its mean, [B, D - U].
+    """
+
+    def __init__(self, upper: DiagonalGaussian, precision: Tensor, weighted: Tensor, below: Below) -> None:
+        self.upper, self.precision, self.weighted, self.below = upper, precision, weighted, below
+
+    def lower(self, upper: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """For u [B, k, U]: mean and standard deviation of q(l|u, x), and those of p(l|u), [B, k, D - U]."""
+        mean, log_scale = self.below(upper)
+        of_prior = torch.exp(-2 * log_scale)
+        precision = of_prior + self.precision[:, None]
+        return (of_prior * mean + self.weighted[:, None]) / precision, precision.rsqrt(), mean, log_scale.exp()
+
+    @property
+    def mean(self) -> Tensor:
+        upper = self.upper.mean
+        return torch.cat([upper, self.lower(upper[:, None])[0][:, 0]], 1)
+
+    def sample(self, noise: Noise, k: int = 1) -> Tensor:
+        upper = self.upper.sample(noise, k)
+        mean, stddev, _, _ = self.lower(upper)
+        return torch.cat([upper, mean + stddev * noise.normal(k, mean.shape[2])], 2)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        upper, lower = z.tensor_split([self.upper.mean.shape[1]], dim=2)
+        mean, stddev, _, _ = self.lower(upper)
+        return self.upper.log_prob(upper) + log_normal(lower, mean, stddev)
+
+    def rate(self, z: Tensor) -> Tensor:
+        """KL(q(u|x) || N(0, I)), and KL(q(l|u, x) || p(l|u)) at the draws z [B, k, D], by dimension [B, D]."""
+        mean, stddev, expected, scale = self.lower(z[..., : self.upper.mean.shape[1]])
+        ratio = stddev / scale
+        lower = 0.5 * (ratio**2 + ((mean - expected) / scale) ** 2 - 1) - ratio.log()
+        return torch.cat([self.upper.rate_from_standard(), lower.mean(1)], 1)
+
+    def detached(self) -> TwoLevels:
+        raise ValueError("objective.encoder = dreg is not made for two levels: set it to 'same'")
+
+
+def log_normal(x: Tensor, mean: Tensor, stddev: Tensor) -> Tensor:
+    """Log-density of N(mean, diag(stddev^2)) at x, summed over the last axis."""
+    return (-0.5 * ((x - mean) / stddev) ** 2 - stddev.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
+
+
+class Ladder(Latent):
+    """Two levels (Sonderby et al. 2016, "Ladder Variational Autoencoders"): from below, a Gaussian expert of each
+    modality for either level; from above, what the lower level's prior says, by which they are multiplied.
+
+    No modality: the prior.
+    """
+
+    class Config(Latent.Config):
+        upper: int = Field(8, ge=1, description="dimensions of the upper level; the others are the lower one's")
+        hidden: int = Field(256, ge=1, description="units of the two layers between the levels")
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        if config.upper >= config.dim:
+            raise ValueError(f"upper = {config.upper} must be below dim = {config.dim}: some are the lower level's")
+        self.outputs = 2 * config.dim
+        self.top = ProductOfExperts(ProductOfExperts.Config(dim=config.upper))
+        self.below = Below(config.upper, config.dim - config.upper, config.hidden)
+
+    def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> TwoLevels:
+        split = self.top.outputs
+        upper = self.top({name: expert[:, :split] for name, expert in experts.items()}, present, size)
+        lower = self.dim - self.top.dim
+        precision, weighted = (torch.zeros(size, lower, device=upper.mean.device) for _ in range(2))
+        for name, expert in experts.items():
+            mean, log_precision = expert[:, split:].float().chunk(2, dim=1)
+            of_expert = log_precision.clamp(-12.0, 12.0).exp()
+            rows = present[name].nonzero().squeeze(1)
+            precision = precision.index_add(0, rows, of_expert)
+            weighted = weighted.index_add(0, rows, of_expert * mean)
+        return TwoLevels(upper, precision, weighted, self.below)
+
+
+class LadderPrior(Prior):
+    """p(u) p(l|u): N(0, I) above, and below it what the network between the levels says."""
+
+    learned = True
+
+    def attach(self, latent: Latent, posterior_of: Callable[[Any], Posterior]) -> None:
+        if not isinstance(latent, Ladder):
+            raise ValueError("prior.kind = ladder is made for latent.kind = ladder")
+        self._below = [latent.below]  # in a list, as it is the latent's part already
+        self.upper = latent.top.dim
+
+    def _lower(self, upper: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_scale = self._below[0](upper)
+        return mean, log_scale.exp()
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        upper, lower = z.tensor_split([self.upper], dim=-1)
+        return log_normal(upper, torch.zeros_like(upper), torch.ones_like(upper)) + log_normal(
+            lower, *self._lower(upper)
+        )
+
+    def sample(self, noise: Noise) -> Tensor:
+        upper = noise.normal(self.upper)
+        mean, scale = self._lower(upper)
+        return torch.cat([upper, mean + scale * noise.normal(mean.shape[1])], 1)
+
+    def rate(self, posterior: Posterior, z: Tensor) -> Tensor:
+        return posterior.rate(z) if isinstance(posterior, TwoLevels) else super().rate(posterior, z)

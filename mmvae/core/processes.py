@@ -1,0 +1,50 @@
+"""What the processes that share a batch know together: means, sums and rows of the whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def over_processes(mean: Tensor) -> Tensor:
+    """The mean over the rows of all processes that share a batch, so that their number changes nothing.
+
+    The gradient is that of this process's share: averaged over the processes, it is that of the whole.
+    """
+    if not dist.is_initialized():
+        return mean
+    whole = mean.detach().clone()
+    dist.all_reduce(whole)
+    return mean + (whole / dist.get_world_size() - mean).detach()
+
+
+def sum_of_all(values: Tensor) -> Tensor:
+    """The sum over all processes, without a gradient."""
+    if dist.is_initialized():
+        values = values.contiguous()
+        dist.all_reduce(values)
+    return values
+
+
+def of_all_processes(rows: Tensor) -> Tensor:
+    """The rows of all processes that share a batch, of each as many; gradients find their way back."""
+    return _Gathered.apply(rows) if dist.is_initialized() else rows
+
+
+class _Gathered(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        whole = grads[0].clone()
+        dist.all_reduce(whole)
+        return whole.chunk(dist.get_world_size())[dist.get_rank()]

@@ -1,0 +1,58 @@
+"""Each posterior family and prior of the core in a whole model of each modality: trained, saved, loaded, measured."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+import mmvae
+from mmvae.core.noise import Noise
+from mmvae.training import train
+
+CODES = ["prior.kind=codes", "prior.fitted=codes"]
+PARTS = {
+    "correlated": ["latent.kind=correlated"],
+    "flow": ["latent.kind=flow"],
+    "sphere": ["latent.kind=sphere", "prior.kind=sphere"],
+    "ladder": ["latent.kind=ladder", "prior.kind=ladder", "latent.upper=2"],
+    "vq": ["latent.kind=vq", "latent.codes=2", *CODES],
+    "fsq": ["latent.kind=fsq", *CODES],
+    "gumbel": ["latent.kind=gumbel", "latent.codes=2", *CODES],
+    "mixture": ["prior.kind=mixture"],
+    "flow prior": ["prior.kind=flow"],
+    "vamp": ["prior.kind=vamp", "prior.components=7"],
+}
+SHORT = ["train.steps=6", "train.evaluate_every=3", "train.batch_size=16", "latent.dim=4", "prior.fitted=0"]
+OF = {
+    "image/digits": ["data.limit=120", "modalities.image.widths=[8]"],
+    "text/names": ["modalities.text.hidden=16"],
+    "audio/drums": ["modalities.audio.widths=[4,4]"],
+}
+
+
+@pytest.fixture
+def names(tmp_path: Path) -> str:
+    """A file of names of unlike length."""
+    path = tmp_path / "names.txt"
+    path.write_text("\n".join("abcdefghij"[: 1 + i % 9] + "aeiou"[i % 5] for i in range(150)), encoding="utf-8")
+    return f"data.path={path}"
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("recipe", OF)
+def test_a_part_goes_with_every_modality(recipe: str, part: str, tmp_path: Path, names: str) -> None:
+    overrides = [*SHORT, *OF[recipe], *PARTS[part], *([names] if "text" in recipe else [])]
+    vae = train(recipe, overrides, tmp_path / "run", progress=False)
+    again = mmvae.VAE.load(tmp_path / "run")
+    (name,) = vae.modalities
+    z = vae.prior().sample(Noise([1, 2]))
+    torch.testing.assert_close(again.prior().sample(Noise([1, 2])), z)
+    assert len(again.generate(3)[name]) == 3
+    figures = mmvae.evaluate(again, "validation", k=3)
+    assert all(math.isfinite(value) for value in figures.values() if isinstance(value, float))
+    bound, elbo = figures["NLL, importance-weighted, k = 3 (nats)"], figures["-ELBO (nats)"]
+    assert bound < elbo + 0.02 * abs(elbo)
