@@ -375,7 +375,10 @@ def test_an_extension_of_nothing_is_named(tmp_path: Path) -> None:
         (["objective.target_rate=5", "prior.kind=mixture"], "a prior that is learned would move to reach it"),
         (["latent.dim=1", "prior.fitted=flow"], "latent.dim: a flow couples dimensions"),
         (["latent.kind=vq"], "prior.kind: latent.kind = vq needs 'codes'"),
-        (["latent.kind=vq", "prior.kind=codes", "prior.fitted=3"], "prior.fitted: of latent.kind = vq it is 'codes' or 0"),
+        (
+            ["latent.kind=vq", "prior.kind=codes", "prior.fitted=3"],
+            "prior.fitted: of latent.kind = vq it is 'codes' or 0",
+        ),
         (["prior.kind=codes"], "latent.kind: prior.kind = codes needs vq or fsq or gumbel"),
         (["prior.fitted=codes"], "prior.fitted: 'codes' needs latent.kind vq or fsq or gumbel"),
         (["latent.kind=sphere", "prior.kind=sphere", "prior.fitted=3"], "what is fitted does not keep to a sphere"),

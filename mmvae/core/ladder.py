@@ -22,14 +22,14 @@ class Below(nn.Module):
 
     def __init__(self, upper: int, lower: int, hidden: int) -> None:
         super().__init__()
-        last = nn.Linear(hidden, 2 * lower)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        self.layers = nn.Sequential(nn.Linear(upper, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), last)
+        self.layers = nn.Sequential(nn.Linear(upper, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU())
+        self.last = nn.Linear(hidden, 2 * lower)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
 
     def forward(self, upper: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(upper.device.type, enabled=False):  # parts of a density
-            mean, log_scale = self.layers(upper.float()).chunk(2, dim=-1)
+            mean, log_scale = self.last(self.layers(upper.float())).chunk(2, dim=-1)
         return mean, EXTREME * torch.tanh(log_scale / EXTREME)
 
 

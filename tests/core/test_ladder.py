@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
-from mmvae.core.ladder import Ladder, LadderPrior
+from mmvae.core.ladder import Below, Ladder, LadderPrior
 from mmvae.core.likelihoods import Gaussian
 from mmvae.core.noise import Noise, StepNoise
 from mmvae.core.objectives import ELBO, importance_weighted_bound
@@ -20,11 +20,11 @@ UPPER, LOWER, ROWS = 2, 3, 4
 DIM = UPPER + LOWER
 
 
-class Between(nn.Module):
+class Between(Below):
     """l = A u + b + N(0, scale^2)."""
 
     def __init__(self) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         generator = torch.Generator().manual_seed(0)
         self.matrix = torch.randn(LOWER, UPPER, generator=generator)
         self.shift, self.log_scale = torch.randn(LOWER, generator=generator), torch.tensor([-0.5, 0.0, 0.3])
@@ -64,7 +64,9 @@ def batch() -> Batch:
 
 def joint(network: Network) -> MultivariateNormal:
     """p(u, l)."""
+    assert isinstance(network.latent, Ladder)
     between = network.latent.below
+    assert isinstance(between, Between)
     scale = between.log_scale.exp()
     down = torch.cat([torch.eye(UPPER), between.matrix])
     noise = torch.diag(torch.cat([torch.zeros(UPPER), scale**2]))
@@ -81,9 +83,8 @@ def test_the_prior_is_the_joint_of_both_levels(network: Network) -> None:
 
 def test_the_bound_nears_the_evidence(network: Network) -> None:
     expected = joint(network)
-    evidence = MultivariateNormal(
-        expected.mean[UPPER:], expected.covariance_matrix[UPPER:, UPPER:] + 0.25 * torch.eye(LOWER)
-    ).log_prob(batch().values["x"])
+    covariance = torch.as_tensor(expected.covariance_matrix)[UPPER:, UPPER:] + 0.25 * torch.eye(LOWER)
+    evidence = MultivariateNormal(expected.mean[UPPER:], covariance).log_prob(batch().values["x"])
     noise = Noise(range(ROWS))
     (bound,) = importance_weighted_bound(network, batch(), noise, 20_000)
     torch.testing.assert_close(bound, evidence, atol=0.05, rtol=0)
@@ -112,13 +113,12 @@ def test_no_modality_is_the_prior_and_a_new_network_is_standard_normal() -> None
 def test_both_levels_learn_and_a_copy_has_its_own_network_between_them(network: Network) -> None:
     latent = Ladder(Ladder.Config(dim=DIM, upper=UPPER, hidden=8))
     ours = Network({"x": nn.Linear(LOWER, latent.outputs)}, {"x": Seen()}, latent, LadderPrior(Prior.Config(), DIM))
-    with torch.no_grad():
-        latent.below.layers[-1].weight.normal_(std=0.1)
+    nn.init.normal_(latent.below.last.weight, std=0.1)
     ELBO(ELBO.Config())(ours, batch(), Noise(range(ROWS))).loss.backward()
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in ours.parameters())
     other = copy.deepcopy(ours)
-    with torch.no_grad():
-        other.latent.below.layers[-1].bias.fill_(1.0)
+    assert isinstance(other.latent, Ladder)
+    nn.init.constant_(other.latent.below.last.bias, 1.0)
     noise = Noise([1])
     assert not torch.equal(other.sample(Noise([1])), ours.sample(noise))
 

@@ -64,7 +64,9 @@ def test_draws_follow_it_and_depend_on_their_own_seed() -> None:
 def test_the_encoder_learns_through_it_and_copies_have_their_own() -> None:
     ours = network()
     ours.prior.log_prob(torch.zeros(2, 3, 2)).sum().backward()
-    assert all(parameter.grad.abs().sum() > 0 for parameter in ours.encoders.parameters())
+    for parameter in ours.encoders.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.abs().sum() > 0
     other = copy.deepcopy(ours)
     with torch.no_grad():
         for parameter in other.encoders.parameters():
