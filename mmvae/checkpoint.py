@@ -15,8 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import mmvae
+from mmvae.core.fitted import FittedMixture
 from mmvae.core.learned_priors import FITTED as FITTED_KINDS
-from mmvae.core.priors import FittedMixture, Prior
+from mmvae.core.priors import Prior
 from mmvae.core.sequences import SequencePrior
 from mmvae.core.vae import Network
 from mmvae.modalities.contract import Modality, dump_state

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from mmvae.core.fitted import FittedMixture
 from mmvae.core.learned_priors import FITTED
 from mmvae.core.noise import mix
-from mmvae.core.priors import FittedMixture
 from mmvae.core.sequences import LENGTH, SequencePrior
 from mmvae.data.prepare import Prepared, Split, prepare
 from mmvae.data.store import Store
@@ -80,11 +80,12 @@ def fit_prior(vae: VAE, prepared: Prepared, display: Display) -> None:
     if len(train) < 2:
         return  # nothing to fit a density to
     kind = vae.recipe.prior["fitted"]
+    draws, others = _draws(vae, train, DRAWS), _draws(vae, prepared.splits["validation"].store, DRAWS).flatten(0, 1)
     if kind not in FITTED:
-        vae.fitted = FittedMixture.fit(_draws(vae, train, 1)[:, 0], kind, seed).to(vae.device)
+        display.say(f"fitting the prior: Gaussians, at most {kind}")
+        vae.fitted = FittedMixture.fit(draws, others, kind, seed).to(vae.device)
         return
     torch.manual_seed(mix(seed, "prior"))
-    draws, others = _draws(vae, train, DRAWS), _draws(vae, prepared.splits["validation"].store, DRAWS).flatten(0, 1)
     prior = FITTED[kind](vae.network.latent).to(vae.device)
     prior.place(draws.flatten(0, 1))
 

@@ -23,7 +23,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 from mmvae import checkpoint  # noqa: E402
-from mmvae.core.priors import FittedMixture  # noqa: E402
+from mmvae.core.fitted import FittedMixture  # noqa: E402
 from mmvae.generation import VAE  # noqa: E402
 from mmvae.recipe import Recipe  # noqa: E402
 
@@ -127,7 +127,7 @@ def vae_for(recipe_for: Callable[..., Recipe], raws_of: Callable[..., list[Any]]
         with torch.no_grad():
             for parameter in network.decoders.parameters():
                 parameter.mul_(3)
-        prior = FittedMixture.fit(torch.randn(64, 4), 2, seed=0) if fitted else None
+        prior = FittedMixture.fit(torch.randn(64, 1, 4), torch.randn(16, 4), 2, seed=0) if fitted else None
         return VAE(network, modalities, recipe, prior)
 
     return make

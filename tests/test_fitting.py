@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmvae.core.fitted import FittedMixture
 from mmvae.core.learned_priors import Flow
-from mmvae.core.priors import FittedMixture
 from mmvae.fitting import refit
 from mmvae.generation import VAE
 from mmvae.progress import Display

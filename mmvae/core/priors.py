@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -74,57 +73,6 @@ class NoPrior(Prior):
 
     def sample(self, noise: Noise) -> Tensor:
         return torch.zeros(len(noise), self.dim, device=noise.device)
-
-
-class FittedMixture(Prior):
-    """A mixture of full Gaussians fitted to the encoded training set after training.
-
-    An ex-post density estimate (Ghosh et al. 2020, "From Variational to Deterministic Autoencoders"):
-    samples come from where the decoder has been trained, which N(0, I) only approximates.
-    """
-
-    weights: Tensor
-    means: Tensor
-    factors: Tensor
-
-    def __init__(self, dim: int, components: int) -> None:
-        super().__init__(Settings(), dim)
-        self.register_buffer("weights", torch.full((components,), 1 / components))
-        self.register_buffer("means", torch.zeros(components, dim))
-        self.register_buffer("factors", torch.eye(dim).repeat(components, 1, 1))
-
-    @classmethod
-    def fit(cls, z: Tensor, components: int, seed: int) -> FittedMixture:
-        """Fit to draws z [N, D] by expectation-maximization (scikit-learn).
-
-        Uses at most `components`, and fewer where N is too small for that many covariances; where it is too small for
-        one, its covariance is shrunk (Ledoit & Wolf 2004).
-        """
-        from sklearn.covariance import ledoit_wolf
-        from sklearn.mixture import GaussianMixture
-
-        (n, dim), data = z.shape, z.cpu().double().numpy()
-        components = max(1, min(components, n // (4 * dim)))
-        least = 1e-3 * data.var(0).mean()
-        prior = cls(dim, components)
-        if n < 4 * dim:
-            means, covariances = data.mean(0)[None], ledoit_wolf(data)[0][None] + least * np.eye(dim)
-        else:
-            fitted = GaussianMixture(components, reg_covar=least, random_state=seed % 2**32).fit(data)
-            prior.weights.copy_(torch.from_numpy(fitted.weights_))
-            means, covariances = fitted.means_, fitted.covariances_
-        prior.means.copy_(torch.from_numpy(means))
-        prior.factors.copy_(torch.linalg.cholesky(torch.from_numpy(covariances)))
-        return prior
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        components = torch.distributions.MultivariateNormal(self.means, scale_tril=self.factors)
-        return torch.logsumexp(components.log_prob(z[..., None, :]) + self.weights.log(), dim=-1)
-
-    def sample(self, noise: Noise) -> Tensor:
-        edges = self.weights.cumsum(0)
-        chosen = torch.searchsorted(edges, noise.uniform() * edges[-1]).clamp(max=len(edges) - 1)
-        return self.means[chosen] + (self.factors[chosen] @ noise.normal(self.dim, 1)).squeeze(-1)
 
 
 priors: Registry[Prior] = Registry(

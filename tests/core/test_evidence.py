@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
+from mmvae.core.fitted import FittedMixture
 from mmvae.core.latents import DiagonalGaussian, ProductOfExperts
 from mmvae.core.likelihoods import Gaussian
 from mmvae.core.noise import Noise, StepNoise
 from mmvae.core.objectives import ELBO, ImportanceWeighted, importance_terms, importance_weighted_bound
-from mmvae.core.priors import FittedMixture, Prior, StandardNormal
+from mmvae.core.priors import Prior, StandardNormal
 from mmvae.core.vae import Batch, Network
 from mmvae.data.store import Store
 from mmvae.evaluation import bounds

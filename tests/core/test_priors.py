@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
+from mmvae.core.fitted import FittedMixture
 from mmvae.core.latents import DiagonalGaussian
 from mmvae.core.noise import Noise, StepNoise
-from mmvae.core.priors import FittedMixture, Prior, StandardNormal, priors
+from mmvae.core.priors import Prior, StandardNormal, priors
 
 DIM = 3
 
@@ -87,7 +90,8 @@ def two_clouds(dim: int, n: int = 600) -> Tensor:
 
 
 def mixture(dim: int, components: int = 3) -> FittedMixture:
-    return FittedMixture.fit(two_clouds(dim), components, seed=0)
+    clouds = two_clouds(dim)
+    return FittedMixture.fit(clouds[::2, None], clouds[1::2], components, seed=0)
 
 
 @pytest.mark.parametrize("dim", [1, 2])
@@ -100,15 +104,27 @@ def test_a_fitted_mixture_integrates_to_one(dim: int) -> None:
     assert density.item() == pytest.approx(1, abs=1e-3)
 
 
-def test_a_fitted_mixture_scores_as_scikit_learn_does() -> None:
-    from sklearn.mixture import GaussianMixture
+def test_one_component_is_the_gaussian_of_the_draws() -> None:
+    z = two_clouds(DIM, n=4000)
+    ours = FittedMixture.fit(z[:, None], z, 1, seed=0)
+    covariance = z.T.cov() + 1e-3 * z.var(0).mean() * torch.eye(DIM)
+    expected = MultivariateNormal(z.mean(0), covariance).log_prob(z)
+    torch.testing.assert_close(ours.log_prob(z), expected, atol=0.02, rtol=0.01)
 
-    z = two_clouds(DIM)
-    data = z.double().numpy()
-    theirs = GaussianMixture(4, reg_covar=1e-3 * data.var(0).mean(), random_state=7).fit(data)
-    ours = FittedMixture.fit(z, 4, seed=7)
-    expected = torch.from_numpy(theirs.score_samples(data)).float()
-    torch.testing.assert_close(ours.log_prob(z), expected, atol=1e-3, rtol=1e-4)
+
+def test_as_many_components_are_kept_as_score_others_best() -> None:
+    generator = torch.Generator().manual_seed(0)
+    one, other = torch.randn(400, DIM, generator=generator), torch.randn(400, DIM, generator=generator)
+    assert len(FittedMixture.fit(one[:, None], other, 100, seed=0).weights) == 1
+    centers = 6 * torch.randn(40, DIM, generator=generator)
+    clustered = centers[torch.randint(40, (1000,), generator=generator)] + 0.3 * torch.randn(
+        1000, DIM, generator=generator
+    )
+    fitted = FittedMixture.fit(clustered[::2, None], clustered[1::2], 60, seed=0)
+    assert len(fitted.weights) >= 30
+    exact = torch.stack([MultivariateNormal(c, 0.09 * torch.eye(DIM)).log_prob(clustered[1::2]) for c in centers])
+    missed = (exact.logsumexp(0) - math.log(40) - fitted.log_prob(clustered[1::2])).mean().item()
+    assert 0 < missed < 0.6
 
 
 def test_a_fitted_mixture_draws_have_its_mean_and_covariance() -> None:
@@ -127,8 +143,9 @@ def test_a_fitted_mixture_draws_a_row_from_its_own_seed() -> None:
 
 
 def test_few_draws_are_fitted_with_fewer_components() -> None:
-    assert len(FittedMixture.fit(two_clouds(DIM, n=40), 10, seed=0).weights) == 3
-    assert len(FittedMixture.fit(two_clouds(DIM, n=5), 10, seed=0).weights) == 1
+    for n, most in ((40, 10), (5, 1)):
+        few = two_clouds(DIM, n=n)
+        assert len(FittedMixture.fit(few[:, None], few, 50, seed=0).weights) <= most
 
 
 def test_a_fitted_mixture_is_wholly_in_its_state() -> None:
@@ -152,6 +169,6 @@ def test_priors_are_known_by_name() -> None:
 
 def test_a_density_of_few_latents_is_not_one_of_those_alone() -> None:
     few, others = torch.randn(20, 32), torch.randn(500, 32)
-    fitted = FittedMixture.fit(few, 20, seed=0)
+    fitted = FittedMixture.fit(few[:, None], others[:50], 20, seed=0)
     standard = StandardNormal(StandardNormal.Config(), 32)
     assert -fitted.log_prob(others).mean() < -1.2 * standard.log_prob(others).mean()
