@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from mmvae.core.likelihoods import AutoregressiveCategorical, Bernoulli, Likelihood
 from mmvae.core.noise import Noise
-from mmvae.modalities import image
 from mmvae.modalities.audio import Audio
 from mmvae.modalities.contract import Modality
 from mmvae.modalities.image import Image
@@ -44,7 +43,7 @@ def check(kind: type[Modality], **settings: Any) -> None:
     check_modality(modality, samples(kind, settings.get("channels", 1)))
 
 
-@pytest.mark.parametrize("likelihood", ["logistic", "bernoulli"])
+@pytest.mark.parametrize("likelihood", ["logistic", "bernoulli", "continuous-bernoulli", "gaussian"])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_image(likelihood: str, channels: int) -> None:
     check(Image, channels=channels, likelihood=likelihood)
@@ -143,15 +142,15 @@ class MixedRows(Image):
 
 class Detached(Image):
     def encoder(self, outputs: int) -> nn.Module:
-        class Scaled(image.Encoder):
-            def __init__(self, *arguments: Any) -> None:
-                super().__init__(*arguments)
-                self.scale = nn.Parameter(torch.ones(()))
+        class Scaled(nn.Module):
+            def __init__(self, inner: nn.Module) -> None:
+                super().__init__()
+                self.inner, self.scale = inner, nn.Parameter(torch.ones(()))
 
             def forward(self, x: Tensor) -> Tensor:
-                return super().forward(x) * self.scale.detach()
+                return self.inner(x) * self.scale.detach()
 
-        return Scaled((1, 9, 7), outputs, self.config)
+        return Scaled(super().encoder(outputs))
 
 
 class UnsavedBuffer(Image):

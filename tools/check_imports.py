@@ -33,6 +33,7 @@ SHARED = {
     "hearing",
     "networks",
     "phase",
+    "pixels",
     "recurrent",
     "registry",
     "representation",

@@ -17,15 +17,14 @@ from PIL import ImageOps, PngImagePlugin
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from mmvae.core.likelihoods import Bernoulli, DiscretizedLogistic, Likelihood
-from mmvae.core.noise import Noise
 from mmvae.core.registry import Settings, network
 from mmvae.modalities.contract import Modality
-from mmvae.modalities.networks import ConvDecoder, ConvEncoder
+from mmvae.modalities.pixels import PixelDecoder, PixelEncoder, blurred, moved, occluded
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 TAG = "mmvae"
 LARGEST = 256  # pixels of a side, unless the recipe asks for more
+NOISE = (0.1, 0.2, 0.4)  # standard deviation, of the whole range, of white noise that a model is tried with
 
 
 class Image(Modality):
@@ -45,16 +44,25 @@ class Image(Modality):
             None, description="1 gray, 3 RGB (transparent parts on white), 4 RGBA; by default as the training images"
         )
         max_pixels: int = Field(50_000_000, ge=1, description="larger files are rejected")
-        likelihood: Literal["logistic", "bernoulli"] = Field(
+        likelihood: Literal["logistic", "bernoulli", "continuous-bernoulli", "gaussian"] = Field(
             "logistic",
-            description="8-bit discretized logistic mixture, or black and white",
+            description="8-bit logistic mixture; black and white; or, of the last two, a density over [0, 1]",
         )
         binarization: Literal["threshold", "drawn"] = Field(
             "threshold",
             description="of grey pixels in black and white: white from 128, or anew at each step, as likely as bright",
         )
         mixture: int = network(1, "components of the logistic mixture", ge=1)
-        widths: tuple[PositiveInt, ...] = network((32, 64, 128), "channels at each halving of the plane", min_length=1)
+        networks: Literal["convolutions", "dense"] = network(
+            "convolutions", "or layers that see every pixel, as many papers have"
+        )
+        widths: tuple[PositiveInt, ...] = network(
+            (32, 64, 128), "channels at each halving of the plane; units of each layer of dense networks", min_length=1
+        )
+        vary_flip: bool = Field(False, description="of variants (data.variants): left for right, every other one")
+        vary_shift: float = Field(0.05, ge=0, lt=1, description="of variants: up to so much of a side, any way")
+        vary_scale: float = Field(0.05, ge=0, lt=1, description="of variants: up to so much larger or smaller")
+        vary_turn: float = Field(5.0, ge=0, le=180, description="of variants: up to so many degrees, either way")
 
     config: Config
 
@@ -171,12 +179,16 @@ class Image(Modality):
         self.size, self.channels = tuple(state["size"]), state["channels"]
 
     def encoder(self, outputs: int) -> nn.Module:
-        return Encoder(self.shape, outputs, self.config)
+        how = self.config
+        return PixelEncoder(self.shape, outputs, how.networks, how.widths, how.likelihood == "bernoulli")
 
     def decoder(self, latent: int) -> nn.Module:
-        return Decoder(latent, self.shape, self.config)
+        how = self.config
+        return PixelDecoder(latent, self.shape, how.networks, how.widths, how.likelihood, how.mixture)
 
     def scores(self, nll: Tensor, values: Tensor) -> dict[str, float]:
+        if self.config.likelihood in ("continuous-bernoulli", "gaussian"):
+            return {}  # a density's nats are no bits
         return {"bits/dim": nll.mean().item() / values[0].numel() / math.log(2)}
 
     def metrics(self, raws: Sequence[np.ndarray], reconstructions: Sequence[np.ndarray]) -> dict[str, float]:
@@ -186,6 +198,19 @@ class Image(Modality):
         ]
         mse = sum(errors) / len(errors)
         return {"PSNR (dB)": 10 * math.log10(255**2 / max(mse, 1e-12))}
+
+    def vary(self, raw: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        how = self.config
+        if how.vary_flip and random.random() < 0.5:
+            raw = raw[:, ::-1]
+        across, down = random.uniform(-how.vary_shift, how.vary_shift, 2) * raw.shape[1::-1]
+        larger = 1 + random.uniform(-how.vary_scale, how.vary_scale)
+        return moved(raw, across, down, larger, random.uniform(-how.vary_turn, how.vary_turn))
+
+    def disturb(self, raw: np.ndarray, random: np.random.Generator) -> dict[str, np.ndarray]:
+        noise = random.standard_normal(raw.shape) * 255
+        noisy = {f"noise of {level:.0%}": np.clip(raw + level * noise, 0, 255).astype(np.uint8) for level in NOISE}
+        return {**noisy, "a quarter gray": occluded(raw, random), "blurred": blurred(raw)}
 
     def join(self, raws: Sequence[np.ndarray]) -> np.ndarray:
         return np.concatenate(raws, axis=1)  # side by side
@@ -226,44 +251,3 @@ class Image(Modality):
 
 def _describe(shape: Sequence[int]) -> str:
     return f"{shape[1]}x{shape[2]} {MODES[shape[0]]}"
-
-
-class Encoder(ConvEncoder):
-    """uint8 pixels [B, C, H, W] to [B, outputs]."""
-
-    def __init__(self, shape: tuple[int, int, int], outputs: int, config: Image.Config) -> None:
-        super().__init__(shape, outputs, config.widths)
-        self.binary = config.likelihood == "bernoulli"
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward((x > 127).float() * 2 - 1 if self.binary else x.float() * (2 / 255) - 1)
-
-
-class Decoder(nn.Module):
-    """z [B, latent] to the pixels' likelihood."""
-
-    def __init__(self, latent: int, shape: tuple[int, int, int], config: Image.Config) -> None:
-        super().__init__()
-        self.shape, self.mixture, self.binary = shape, config.mixture, config.likelihood == "bernoulli"
-        planes = 1 if self.binary else 3 * config.mixture
-        self.planes = ConvDecoder(latent, (planes * shape[0], *shape[1:]), config.widths)
-
-    def forward(self, z: Tensor) -> Likelihood:
-        planes = self.planes(z)
-        if self.binary:
-            return BlackAndWhite(planes)
-        logits, mean, log_scale = planes.view(len(z), 3, self.mixture, *self.shape).unbind(1)
-        return DiscretizedLogistic(logits, mean, log_scale - 1.0)
-
-
-class BlackAndWhite(Bernoulli):
-    """Pixels of 0 or 255; any other counts as the nearer of them."""
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        return super().log_prob(x > 127)
-
-    def sample(self, noise: Noise, temperature: float = 1.0) -> Tensor:
-        return super().sample(noise, temperature) * 255
-
-    def mode(self) -> Tensor:
-        return super().mode() * 255

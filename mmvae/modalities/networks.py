@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -98,6 +99,35 @@ class ConvDecoder(nn.Module):
         return self.convolutions(self.stem(z).view(-1, *self.start))
 
 
+def _dense(sizes: Sequence[int]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for before, after in itertools.pairwise(sizes):
+        layers += [nn.Linear(before, after), nn.SiLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+class DenseEncoder(nn.Module):
+    """Planes of a shape (C, H, W) to [B, outputs], by layers of `widths` units that see all of it."""
+
+    def __init__(self, shape: tuple[int, ...], outputs: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.layers = _dense([math.prod(shape), *widths, outputs])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x.flatten(1))
+
+
+class DenseDecoder(nn.Module):
+    """z [B, latent] to planes of a shape (C, H, W), by layers of `widths` units, the last of them first."""
+
+    def __init__(self, latent: int, shape: tuple[int, ...], widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape, self.layers = shape, _dense([latent, *reversed(widths), math.prod(shape)])
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.layers(z).view(-1, *self.shape)
+
+
 # A step of Adam moves a parameter by about the learning rate: a log-scale with 3 to go would take 1,500 steps of 2e-3
 SCALE_STEP = 10.0
 SCALE_SHARE = 1e-4  # of its gradient that is let through, which Adam does not see, but the clipped norm of all would
@@ -112,7 +142,7 @@ class DensityDecoder(nn.Module):
     """
 
     def __init__(
-        self, planes: ConvDecoder, density: Callable[[Tensor, Tensor], Likelihood], rows: tuple[int, int]
+        self, planes: nn.Module, density: Callable[[Tensor, Tensor], Likelihood], rows: tuple[int, int]
     ) -> None:
         super().__init__()
         self.planes, self.density, self.rows = planes, density, rows

@@ -8,8 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor, nn
 
-from mmvae.modalities.networks import ConvDecoder, ConvEncoder, pyramid
+from mmvae.core.likelihoods import Laplace
+from mmvae.modalities.networks import ConvDecoder, ConvEncoder, DensityDecoder, pyramid
 
 sides = st.integers(1, 40)
 
@@ -57,3 +59,29 @@ def test_a_row_does_not_depend_on_its_batch() -> None:
     encoder, planes = ConvEncoder((1, 9, 9), 5, (4, 8)), torch.randn(4, 1, 9, 9)
     with torch.no_grad():
         torch.testing.assert_close(encoder(planes)[1:2], encoder(planes[1:2]), atol=1e-5, rtol=1e-5)
+
+
+class Nothing(nn.Module):
+    """Planes of 0, whatever z."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z.new_zeros(len(z), 1, 3, 8)
+
+
+def test_the_scale_of_a_density_is_found_within_a_short_training_and_takes_no_share_of_the_clipped_norm() -> None:
+    decoder = DensityDecoder(Nothing(), Laplace, (1, 3))
+    scales = torch.tensor([0.05, 0.06, 0.07])
+    noise = torch.distributions.Laplace(torch.zeros(()), scales[:, None].expand(1, 3, 8))
+    optimizer = torch.optim.AdamW(decoder.parameters(), 2e-3, weight_decay=0)
+    torch.manual_seed(0)
+    for _ in range(400):
+        loss = -decoder(torch.zeros(32, 2)).log_prob(noise.sample((32,))).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(decoder.parameters(), 5.0)
+        assert norm < 0.1
+        optimizer.step()
+    density = decoder(torch.zeros(1, 2))
+    assert isinstance(density, Laplace)
+    found = density.log_scale.exp().flatten()
+    torch.testing.assert_close(found, scales, atol=0, rtol=0.15)

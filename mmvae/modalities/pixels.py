@@ -1,0 +1,149 @@
+"""Pixels: their networks and likelihoods, and what may befall them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image as Pillow
+from PIL import ImageFilter
+from torch import Tensor, nn
+
+from mmvae.core.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian, Likelihood
+from mmvae.core.noise import Noise
+from mmvae.modalities.networks import ConvDecoder, ConvEncoder, DenseDecoder, DenseEncoder, DensityDecoder
+
+Networks = Literal["convolutions", "dense"]
+Kind = Literal["logistic", "bernoulli", "continuous-bernoulli", "gaussian"]
+
+
+class PixelEncoder(nn.Module):
+    """uint8 pixels [B, C, H, W] to [B, outputs]. binary: pixels are black or white."""
+
+    def __init__(
+        self, shape: tuple[int, int, int], outputs: int, networks: Networks, widths: Sequence[int], binary: bool
+    ) -> None:
+        super().__init__()
+        kind = {"convolutions": ConvEncoder, "dense": DenseEncoder}[networks]
+        self.network, self.binary = kind(shape, outputs, tuple(widths)), binary
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network((x > 127).float() * 2 - 1 if self.binary else x.float() * (2 / 255) - 1)
+
+
+class PixelDecoder(nn.Module):
+    """z [B, latent] to the likelihood of pixels [B, C, H, W]."""
+
+    def __init__(
+        self,
+        latent: int,
+        shape: tuple[int, int, int],
+        networks: Networks,
+        widths: Sequence[int],
+        likelihood: Kind,
+        mixture: int,
+    ) -> None:
+        super().__init__()
+        self.shape, self.mixture, self.likelihood = shape, mixture, likelihood
+        planes = 3 * mixture if likelihood == "logistic" else 1
+        kind = {"convolutions": ConvDecoder, "dense": DenseDecoder}[networks]
+        network = kind(latent, (planes * shape[0], *shape[1:]), tuple(widths))
+        self.planes = DensityDecoder(network, self._shades, (shape[0], 1)) if likelihood == "gaussian" else network
+
+    def _shades(self, mean: Tensor, log_scale: Tensor) -> Shades:
+        return Shades(mean.view(-1, *self.shape), log_scale)
+
+    def forward(self, z: Tensor) -> Likelihood:
+        planes = self.planes(z)
+        if self.likelihood == "bernoulli":
+            return BlackAndWhite(planes)
+        if self.likelihood == "continuous-bernoulli":
+            return ContinuousBernoulli(planes)
+        if self.likelihood == "gaussian":
+            return planes
+        logits, mean, log_scale = planes.view(len(z), 3, self.mixture, *self.shape).unbind(1)
+        return DiscretizedLogistic(logits, mean, log_scale - 1.0)
+
+
+class BlackAndWhite(Bernoulli):
+    """Pixels of 0 or 255; any other counts as the nearer of them."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return super().log_prob(x > 127)
+
+    def sample(self, noise: Noise, temperature: float = 1.0) -> Tensor:
+        return super().sample(noise, temperature) * 255
+
+    def mode(self) -> Tensor:
+        return super().mode() * 255
+
+
+class Shades(Gaussian):
+    """Normal densities of pixels as numbers in [0, 1]."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return super().log_prob(x.float() / 255)
+
+    def sample(self, noise: Noise, temperature: float = 1.0) -> Tensor:
+        return _pixels(super().sample(noise, temperature))
+
+    def mode(self) -> Tensor:
+        return _pixels(super().mode())
+
+
+class ContinuousBernoulli(Likelihood):
+    """Densities over [0, 1] proportional to exp(logit * x), of pixels as such numbers (Loaiza-Ganem & Cunningham 2019,
+    "The Continuous Bernoulli"). logits: [B, ...]. A temperature below 1 draws nearer to the mean."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self.density = torch.distributions.ContinuousBernoulli(logits=logits.float(), validate_args=False)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return self.density.log_prob(x.float() / 255).flatten(1).sum(1)
+
+    def sample(self, noise: Noise, temperature: float = 1.0) -> Tensor:
+        drawn = self.density.icdf(noise.uniform(*self.density.batch_shape[1:]))
+        return _pixels(torch.lerp(self.density.mean, drawn, temperature))
+
+    def mode(self) -> Tensor:
+        return _pixels(self.center())
+
+    def center(self) -> Tensor:
+        # the mean: the most probable value is always 0 or 1
+        return self.density.mean
+
+
+def _pixels(values: Tensor) -> Tensor:
+    return (values * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def moved(raw: np.ndarray, across: float, down: float, larger: float, degrees: float) -> np.ndarray:
+    """A picture [height, width, channels], shifted by so many pixels, scaled and turned around its middle; what comes
+    in from outside is as the pixels at its edge."""
+    height, width, channels = raw.shape
+    edge = max(height, width)
+    wide = np.pad(raw, ((edge, edge), (edge, edge), (0, 0)), "edge")
+    picture = Pillow.fromarray(wide.squeeze(2) if channels == 1 else wide)
+    turned = picture.rotate(degrees, Pillow.Resampling.BILINEAR)
+    middle = edge + width / 2 - across, edge + height / 2 - down
+    half = width / 2 / larger, height / 2 / larger
+    box = (middle[0] - half[0], middle[1] - half[1], middle[0] + half[0], middle[1] + half[1])
+    cut = turned.resize((width, height), Pillow.Resampling.BILINEAR, box=box)
+    return np.atleast_3d(np.asarray(cut))
+
+
+def occluded(raw: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """The picture with a gray rectangle, half as high and half as wide, somewhere on it."""
+    covered = raw.copy()
+    height, width = (max(1, side // 2) for side in raw.shape[:2])
+    top, left = (random.integers(side - half + 1) for side, half in zip(raw.shape, (height, width), strict=False))
+    covered[top : top + height, left : left + width, :3] = 128
+    return covered
+
+
+def blurred(raw: np.ndarray) -> np.ndarray:
+    """The picture out of focus: a Gaussian blur of a sixteenth of its smaller side."""
+    picture = Pillow.fromarray(raw.squeeze(2) if raw.shape[2] == 1 else raw)
+    return np.atleast_3d(np.asarray(picture.filter(ImageFilter.GaussianBlur(min(raw.shape[:2]) / 16))))
