@@ -43,12 +43,12 @@ def remedies(steps: int) -> dict[str, list[str]]:
             "kl.zero=0.5",
             "kl.rise=0.25",
         ],
-        "batch normalization of the mean": [*linear, "latent.mean_scale=0.6"],
+        "batch normalization of the mean (the recipe)": [*linear, "latent.mean_scale=0.6"],
         "minimum rate (delta-VAE)": [*linear, "latent.min_rate=6.4"],
         "free bits": [*linear, FLOOR],
         "autoencoder first, new decoder, free bits": [*linear, FLOOR, f"train.pretrain={steps // 5}"],
         "target": ["kl.kind=linear", "kl.warmup=100", "objective.target_rate=6.5"],
-        "target with a small floor (the recipe)": [
+        "target with a small floor": [
             "kl.kind=linear",
             "kl.warmup=100",
             "objective.target_rate=6.5",
@@ -62,6 +62,8 @@ def measure(folder: Path, changes: list[str], args: argparse.Namespace) -> dict[
     kept = folder / "figures.json"
     if not kept.is_file():
         train = [f"data.path={args.data}", f"train.steps={args.steps}", f"train.evaluate_every={args.steps // 3}"]
+        if "latent.kind=none" not in changes:
+            train.append("latent.mean_scale=0")
         model = mmvae.train("text/verses", [*train, *NETWORK, *changes, *args.set], out=folder)
         kept.write_text(json.dumps(mmvae.evaluate(model, k=args.k, limit=args.limit)))
     return json.loads(kept.read_text())
