@@ -50,6 +50,7 @@ def build(recipe: Recipe, modalities: Mapping[str, Modality]) -> Network:
         {name: modality.decoder(latent.dim) for name, modality in modalities.items()},
         latent,
         recipe.build_prior(),
+        {name: recipe.modalities[name]["weight"] for name in modalities},
     )
 
 

@@ -14,7 +14,8 @@ import mmvae
 from mmvae.commands import recipes
 from mmvae.commands.fit_prior import fit_prior
 from mmvae.commands.resynthesize import resynthesize
-from mmvae.commands.terminal import Json, Model, Overrides, Recipe, Set, show, table, write
+from mmvae.commands.terminal import Heat, Json, Model, Out, Overrides, Recipe, Seed, Set, show, table, write
+from mmvae.commands.translate import translate
 
 app = typer.Typer(
     help="Generate images, text and sound with variational autoencoders.",
@@ -26,12 +27,8 @@ app = typer.Typer(
 app.add_typer(recipes.app, name="recipes")
 app.command()(resynthesize)
 app.command()(fit_prior)
+app.command()(translate)
 
-Out = Annotated[
-    Path | None, typer.Option("--out", "-o", help="Folder to write to [default: a new one, named as the command is].")
-]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same output.")]
-Heat = Annotated[float | None, typer.Option("--temperature", min=0, help="Of the likelihood; 0 takes its mode.")]
 Which = Literal["fitted", "standard"]
 Way = Literal["sphere", "line"]
 

@@ -14,14 +14,15 @@ from torch import Tensor
 
 import mmvae
 from mmvae import checkpoint
+from mmvae.composing import sequences
 from mmvae.core.latents import slerp
 from mmvae.core.noise import Noise, mix
 from mmvae.core.priors import Prior
-from mmvae.core.sequences import LENGTH, SequencePrior
+from mmvae.core.sequences import SequencePrior
 from mmvae.core.vae import Batch, Network
 from mmvae.data.store import digest
 from mmvae.hardware import best_device
-from mmvae.inputs import Inputs, hear, quote, to_batch, unquote
+from mmvae.inputs import Inputs, hear, to_batch, unquote
 from mmvae.modalities.contract import Modality, Raw, as_stream
 from mmvae.recipe import Recipe
 from mmvae.samples import Samples
@@ -166,22 +167,49 @@ class VAE:
         return self.decode(z, seed, temperature, "combine")
 
     @torch.inference_mode()
-    def decode(
-        self, z: Tensor | np.ndarray, seed: int = 0, temperature: float | None = None, verb: str = "decode"
+    def translate(
+        self,
+        inputs: Inputs,
+        to: Sequence[str] = (),
+        n: int = 1,
+        seed: int = 0,
+        temperature: float | None = None,
     ) -> Samples:
-        """Observations of every modality from latents [n, D]."""
+        """Each input n times in the modalities `to`, by default all that it is not of: draws of z given the input,
+        decoded. Raises ValueError or FileNotFoundError for what cannot be read, and for unknown modalities."""
+        unknown = [name for name in to if name not in self.modalities]
+        if unknown:
+            raise ValueError(f"the model has no modality '{unknown[0]}': it has {', '.join(self.modalities)}")
+        batch = to_batch(self.modalities, inputs).to(self.device)
+        others = [name for name in self.modalities if name not in batch.values]
+        if not to and not others:
+            raise ValueError("the inputs have all modalities of the model: name those that are wanted")
+        noise = Noise([mix(seed, "translate", row) for row in range(len(batch))], self.device)
+        z = self.network.posterior(batch).sample(noise, n).flatten(0, 1)
+        return self.decode(z, seed, temperature, "translate", to or others)
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        z: Tensor | np.ndarray,
+        seed: int = 0,
+        temperature: float | None = None,
+        verb: str = "decode",
+        to: Sequence[str] = (),
+    ) -> Samples:
+        """Observations of the modalities `to`, by default of every one, from latents [n, D]."""
         _check_temperature(temperature)
         z = torch.as_tensor(z, dtype=torch.float32, device=self.device)
         if z.ndim != 2 or z.shape[1] != self.network.latent.dim:
             raise ValueError(f"latents are [n, {self.network.latent.dim}], not {list(z.shape)}")
-        raws: dict[str, list[Raw]] = {name: [] for name in self.modalities}
+        raws: dict[str, list[Raw]] = {name: [] for name in to or self.modalities}
         made = []
         for start in range(0, len(z), ROWS):
             part = z[start : start + ROWS]
             seeds = [mix(seed, "decode", start + i) for i in range(len(part))]
             for name, column in raws.items():
-                column += self._raws(name, self._draw(name, part, seeds, temperature))
-            made += [self._note(verb, seed, start + row, temperature, len(part), part[row]) for row in range(len(part))]
+                column += self._raws(name, self.draw(name, part, seeds, temperature))
+            made += [self.note(verb, seed, start + row, temperature, len(part), part[row]) for row in range(len(part))]
         return Samples(raws, z, made, self.modalities)
 
     @torch.inference_mode()
@@ -211,35 +239,10 @@ class VAE:
         for modality in self.modalities.values():
             if type(modality).join is Modality.join and not self.recipe.data.pieces:
                 modality.join([])  # says that it cannot
-        said, heard = hear(self.recipe, self.modalities, opening)
-        context = self.encode(heard) if opening else torch.empty(0, self.network.latent.dim, device=self.device)
-        raws: dict[str, list[Raw]] = {name: [] for name in self.modalities}
-        made, latents = [], []
-        for start in range(0, n, ROWS):
-            rows = range(start, min(n, start + ROWS))
-            means, drawn = context.expand(len(rows), *context.shape), []
-            written: dict[str, list[Tensor]] = {name: [] for name in raws}
-            for place in range(length):
-                noise = Noise([mix(seed, "sequence", row, place) for row in rows], self.device)
-                z = self.sequence(means[:, -LENGTH:])[:, -1].sample(noise)
-                seeds = [mix(seed, "decode", row, place) for row in rows]
-                values = {name: self._draw(name, z, seeds, temperature) for name in raws}
-                present = dict.fromkeys(raws, torch.ones(len(rows), dtype=torch.bool, device=self.device))
-                means = torch.cat([means, self.network.posterior(Batch(values, present)).mean[:, None]], 1)
-                drawn.append(z)
-                for name, column in written.items():
-                    column.append(values[name].cpu())
-            latents.append(torch.stack(drawn, 1))
-            for name, column in written.items():
-                raws[name] += [self._joined(name, said, row) for row in zip(*column, strict=True)]
-            about = {"sequence": True, "opening": quote(opening)}
-            made += [
-                self._note("generate", seed, row, temperature, len(rows), z) | about
-                for row, z in zip(rows, latents[-1], strict=True)
-            ]
-        return Samples(raws, torch.cat(latents), made, self.modalities)
+        return sequences(self, n, length, opening, seed, temperature)
 
-    def _draw(self, name: str, z: Tensor, seeds: list[int], temperature: float | None) -> Tensor:
+    def draw(self, name: str, z: Tensor, seeds: list[int], temperature: float | None) -> Tensor:
+        """A modality's tensors from latents [B, D], each row by its own seed."""
         likelihood = self.network.decode(z, [name])[name]
         heat = self.modalities[name].temperature if temperature is None else temperature
         return likelihood.sample(Noise(seeds, self.device), heat) if heat > 0 else likelihood.mode()
@@ -247,9 +250,8 @@ class VAE:
     def _raws(self, name: str, values: Tensor) -> list[Raw]:
         return [self.modalities[name].to_raw(value) for value in values.cpu()]
 
-    def _note(
-        self, verb: str, seed: int, index: int, temperature: float | None, rows: int, z: Tensor
-    ) -> dict[str, Any]:
+    def note(self, verb: str, seed: int, index: int, temperature: float | None, rows: int, z: Tensor) -> dict[str, Any]:
+        """How an observation was made."""
         return {
             "mmvae": mmvae.__version__,
             "model": str(self.folder) if self.folder else None,
@@ -274,12 +276,13 @@ class VAE:
         name, rows, values = made["modality"], made["rows"], []
         for place, latent in enumerate(z.view(-1, self.network.latent.dim)):
             seed = mix(made["seed"], "decode", made["index"], *([place] if made["sequence"] else []))
-            values.append(self._draw(name, latent.expand(rows, -1), [seed] * rows, made["temperature"])[0].cpu())
+            values.append(self.draw(name, latent.expand(rows, -1), [seed] * rows, made["temperature"])[0].cpu())
         if not made["sequence"]:
             return self.modalities[name].to_raw(values[0])
-        return self._joined(name, hear(self.recipe, self.modalities, unquote(made["opening"]))[0], values)
+        return self.joined(name, hear(self.recipe, self.modalities, unquote(made["opening"]))[0], values)
 
-    def _joined(self, name: str, said: Mapping[str, list[Raw]], values: Sequence[Tensor]) -> Raw:
+    def joined(self, name: str, said: Mapping[str, list[Raw]], values: Sequence[Tensor]) -> Raw:
+        """One observation of an opening's and of those that follow."""
         modality, before = self.modalities[name], [raw for raw in said.get(name, ()) if raw is not None]
         if self.recipe.data.pieces:
             return as_stream(modality).prolong(before[0] if before else None, values)

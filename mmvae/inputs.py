@@ -157,9 +157,36 @@ def _by_modality(modalities: Mapping[str, Modality], inputs: Sequence[Any]) -> d
         return {next(iter(modalities)): list(inputs)}
     columns: dict[str, list[Any]] = {name: [None] * len(inputs) for name in modalities}
     for row, item in enumerate(inputs):
-        suffix = Path(item).suffix.lower() if isinstance(item, str | Path) else ""
-        fits = [name for name, m in modalities.items() if suffix and suffix in (m.suffix, *m.reads)]
-        if len(fits) != 1:
-            raise ValueError(f"which modality is {item!r}? Give a dict from {' or '.join(columns)} to lists")
-        columns[fits[0]][row] = item
+        columns[modality_of(modalities, item)][row] = item
     return {name: column for name, column in columns.items() if any(item is not None for item in column)}
+
+
+def modality_of(modalities: Mapping[str, Modality], item: Any) -> str:
+    """The name of the modality that an input is of: by a file's suffix, or as the only one that can parse a value.
+    Raises ValueError where that is none, or several."""
+    suffix = os.path.splitext(item)[1].lower() if isinstance(item, str | Path) else ""
+    fits = [name for name, m in modalities.items() if suffix and suffix in (m.suffix, *m.reads)]
+    if not fits and not isinstance(item, Path):
+        fits = [name for name, modality in modalities.items() if _parses(modality, item)]
+    if len(fits) != 1:
+        raise ValueError(f"which modality is {item!r}? Give a dict from {' or '.join(modalities)} to lists")
+    return fits[0]
+
+
+def _parses(modality: Modality, item: Any) -> bool:
+    try:
+        modality.parse(item)
+    except ValueError:
+        return False
+    return True
+
+
+def together(modalities: Mapping[str, Modality], items: Sequence[Any]) -> Mapping[str, list[Any]]:
+    """Inputs as rows: those of one modality are a row each, and those of several, one of each, a row together."""
+    kinds = [modality_of(modalities, item) for item in items]
+    if len(set(kinds)) == 1:
+        return {kinds[0]: list(items)}
+    twice = next((kind for kind in kinds if kinds.count(kind) > 1), None)
+    if twice:
+        raise ValueError(f"{kinds.count(twice)} inputs are of {twice}: give one of each modality, or all of one")
+    return {kind: [item] for kind, item in zip(kinds, items, strict=True)}

@@ -52,6 +52,7 @@ class ModalityTable(Settings):
     column: str | None = Field(
         None, description="of the data set; by default the one of the table's name, or the only one"
     )
+    weight: float = Field(1.0, gt=0, description="of its distortion in training, beside other modalities")
 
 
 class LatentTable(Settings):

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from mmvae.core.latents import slerp
 from mmvae.core.noise import Noise, mix
 from mmvae.generation import ROWS, VAE
+from mmvae.inputs import together
 from mmvae.reproducing import reproduce
 from mmvae.samples import Note, Samples, read_note
 
@@ -162,8 +163,34 @@ def test_files_of_several_modalities_are_told_apart_by_their_suffixes(
     vae.modalities["image"].write(raws_of("image", 1)[0], tmp_path / "b.png")
     z = vae.encode([tmp_path / "a.txt", tmp_path / "b.png"])
     torch.testing.assert_close(z[:1], vae.encode({"text": ["the cat sat"]}))
+    torch.testing.assert_close(z[:1], vae.encode(["the cat sat"]))  # a sentence is no picture
     with pytest.raises(ValueError, match="which modality is"):
-        vae.encode(["the cat sat"])
+        vae.encode([3.5])
+
+
+def test_one_modality_is_translated_to_the_others(vae_for: MakeVAE, raws_of: MakeRaws) -> None:
+    vae, (picture,) = vae_for("image", "text"), raws_of("image", 1)
+    words = vae.translate({"image": [picture]}, n=3, seed=5)
+    assert list(words.raws) == ["text"]
+    assert len(words) == 3
+    assert len({tuple(z.tolist()) for z in words.z}) == 3  # draws of z, not its mean
+    both = vae.translate({"image": [picture], "text": ["the cat sat"]}, ["image", "text"])
+    assert list(both.raws) == ["image", "text"]
+    again = vae.translate({"image": [picture, picture]}, n=3, seed=5)
+    torch.testing.assert_close(again.z[:3], words.z)
+    assert again["text"][:3] == words["text"]
+    with pytest.raises(ValueError, match="no modality 'sound'"):
+        vae.translate({"image": [picture]}, ["sound"])
+    with pytest.raises(ValueError, match="name those that are wanted"):
+        vae.translate({"image": [picture], "text": ["the cat sat"]})
+
+
+def test_inputs_of_one_modality_are_rows_and_those_of_several_a_row(vae_for: MakeVAE) -> None:
+    modalities = vae_for("image", "text").modalities
+    assert together(modalities, ["one", "two"]) == {"text": ["one", "two"]}
+    assert together(modalities, ["one", "b.png"]) == {"text": ["one"], "image": ["b.png"]}
+    with pytest.raises(ValueError, match="2 inputs are of text: give one of each modality, or all of one"):
+        together(modalities, ["one", "two", "b.png"])
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,12 @@ def test_a_copied_recipe_loads_the_same_and_overwrites_nothing(tmp_path: Path) -
 
 def test_defaults_are_filled_in() -> None:
     recipe = load()
-    assert recipe.modalities["image"] == {**Image.Config().model_dump(mode="json"), "kind": "image", "column": None}
+    assert recipe.modalities["image"] == {
+        **Image.Config().model_dump(mode="json"),
+        "kind": "image",
+        "column": None,
+        "weight": 1.0,
+    }
     assert recipe.latent == {"kind": "gaussian", "dim": 32, "min_rate": 0.0, "mean_scale": 0.0}
     assert recipe.kl == {"kind": "constant", "weight": 1.0}
 

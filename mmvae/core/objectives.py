@@ -50,6 +50,29 @@ class Objective(ABC):
     def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms: ...
 
 
+class Reading(Settings):
+    """What every objective knows of rows with several modalities."""
+
+    subsets: Literal["joint", "each", "all"] = Field(
+        "joint",
+        description="what encoders see of a row with several modalities: all of it; or that, every other time, and "
+        "'each' alone, or 'all' subsets, the other times",
+    )
+
+
+def seen(batch: Batch, subsets: str, noise: Noise) -> Batch:
+    """What the encoders see of a batch, drawn for each row, so that one pass stands for all subsets of a row's
+    modalities (as in Wu & Goodman 2018, and Sutter et al. 2021, "Generalized Multimodal ELBO")."""
+    names = list(batch.present)
+    if subsets == "joint" or len(names) == 1:
+        return batch
+    u, present = noise.uniform(1 + 2 * len(names)), torch.stack([batch.present[name] for name in names], 1)
+    whole, order, coins = u[:, :1] < 0.5, u[:, 1 : 1 + len(names)], u[:, 1 + len(names) :] < 0.5
+    one = torch.zeros_like(present).scatter(1, (order * present).argmax(1, keepdim=True), True)
+    part = one | coins if subsets == "all" else one
+    return batch.only(dict(zip(names, (whole | part).unbind(1), strict=True)))
+
+
 class ELBO(Objective):
     """The evidence lower bound (Kingma & Welling 2014); a final KL weight other than 1 is beta-VAE (Higgins 2017).
 
@@ -58,7 +81,7 @@ class ELBO(Objective):
     "Understanding disentangling in beta-VAE") the distance from it is weighted, in place of the rate.
     """
 
-    class Config(Settings):
+    class Config(Reading):
         free_bits: float = Field(
             0.0,
             ge=0,
@@ -67,13 +90,13 @@ class ELBO(Objective):
         target_rate: float = Field(0.0, ge=0, description="nats to which the rate is pulled, from either side; 0: none")
 
     def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
-        posterior = network.posterior(batch)
+        posterior = network.posterior(seen(batch, self.config.subsets, noise))
         z = posterior.sample(noise)
         rate = network.prior.rate(posterior, z)
         scores, auxiliary = network.score(batch, z[:, 0])
         distortion = {name: -score for name, score in scores.items()}
         cost = self._cost(rate.mean(0), network.latent.dim)
-        loss = torch.stack([*distortion.values(), auxiliary]).sum(0).mean() + kl_weight * cost
+        loss = (network.weighted(distortion) + auxiliary).mean() + kl_weight * cost
         if (asked := posterior.auxiliary()) is not None:
             loss = loss + asked.mean()
         return Terms(loss + self.penalty(network, posterior, z[:, 0], noise), rate.sum(1), distortion)
@@ -101,7 +124,7 @@ class ImportanceWeighted(Objective):
     shares p it takes (1 - w) p + w p^2.
     """
 
-    class Config(Settings):
+    class Config(Reading):
         samples: int = Field(5, ge=1, description="draws of z in a bound")
         groups: int = Field(1, ge=1, description="bounds, of so many draws each, of which the mean is taken")
         elbo: float = Field(0.0, ge=0, le=1, description="share of the ELBO in a mean with the bound")
@@ -117,13 +140,13 @@ class ImportanceWeighted(Objective):
             raise ValueError("encoder = dreg is a gradient of the bound alone: set objective.elbo to 0")
 
     def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
-        posterior = network.posterior(batch)
+        posterior = network.posterior(seen(batch, self.config.subsets, noise))
         z = posterior.sample(noise, self.config.groups * self.config.samples)
         ratio = torch.ones_like(z[..., :1])
         log_likelihood, auxiliary = score_draws(network, batch, _scaled(z, ratio))
         of_prior = network.prior.log_prob(_scaled(z, ratio))
         of_posterior = (posterior.detached() if self.config.encoder == "dreg" else posterior).log_prob(z)
-        above = torch.stack(list(log_likelihood.values())).sum(0) + kl_weight * of_prior
+        above = network.weighted(log_likelihood) + kl_weight * of_prior
         below = kl_weight * of_posterior
         bound, decoder, encoder = self._shares((above - below).detach(), kl_weight)
         # each draw's gradient counts by its share, another one where it goes on through z to the encoder

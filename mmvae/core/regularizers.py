@@ -11,9 +11,8 @@ from torch import Tensor
 
 from mmvae.core.latents import DiagonalGaussian, Posterior
 from mmvae.core.noise import Noise
-from mmvae.core.objectives import ELBO
+from mmvae.core.objectives import ELBO, Reading
 from mmvae.core.processes import of_all_processes, over_processes
-from mmvae.core.registry import Settings
 from mmvae.core.vae import Network
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the kernels, in squared distances of two draws of N(0, I)
@@ -84,7 +83,7 @@ class RAE(ELBO):
     The squared norm of the decoder's derivative is estimated along a random direction of the outputs.
     """
 
-    class Config(Settings):
+    class Config(Reading):
         length: float = Field(0.1, ge=0, description="weight of half the squared length of z")
         slope: float = Field(
             0.0, ge=0, description="weight of half the squared norm of the derivative of what is decoded by z"

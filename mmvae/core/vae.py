@@ -42,6 +42,12 @@ class Batch:
                     values[name] = self.values[name][first : first + int(present[name].sum())]
             yield Batch(values, present)
 
+    def only(self, kept: Mapping[str, Tensor]) -> Batch:
+        """The same rows with less in them: of each modality the rows that have it and are in kept[name], bool [B]."""
+        present = {name: rows & kept[name] for name, rows in self.present.items()}
+        values = {name: values[kept[name][self.present[name]]] for name, values in self.values.items()}
+        return Batch(values, present)
+
     def repeat(self, k: int) -> Batch:
         """Each row k times in a row, [B * k]."""
         return Batch(
@@ -51,12 +57,21 @@ class Batch:
 
 
 class Network(nn.Module):
-    """q(z|x), p(z) and p(x|z). Encoders map [n, ...] to [n, latent.outputs]; decoders map z to a Likelihood."""
+    """q(z|x), p(z) and p(x|z). Encoders map [n, ...] to [n, latent.outputs]; decoders map z to a Likelihood.
+
+    weights: of modalities in training, where it is not 1.
+    """
 
     def __init__(
-        self, encoders: Mapping[str, nn.Module], decoders: Mapping[str, nn.Module], latent: Latent, prior: Prior
+        self,
+        encoders: Mapping[str, nn.Module],
+        decoders: Mapping[str, nn.Module],
+        latent: Latent,
+        prior: Prior,
+        weights: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
+        self.weights = dict(weights or {})
         self.encoders, self.decoders = nn.ModuleDict(encoders), nn.ModuleDict(decoders)
         self.latent, self.prior = latent, prior
         prior.attach(latent, self.posterior)
@@ -85,6 +100,10 @@ class Network(nn.Module):
             if (cost := likelihood.auxiliary(values)) is not None:
                 auxiliary = auxiliary.index_add(0, rows, cost)
         return scores, auxiliary
+
+    def weighted(self, scores: Mapping[str, Tensor]) -> Tensor:
+        """The sum of what each modality scores, by its weight in training."""
+        return torch.stack([self.weights.get(name, 1.0) * score for name, score in scores.items()]).sum(0)
 
     def sample(self, noise: Noise) -> Tensor:
         """Latents from the prior, [B, D]."""

@@ -1,0 +1,80 @@
+"""What encoders see of rows with several modalities."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from mmvae.core.latents import ProductOfExperts
+from mmvae.core.likelihoods import Gaussian
+from mmvae.core.noise import Noise, StepNoise
+from mmvae.core.objectives import ELBO, ImportanceWeighted, Objective, seen
+from mmvae.core.priors import Prior, StandardNormal
+from mmvae.core.vae import Batch, Network
+
+N, NAMES = 6000, ("x", "y", "w")
+
+
+def batch(size: int = N) -> Batch:
+    """Rows of which every third lacks y, and every fourth all but w; each value says its row."""
+    row = torch.arange(size)
+    present = {"x": row % 4 != 0, "y": (row % 3 != 0) & (row % 4 != 0), "w": torch.ones(size, dtype=torch.bool)}
+    return Batch({name: row[there][:, None].float() for name, there in present.items()}, present)
+
+
+@pytest.mark.parametrize("subsets", ["each", "all"])
+def test_half_of_the_rows_are_seen_whole_and_the_others_in_part_but_never_not_at_all(subsets: str) -> None:
+    whole, part = batch(), seen(batch(), subsets, StepNoise(0, N, slice(None)))
+    counts = torch.stack([part.present[name] for name in NAMES]).sum(0)
+    full = torch.stack([whole.present[name] for name in NAMES]).sum(0)
+    assert (counts >= 1).all()
+    assert (counts <= full).all()
+    three = full == 3
+    shares = [(counts[three] == count).double().mean().item() for count in (1, 2, 3)]
+    # of all subsets: the one that is kept for sure, and each of the two others with a coin
+    expected = [0.5, 0.0, 0.5] if subsets == "each" else [0.125, 0.25, 0.625]
+    assert shares == pytest.approx(expected, abs=0.03)
+    for name in NAMES:
+        assert torch.equal(part.values[name][:, 0].long(), part.present[name].nonzero().squeeze(1))
+        alone = part.present[name][three & (counts == 1)].double().mean().item()
+        assert alone == pytest.approx(1 / 3, abs=0.06)
+
+
+def test_what_a_row_is_seen_by_depends_on_its_own_seed() -> None:
+    rows = [3, 5, 7, 10, 11]
+    some = seen(batch(5), "all", Noise(rows))
+    others = seen(batch(5), "all", Noise([99, *rows[1:]]))
+    for name in NAMES:
+        assert torch.equal(some.present[name][1:], others.present[name][1:])
+
+
+def test_a_row_of_one_modality_takes_no_noise() -> None:
+    alone = Batch({"x": torch.zeros(2, 1)}, {"x": torch.ones(2, dtype=torch.bool)})
+    assert seen(alone, "all", Noise([])) is alone
+
+
+class Same(nn.Module):
+    """p(x|z) = N(z, 1)."""
+
+    def forward(self, z: torch.Tensor) -> Gaussian:
+        return Gaussian(z, torch.zeros(()))
+
+
+@pytest.mark.parametrize(
+    "objective", [ELBO(ELBO.Config(subsets="each")), ImportanceWeighted(ImportanceWeighted.Config(subsets="all"))]
+)
+def test_all_modalities_are_scored_whatever_is_seen_and_by_their_weights(objective: Objective) -> None:
+    torch.manual_seed(0)
+    latent = ProductOfExperts(ProductOfExperts.Config(dim=1))
+    encoders, decoders = {name: nn.Linear(1, 2) for name in NAMES}, {name: Same() for name in NAMES}
+    prior = StandardNormal(Prior.Config(), 1)
+    plain = Network(encoders, decoders, latent, prior)
+    weighted = Network(encoders, decoders, latent, prior, {"y": 3.0})
+    one, other = (objective(network, batch(40), StepNoise(1, 40, slice(None))) for network in (plain, weighted))
+    assert all((one.distortion[name] > 0).sum() == batch(40).present[name].sum() for name in NAMES)
+    torch.testing.assert_close(one.distortion["y"], other.distortion["y"])
+    if isinstance(objective, ELBO):
+        torch.testing.assert_close(other.loss - one.loss, 2 * one.distortion["y"].mean())
+    else:
+        assert other.loss > one.loss
