@@ -79,3 +79,19 @@ def check_together(latent: Mapping[str, Any], prior: Mapping[str, Any], objectiv
     ):
         if refused:
             raise ValueError(why)
+
+
+def check_pairs(key: str | None, ordered: bool, paths: Mapping[str, str | None]) -> None:
+    """Raise ValueError where sets of their own, by modality, and the column that pairs them do not go together."""
+    apart = [name for name, path in paths.items() if path]
+    for refused, why in (
+        (
+            bool(apart) and not key,
+            f"data.pair: name the column that pairs the set of {' and '.join(apart)}",
+        ),
+        (bool(key) and not apart, "data.pair: there is nothing to pair; set modalities.NAME.path to a set of its own"),
+        (len(apart) == len(paths), "data.path: one modality at least is of it; take the path from its table"),
+        (bool(apart) and ordered, "data.pair: sequences are not paired; set data.sequences and data.pieces to false"),
+    ):
+        if refused:
+            raise ValueError(why)

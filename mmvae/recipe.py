@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, ValidationError, field_validator, model_validator
 from torch import nn
 
-from mmvae.combinations import check_together
+from mmvae.combinations import check_pairs, check_together
 from mmvae.core.latents import Latent, latents
 from mmvae.core.objectives import Objective, objectives
 from mmvae.core.priors import Prior, priors
@@ -36,6 +36,10 @@ class Data(Settings):
     sequences: bool = Field(False, description="each cell is a list of observations, or each folder one, in order")
     pieces: bool = Field(False, description="long files give all their windows, in order, in place of the first")
     variants: int = Field(0, ge=0, description="changed versions of each training row, to train on beside it")
+    pair: str | None = Field(None, description="column whose equal values pair the rows of several sets")
+    complete: float = Field(
+        1.0, ge=0, le=1, description="share of the training rows with all their modalities; the others keep one"
+    )
     limit: int | None = Field(None, ge=1, description="use at most this many rows of each split")
     max_rejected: float = Field(0.05, ge=0, le=1, description="stop when a larger share of the rows is unreadable")
 
@@ -52,6 +56,7 @@ class ModalityTable(Settings):
     column: str | None = Field(
         None, description="of the data set; by default the one of the table's name, or the only one"
     )
+    path: str | None = Field(None, description="a data set of its own, whose rows data.pair pairs with the others")
     weight: float = Field(1.0, gt=0, description="of its distortion in training, beside other modalities")
 
 
@@ -184,6 +189,7 @@ class Recipe(Settings):
                 raise ValueError(f"prior.{key}: without a latent there is nothing to fit; set it to 0")
         if self.data.pieces and self.data.sequences:
             raise ValueError("data.pieces: the pieces of a file are a sequence already: set data.sequences to false")
+        check_pairs(self.data.pair, self.data.ordered, {n: table["path"] for n, table in self.modalities.items()})
         if self.prior["sequence"] and not self.data.ordered:
             raise ValueError("prior.sequence: set data.sequences or data.pieces to true, where the data are sequences")
         return self

@@ -71,6 +71,7 @@ def test_defaults_are_filled_in() -> None:
         **Image.Config().model_dump(mode="json"),
         "kind": "image",
         "column": None,
+        "path": None,
         "weight": 1.0,
     }
     assert recipe.latent == {"kind": "gaussian", "dim": 32, "min_rate": 0.0, "mean_scale": 0.0}
@@ -380,6 +381,9 @@ def test_an_extension_of_nothing_is_named(tmp_path: Path) -> None:
         (["objective.target_rate=5", "prior.kind=mixture"], "a prior that is learned would move to reach it"),
         (["latent.dim=1", "prior.fitted=flow"], "latent.dim: a flow couples dimensions"),
         (["latent.kind=vq"], "prior.kind: latent.kind = vq needs 'codes'"),
+        (["data.pair=label"], "data.pair: there is nothing to pair"),
+        (["modalities.text.path=words.csv"], "data.pair: name the column that pairs the set of text"),
+        (["modalities.image.path=digits", "data.pair=label"], "data.path: one modality at least is of it"),
         (
             ["latent.kind=vq", "prior.kind=codes", "prior.fitted=3"],
             "prior.fitted: of latent.kind = vq it is 'codes' or 0",

@@ -17,9 +17,9 @@ from torch import Tensor
 
 import mmvae
 from mmvae.core.noise import mix
-from mmvae.data.items import Items, by_folder, by_piece, unfold
-from mmvae.data.sources import FILE, Selection, Source, default_column, open_source, read_cell
-from mmvae.data.splits import make_splits
+from mmvae.data.choosing import choose_rows
+from mmvae.data.items import Items, unfold
+from mmvae.data.sources import Selection, read_cell
 from mmvae.data.store import ColumnWriter, Store
 from mmvae.modalities.contract import Modality, Raw, dump_state
 from mmvae.modalities.registry import modalities as registry
@@ -118,13 +118,7 @@ def prepare(
     """
     fitted = modalities is not None
     modalities = modalities or {name: recipe.modality(name) for name in recipe.modalities}
-    source = open_source(recipe.data.path, recipe.data.config, modalities)
-    if recipe.data.pieces:
-        source = by_piece(source, modalities)
-    elif recipe.data.sequences:
-        source = by_folder(source)
-    columns = {name: _column(recipe, name, source) for name in modalities}
-    selections = make_splits(source, recipe.data)
+    selections, columns, fingerprint = choose_rows(recipe, modalities)
     for needed in filter(None, (split, None if fitted else "train")):
         if needed not in selections:
             raise ValueError(f"{recipe.data.path}: no split '{needed}': it has {', '.join(selections)}")
@@ -141,7 +135,7 @@ def prepare(
     settings = {
         "format": FORMAT,
         "version": mmvae.__version__,
-        "source": source.fingerprint,
+        "source": fingerprint,
         "columns": columns,
         "data": recipe.data.model_dump(exclude={"path", "max_rejected"}),
         "modalities": {name: recipe.prepared(name) for name in modalities},
@@ -162,20 +156,9 @@ def prepare(
                 raise
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-    prepared = _open(folder, modalities, columns, selections, source.fingerprint, recipe.data.path)
+    prepared = _open(folder, modalities, columns, selections, fingerprint, recipe.data.path)
     _judge(prepared.report, recipe.data.max_rejected)  # what is in the cache may have been let in by a larger share
     return prepared
-
-
-def _column(recipe: Recipe, name: str, source: Source) -> str:
-    rows = source.splits["train"] if "train" in source.splits else next(iter(source.splits.values()))
-    wanted = recipe.column(name)
-    if wanted is None:
-        return default_column(name, recipe.modalities[name]["kind"], rows)
-    if wanted not in rows.columns:
-        known = "its files have no columns" if rows.columns == (FILE,) else f"it has {', '.join(rows.columns)}"
-        raise ValueError(f"modalities.{name}.column: {rows.source} has no column '{wanted}'; {known}")
-    return wanted
 
 
 class _Readable:

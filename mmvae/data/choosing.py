@@ -1,0 +1,60 @@
+"""Which rows a recipe is trained and measured on, and from which columns: sources, sequences, splits and pairs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+from mmvae.data.items import by_folder, by_piece
+from mmvae.data.pairing import pair, prefix_of, thinned
+from mmvae.data.sources import FILE, Selection, Source, default_column, open_source
+from mmvae.data.splits import make_splits
+from mmvae.modalities.contract import Modality
+from mmvae.recipe import Recipe
+
+
+def choose_rows(recipe: Recipe, modalities: Mapping[str, Modality]) -> tuple[dict[str, Selection], dict[str, str], str]:
+    """The rows of each split, the column of each modality, and a fingerprint of the sources. Raises ValueError or
+    FileNotFoundError for what is not there."""
+    data = recipe.data
+    own = {name: path for name in modalities if (path := recipe.modalities[name]["path"])}
+    first = {name: modality for name, modality in modalities.items() if name not in own}
+    if not own:
+        source = _opened(recipe, data.path, data.config, modalities)
+        columns = {name: _column(recipe, name, source) for name in modalities}
+        return _thinned(recipe, make_splits(source, data), columns), columns, source.fingerprint
+    sources = {"": _opened(recipe, data.path, data.config, first)}
+    sources |= {name: _opened(recipe, path, None, {name: modalities[name]}) for name, path in own.items()}
+    columns = {name: _column(recipe, name, sources[""]) for name in first}
+    columns |= {name: prefix_of(name) + _column(recipe, name, sources[name]) for name in own}
+    assert data.pair is not None  # the recipe asks for it
+    selections = pair({name: make_splits(source, data) for name, source in sources.items()}, data.pair)
+    fingerprint = hashlib.blake2b(digest_size=16)
+    for source in sources.values():
+        fingerprint.update(source.fingerprint.encode())
+    return _thinned(recipe, selections, columns), columns, fingerprint.hexdigest()
+
+
+def _opened(recipe: Recipe, path: str, config: str | None, modalities: Mapping[str, Modality]) -> Source:
+    source = open_source(path, config, modalities)
+    if recipe.data.pieces:
+        return by_piece(source, modalities)
+    return by_folder(source) if recipe.data.sequences else source
+
+
+def _thinned(recipe: Recipe, selections: dict[str, Selection], columns: Mapping[str, str]) -> dict[str, Selection]:
+    share, train = recipe.data.complete, selections.get("train")
+    if share == 1 or train is None:
+        return selections
+    return {**selections, "train": thinned(train, list(columns.values()), share, recipe.data.seed)}
+
+
+def _column(recipe: Recipe, name: str, source: Source) -> str:
+    rows = source.splits["train"] if "train" in source.splits else next(iter(source.splits.values()))
+    wanted = recipe.column(name)
+    if wanted is None:
+        return default_column(name, recipe.modalities[name]["kind"], rows)
+    if wanted not in rows.columns:
+        known = "its files have no columns" if rows.columns == (FILE,) else f"it has {', '.join(rows.columns)}"
+        raise ValueError(f"modalities.{name}.column: {rows.source} has no column '{wanted}'; {known}")
+    return wanted

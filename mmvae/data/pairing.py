@@ -1,0 +1,119 @@
+"""Pairing: rows of several sets that have the same key, such as pictures and sounds of one digit, become one row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+
+from mmvae.core.noise import mix
+from mmvae.data.sources import Rows, Selection
+
+APART = ": "  # between the name of a modality with a set of its own and that set's column
+
+
+@dataclass(frozen=True)
+class _Joined(Sequence[Mapping[str, Any]]):
+    """Cells of rows side by side: of each part its prefix, its rows, and which of them stands at each place."""
+
+    parts: Sequence[tuple[str, Rows, Sequence[int]]]
+
+    def __len__(self) -> int:
+        return len(self.parts[0][2])
+
+    @overload
+    def __getitem__(self, index: int) -> Mapping[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Mapping[str, Any]]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        return _Row([(prefix, rows.cells[slots[index]]) for prefix, rows, slots in self.parts])
+
+
+@dataclass(frozen=True)
+class _Row(Mapping[str, Any]):
+    """Cells by column, of the first part's columns as they are, and of others' after their prefix."""
+
+    parts: Sequence[tuple[str, Mapping[str, Any]]]
+
+    def __getitem__(self, column: str) -> Any:
+        for prefix, cells in reversed(self.parts):
+            if column.startswith(prefix):
+                return cells[column.removeprefix(prefix)]
+        raise KeyError(column)
+
+    def __iter__(self) -> Iterator[str]:
+        return (prefix + column for prefix, cells in self.parts for column in cells)
+
+    def __len__(self) -> int:
+        return sum(len(cells) for _, cells in self.parts)
+
+
+def pair(sets: Mapping[str, Mapping[str, Selection]], key: str) -> dict[str, Selection]:
+    """The splits of several sets, by the name of the modality that has each ("" for the first), as one: in each split,
+    rows with the same value of the column `key` stand together. Where a set has fewer of them than another, it gives
+    them again. Raises ValueError where a set has no such column or split, or no value is in all."""
+    splits = [split for split in next(iter(sets.values())) if all(split in own for own in sets.values())]
+    return {split: _paired({name: own[split] for name, own in sets.items()}, key, split) for split in splits}
+
+
+def _paired(selections: Mapping[str, Selection], key: str, split: str) -> Selection:
+    groups = {name: _by_key(rows, key) for name, rows in selections.items()}
+    shared = set.intersection(*(set(of) for of in groups.values()))
+    if not shared:
+        raise ValueError(f"data.pair: no value of '{key}' is in all sets, in the split {split}")
+    slots: dict[str, list[int]] = {name: [] for name in groups}
+    for value in sorted(shared):
+        most = max(len(of[value]) for of in groups.values())
+        for name, of in groups.items():
+            own = of[value]
+            slots[name] += [own[place % len(own)] for place in range(most)]
+    parts = [(prefix_of(name), selections[name].rows, slots[name]) for name in selections]
+    columns = tuple(prefix + column for prefix, rows, _ in parts for column in rows.columns)
+    source = " and ".join(rows.source for _, rows, _ in parts)
+    joined = Rows(_Joined(parts), columns, source)
+    return joined.select(range(len(joined)))
+
+
+def prefix_of(name: str) -> str:
+    """What stands before the columns of a modality's own set."""
+    return name + APART if name else ""
+
+
+def _by_key(rows: Selection, key: str) -> dict[str, list[int]]:
+    if key not in rows.rows.columns:
+        raise ValueError(f"data.pair: {rows.rows.source} has no column '{key}'; it has {', '.join(rows.rows.columns)}")
+    groups: dict[str, list[int]] = {}
+    for place, index in enumerate(rows.indices):
+        value = rows.cell(place, key)
+        if value is not None:
+            groups.setdefault(str(value), []).append(index)
+    return groups
+
+
+@dataclass(frozen=True)
+class Thinned(Selection):
+    """Rows of which some have lost all but one of their columns; kept[i] is that of row i, None where it has all."""
+
+    columns: Sequence[str]
+    kept: Sequence[str | None]
+
+    def cell(self, index: int, column: str) -> Any:
+        alone = self.kept[index]
+        return super().cell(index, column) if alone in (None, column) or column not in self.columns else None
+
+
+def thinned(rows: Selection, columns: Sequence[str], share: float, seed: int) -> Thinned:
+    """The same rows, a share of which is whole, while each of the others has one of the columns that it had."""
+    kept: list[str | None] = []
+    for index in range(len(rows)):
+        random = np.random.default_rng(mix(seed, "complete", index))
+        if random.random() < share:
+            kept.append(None)
+            continue
+        there = [column for column in columns if rows.cell(index, column) is not None]
+        kept.append(there[random.integers(len(there))] if there else None)
+    return Thinned(rows.rows, rows.indices, columns, kept)

@@ -1,0 +1,92 @@
+"""Rows of several sets, paired by a key, and rows that lack something."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import mmvae
+from mmvae.data.pairing import pair, thinned
+from mmvae.data.prepare import prepare
+from mmvae.data.sources import Rows, Selection
+from mmvae.recipe import Recipe
+
+WORDS = {0: ("zero", "null"), 1: ("one", "uno", "eins"), 2: ("two",)}
+
+
+def numbers(count: int = 12) -> Selection:
+    cells = [{"image": f"p{i}", "label": i % 4} for i in range(count)]
+    return Rows(cells, ("image", "label"), "pictures").select(range(count))
+
+
+def words() -> Selection:
+    cells = [{"text": word, "label": str(digit)} for digit, all_of in WORDS.items() for word in all_of]
+    return Rows(cells, ("text", "label"), "words").select(range(len(cells)))
+
+
+def test_rows_of_a_key_stand_together_and_the_fewer_come_again() -> None:
+    paired = pair({"": {"train": numbers()}, "text": {"train": words()}}, "label")["train"]
+    assert paired.rows.columns == ("image", "label", "text: text", "text: label")
+    rows = [
+        (paired.cell(i, "label"), paired.cell(i, "image"), paired.cell(i, "text: text")) for i in range(len(paired))
+    ]
+    assert len(rows) == 9  # the pictures of 0, 1 and 2, three of each, and no 3, of which there is no word
+    assert all(word in WORDS[label] for label, _, word in rows)
+    assert {picture for _, picture, _ in rows} == {f"p{i}" for i in range(12) if i % 4 != 3}
+    assert Counter(word for _, _, word in rows) == {"zero": 2, "null": 1, "one": 1, "uno": 1, "eins": 1, "two": 3}
+    assert paired.cell(0, "text: nothing") is None
+
+
+def test_what_cannot_be_paired_is_said() -> None:
+    with pytest.raises(ValueError, match="pictures has no column 'digit'; it has image, label"):
+        pair({"": {"train": numbers()}, "text": {"train": words()}}, "digit")
+    others = Rows([{"text": "x", "label": "9"}], ("text", "label"), "others").select([0])
+    with pytest.raises(ValueError, match="no value of 'label' is in all sets, in the split train"):
+        pair({"": {"train": numbers()}, "text": {"train": others}}, "label")
+
+
+def test_rows_that_are_not_whole_keep_one_of_what_they_had() -> None:
+    cells = [{"image": i, "text": None if i % 5 == 0 else str(i), "label": 1} for i in range(2000)]
+    rows = Rows(cells, ("image", "text", "label"), "table").select(range(2000))
+    thin = thinned(rows, ["image", "text"], 0.1, seed=0)
+    there = [[c for c in ("image", "text") if thin.cell(i, c) is not None] for i in range(2000)]
+    assert all(there)
+    assert all(thin.cell(i, "label") == 1 for i in range(50))
+    could = [i for i in range(2000) if i % 5]
+    assert sum(len(there[i]) == 2 for i in could) / len(could) == pytest.approx(0.1, abs=0.03)
+    assert sum(there[i] == ["text"] for i in could) / len(could) == pytest.approx(0.45, abs=0.04)
+
+
+@pytest.mark.usefixtures("cache")
+def test_pictures_and_words_of_digits_are_prepared_trained_and_translated(tmp_path: Path) -> None:
+    table = tmp_path / "words.csv"
+    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    lines = [f"{word},{label}" for label, word in enumerate(names)] * 30
+    table.write_text("text,label\n" + "\n".join(lines))
+    recipe = Recipe.load(
+        {
+            "name": "pairs",
+            "data": {"path": "digits", "pair": "label", "limit": 300, "complete": 0.5},
+            "modalities": {
+                "image": {"widths": [8]},
+                "text": {"path": str(table), "tokenizer": "words", "hidden": 16, "embedding": 8, "max_tokens": 4},
+            },
+            "latent": {"dim": 4},
+            "objective": {"subsets": "each"},
+            "train": {"steps": 6, "batch_size": 8, "evaluate_every": 3},
+        }
+    )
+    prepared = prepare(recipe)
+    train = prepared.splits["train"]
+    by_digit = dict(zip(map(str, range(10)), names, strict=True))
+    whole = [i for i in range(len(train)) if all(train.store.columns[name].present[i] for name in ("image", "text"))]
+    assert len(whole) / len(train) == pytest.approx(0.5, abs=0.1)
+    for i in whole[:20]:
+        assert by_digit[str(train.rows.cell(i, "label"))] == train.raw("text", i)
+    validation = prepared.splits["validation"].store
+    assert all(column.present.all() for column in validation.columns.values())  # only what is trained on is thinned
+    vae = mmvae.train(recipe, out=tmp_path / "run", progress=False)
+    (word,) = vae.translate({"image": [prepared.splits["test"].raw("image", 0)]})["text"]
+    assert isinstance(word, str)
