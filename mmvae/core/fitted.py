@@ -12,7 +12,7 @@ from mmvae.core.noise import Noise
 from mmvae.core.priors import Prior
 from mmvae.core.registry import Settings
 
-SIZES = (1, 3, 10, 30, 100, 300, 1000)
+SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 LEAST_ROWS = 4  # of a component, on average
 STRENGTHS = (0.25, 1.0)  # rows for each dimension that the covariance within all components counts as, in each
 

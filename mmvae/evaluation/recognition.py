@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmvae.core.noise import mix
+from mmvae.core.noise import Noise, mix
 from mmvae.core.registry import nearest
 from mmvae.core.vae import Batch
 from mmvae.data.prepare import Progress, Split
 from mmvae.generation import VAE
 from mmvae.modalities.contract import Modality, Raw, stack
+from mmvae.samples import Samples
 
 FEATURES = 64
 EPOCHS, ROWS, RATE = 12, 64, 2e-3
@@ -85,12 +86,13 @@ def recognition(
     """
     samples = vae.generate(len(held), seed)
     figures: dict[str, Any] = {}
+    classifiers: dict[str, Classifier] = {}
     for name, modality in vae.modalities.items():
         known = _labelled(train, name, label, classes)
         if not known[0]:
             raise ValueError(f"column '{label}': no row with {name} of the training split has a label")
         real = _labelled(held, name, label, classes)
-        classifier = _train(modality, *known, len(classes), seed, vae.device, progress)
+        classifier = classifiers[name] = _train(modality, *known, len(classes), seed, vae.device, progress)
         of = {
             "train": _see(classifier, modality, known[0], vae.device),
             "real": _see(classifier, modality, real[0], vae.device),
@@ -98,7 +100,47 @@ def recognition(
             "samples": _see(classifier, modality, _tensors(modality, samples[name]), vae.device),
         }
         figures |= {f"{what} {name}": value for what, value in _figures(of, real[1]).items()}
-    return figures
+    return figures | (_coherence(vae, classifiers, held, label, classes, samples, seed) if len(classifiers) > 1 else {})
+
+
+@torch.inference_mode()
+def _coherence(
+    vae: VAE,
+    classifiers: dict[str, Classifier],
+    held: Split,
+    label: str,
+    classes: list[Any],
+    samples: Samples,
+    seed: int,
+) -> dict[str, float]:
+    """How often the class of what is made of other modalities is the row's own, with one source and with all others;
+    and how often all modalities of a sample are of one class (Shi et al. 2019, "Variational Mixture-of-Experts
+    Autoencoders")."""
+
+    def chosen(name: str, raws: list[Raw]) -> Tensor:
+        modality = vae.modalities[name]
+        return _see(classifiers[name], modality, _tensors(modality, raws), vae.device).logs.argmax(1)
+
+    numbers, labels = {value: number for number, value in enumerate(classes)}, _labels(held, label)
+    present = torch.stack([column.present for column in held.store.columns.values()]).all(0).tolist()
+    rows = [row for row in range(len(held)) if present[row] and labels[row] in numbers]
+    batch, true = held.store.batch(rows), torch.tensor([numbers[labels[row]] for row in rows])
+    names, found = list(vae.modalities), {}
+    for target in names:
+        others = [name for name in names if name != target]
+        for sources in [*([one] for one in others), *([others] if len(others) > 1 else [])]:
+            everything = torch.ones(len(batch), dtype=torch.bool)
+            kept = {name: everything & (name in sources) for name in names}
+            z = vae.network.posterior(batch.only(kept).to(vae.device)).sample(_noise(len(batch), seed, vae.device))
+            made = vae.decode(z[:, 0], seed, to=[target])[target]
+            share = (chosen(target, made) == true).double().mean().item()
+            found[f"coherence, {' and '.join(sources)} to {target}, N = {len(rows)}"] = share
+    votes = torch.stack([chosen(name, samples[name]) for name in names])
+    return found | {f"coherence of all, samples, N = {len(samples)}": (votes == votes[0]).all(0).double().mean().item()}
+
+
+def _noise(count: int, seed: int, device: torch.device) -> Noise:
+    return Noise([mix(seed, "coherence", row) for row in range(count)], device)
 
 
 def _figures(of: dict[str, Seen], labels: Tensor) -> dict[str, float]:
