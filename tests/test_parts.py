@@ -1,4 +1,4 @@
-"""Each posterior family and prior of the core in a whole model of each modality: trained, saved, loaded, measured."""
+"""Each posterior family, prior and objective of the core in a whole model of each modality: trained, saved, loaded, measured."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ PARTS = {
     "mixture": ["prior.kind=mixture"],
     "flow prior": ["prior.kind=flow"],
     "vamp": ["prior.kind=vamp", "prior.components=7"],
+    "importance": ["objective.kind=importance", "objective.samples=3"],
+    "total correlation": ["objective.kind=total-correlation"],
+    "dip": ["objective.kind=dip"],
+    "mmd": ["objective.kind=mmd"],
+    "rae": ["objective.kind=rae", "latent.kind=deterministic"],
 }
 SHORT = ["train.steps=6", "train.evaluate_every=3", "train.batch_size=16", "latent.dim=4", "prior.fitted=0"]
 OF = {
@@ -54,5 +59,6 @@ def test_a_part_goes_with_every_modality(recipe: str, part: str, tmp_path: Path,
     assert len(again.generate(3)[name]) == 3
     figures = mmvae.evaluate(again, "validation", k=3)
     assert all(math.isfinite(value) for value in figures.values() if isinstance(value, float))
-    bound, elbo = figures["NLL, importance-weighted, k = 3 (nats)"], figures["-ELBO (nats)"]
-    assert bound < elbo + 0.02 * abs(elbo)
+    if part != "rae":  # points have no bounds
+        bound, elbo = figures["NLL, importance-weighted, k = 3 (nats)"], figures["-ELBO (nats)"]
+        assert bound < elbo + 0.02 * abs(elbo)
