@@ -197,7 +197,8 @@ class MeanNorm(nn.Module):
             variance, center = torch.var_mean(mean[known], 0)
             self.running_mean.lerp_(center.detach(), self.momentum)
             self.running_var.lerp_(variance.detach(), self.momentum)
-        return self.scale * (mean - center) * (variance + 1e-5).rsqrt() + self.shift
+        # an expert of no precision gives means near 0, which a usual epsilon would take for constant: a way to collapse
+        return self.scale * (mean - center) * (variance + 1e-20).rsqrt() + self.shift
 
 
 class NoLatent(Latent):

@@ -50,6 +50,14 @@ def test_normalized_means_have_the_scale_and_rate_that_was_asked_for() -> None:
     assert (posterior.mean[~KNOWN] == 0).all()
 
 
+def test_normalized_means_keep_their_scale_where_experts_are_sure_of_nothing() -> None:
+    torch.manual_seed(0)
+    count = int(KNOWN.sum())
+    vague = torch.cat([torch.randn(count, DIM), torch.full((count, DIM), -12.0)], 1)
+    posterior = family(mean_scale=0.6).train()({"x": vague}, {"x": KNOWN}, ROWS)
+    torch.testing.assert_close(posterior.mean[KNOWN].std(0), torch.full((DIM,), 0.6), atol=0.1, rtol=0)
+
+
 def test_normalization_settles_to_what_training_saw_whatever_the_batch() -> None:
     torch.manual_seed(0)
     latent = family(mean_scale=1.0).train()
