@@ -74,7 +74,7 @@ def refit(folder: str | Path, overrides: Sequence[str], display: Display) -> VAE
 
 
 def fit_prior(vae: VAE, prepared: Prepared, display: Display) -> None:
-    """Give a model its fitted prior, of posterior draws of the training rows: a mixture of at most so many Gaussians as
+    """Give a model its fitted prior, of posterior draws of the training rows: a mixture of as many Gaussians as
     `prior.fitted` says, or another kind that it names."""
     train, seed = prepared.splits["train"].store, vae.recipe.train.seed
     if len(train) < 2:
@@ -82,7 +82,7 @@ def fit_prior(vae: VAE, prepared: Prepared, display: Display) -> None:
     kind = vae.recipe.prior["fitted"]
     draws, others = _draws(vae, train, DRAWS), _draws(vae, prepared.splits["validation"].store, DRAWS).flatten(0, 1)
     if kind not in FITTED:
-        display.say(f"fitting the prior: Gaussians, at most {kind}")
+        display.say(f"fitting the prior: {kind} Gaussians")
         vae.fitted = FittedMixture.fit(draws, others, kind, seed).to(vae.device)
         return
     torch.manual_seed(mix(seed, "prior"))

@@ -72,8 +72,7 @@ class PriorTable(Settings):
     kind: str = Field("standard", description="a registered prior")
     fitted: int | Literal["flow", "codes"] = Field(
         0,
-        description="fitted after training: a mixture of so many full Gaussians at most, a flow, or one over codes; "
-        "0 for none",
+        description="fitted after training: a mixture of so many full Gaussians, a flow, or one over codes; 0 for none",
     )
     sequence: int = Field(
         0, ge=0, description="GRU units of a prior over sequences of latents, fitted after training; 0 for none"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,9 +10,8 @@ from mmvae.core.noise import Noise
 from mmvae.core.priors import Prior
 from mmvae.core.registry import Settings
 
-SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 LEAST_ROWS = 4  # of a component, on average
-STRENGTHS = (0.25, 1.0)  # rows for each dimension that the covariance within all components counts as, in each
+STRENGTHS = (0.25, 0.5, 1.0, 2.0)  # rows a dimension that the covariance within all components counts for in each
 
 
 class FittedMixture(Prior):
@@ -36,26 +33,21 @@ class FittedMixture(Prior):
 
     @classmethod
     def fit(cls, draws: Tensor, held: Tensor, components: int, seed: int) -> FittedMixture:
-        """Fit to posterior draws of training rows, [N, k, D]: at most `components`, and as many as score the draws of
-        rows held out, [M, D], best.
+        """Fit to posterior draws of training rows, [N, k, D], with so many components (fewer where each would have less
+        than four rows); draws of rows held out, [M, D], decide how far the components' covariances are shrunk.
 
         Components are clusters (k-means of scikit-learn). Their covariances are shrunk towards that within all of them,
-        as by a prior over covariances (Fraley & Raftery 2007), so that there may be many of few rows each: of 2,400
-        spoken digits in 64 dimensions some hundreds, which nine without it fit far worse.
+        as by a prior over covariances (Fraley & Raftery 2007), so that there may be many of few rows each: samples of
+        2,400 spoken digits are far better from 300 than from the nine that could stand alone. More components are
+        nearer to the training rows: where those are few, copies come of it.
         """
         from sklearn.cluster import KMeans
 
         (n, k, dim), data = draws.shape, draws.flatten(0, 1).cpu().double().numpy()
-        most = max(1, min(components, n // LEAST_ROWS))
-        best, highest = cls(dim, 1), -math.inf
-        for size in (*(size for size in SIZES if size < most), most):
-            clusters = KMeans(size, n_init=1, random_state=seed % 2**32).fit_predict(data)
-            for strength in STRENGTHS if size > 1 else STRENGTHS[:1]:
-                prior = cls._of_clusters(data, clusters, strength * dim * k)
-                score = prior.log_prob(held.cpu().float()).mean().item()
-                if score > highest:
-                    best, highest = prior, score
-        return best
+        size = max(1, min(components, n // LEAST_ROWS))
+        clusters = KMeans(size, n_init=1, random_state=seed % 2**32).fit_predict(data)
+        fits = [cls._of_clusters(data, clusters, strength * dim * k) for strength in STRENGTHS]
+        return max(fits, key=lambda prior: prior.log_prob(held.cpu().float()).mean().item())
 
     @classmethod
     def _of_clusters(cls, data: np.ndarray, clusters: np.ndarray, strength: float) -> FittedMixture:
