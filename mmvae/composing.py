@@ -20,7 +20,7 @@ from mmvae.samples import Samples
 ROWS = 64  # drawn at a time
 
 
-class Model(Protocol):
+class _Model(Protocol):
     """What a trained model offers for it."""
 
     network: Network
@@ -39,7 +39,7 @@ class Model(Protocol):
 
 
 def sequences(
-    vae: Model, n: int, length: int, opening: Sequence[str | Path], seed: int, temperature: float | None
+    vae: _Model, n: int, length: int, opening: Sequence[str | Path], seed: int, temperature: float | None
 ) -> Samples:
     """n sequences that begin with an opening and go on with `length` new observations, of a model that has a prior over
     sequences."""

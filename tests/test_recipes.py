@@ -82,7 +82,7 @@ def test_the_head_of_the_recipe_states_command_minutes_and_scores_as_the_readme_
     command, minutes, scores, *_ = find_recipe(name).read_text().splitlines()
     assert command.startswith(f"# mmvae train {name}")
     time = re.match(r"# ([\d.]+) minutes on 2 cores", minutes)
-    measured = re.match(r"# -ELBO ([\d,.]*\d), NLL \(k = 64\) ([\d,.]*\d), rate [\d.]+ nats; ", scores)
+    measured = re.match(r"# -ELBO (-?[\d,.]*\d), NLL \(k = 64\) (-?[\d,.]*\d), rate [\d.]+ nats; ", scores)
     assert time
     assert measured
     (row,) = [line for line in README.read_text(encoding="utf-8").splitlines() if line.startswith(f"| `{name}` |")]
