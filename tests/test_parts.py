@@ -1,4 +1,4 @@
-"""Each posterior family, prior and objective of the core in a model of each modality: trained, saved, loaded, measured."""
+"""Each posterior family, prior and objective of the core in a model of each modality: trained, saved, measured."""
 
 from __future__ import annotations
 
