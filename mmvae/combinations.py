@@ -43,6 +43,14 @@ def check_together(latent: Mapping[str, Any], prior: Mapping[str, Any], objectiv
             family in POINTS and kind == "importance",
             "objective.kind: importance weighs draws of z, and points are not drawn",
         ),
+        (
+            family == "gumbel" and kind == "importance",
+            "objective.kind: the density of a code has no derivative by it, which importance needs; set 'elbo'",
+        ),
+        (
+            prior["kind"] == "vamp" and bool(latent.get("mean_scale")),
+            "latent.mean_scale: the rows of a VampPrior would be normalized by themselves; set it to 0",
+        ),
         (kind == "rae" and family != "deterministic", "objective.kind: rae is made for latent.kind = deterministic"),
         (
             of_gaussians and family not in ("gaussian", "none"),
@@ -81,8 +89,9 @@ def check_together(latent: Mapping[str, Any], prior: Mapping[str, Any], objectiv
             raise ValueError(why)
 
 
-def check_pairs(key: str | None, ordered: bool, paths: Mapping[str, str | None]) -> None:
-    """Raise ValueError where sets of their own, by modality, and the column that pairs them do not go together."""
+def check_pairs(key: str | None, ordered: bool, complete: float, paths: Mapping[str, str | None]) -> None:
+    """Raise ValueError where sets of their own, by modality, and the column that pairs them do not go together, or
+    rows are to lose modalities that cannot."""
     apart = [name for name, path in paths.items() if path]
     for refused, why in (
         (
@@ -91,6 +100,7 @@ def check_pairs(key: str | None, ordered: bool, paths: Mapping[str, str | None])
         ),
         (bool(key) and not apart, "data.pair: there is nothing to pair; set modalities.NAME.path to a set of its own"),
         (len(apart) == len(paths), "data.path: one modality at least is of it; take the path from its table"),
+        (complete < 1 and ordered, "data.complete: sequences are kept whole; set it to 1"),
         (bool(apart) and ordered, "data.pair: sequences are not paired; set data.sequences and data.pieces to false"),
     ):
         if refused:

@@ -188,7 +188,8 @@ class Recipe(Settings):
                 raise ValueError(f"prior.{key}: without a latent there is nothing to fit; set it to 0")
         if self.data.pieces and self.data.sequences:
             raise ValueError("data.pieces: the pieces of a file are a sequence already: set data.sequences to false")
-        check_pairs(self.data.pair, self.data.ordered, {n: table["path"] for n, table in self.modalities.items()})
+        paths = {name: table["path"] for name, table in self.modalities.items()}
+        check_pairs(self.data.pair, self.data.ordered, self.data.complete, paths)
         if self.prior["sequence"] and not self.data.ordered:
             raise ValueError("prior.sequence: set data.sequences or data.pieces to true, where the data are sequences")
         return self

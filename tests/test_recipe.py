@@ -381,6 +381,12 @@ def test_an_extension_of_nothing_is_named(tmp_path: Path) -> None:
         (["objective.target_rate=5", "prior.kind=mixture"], "a prior that is learned would move to reach it"),
         (["latent.dim=1", "prior.fitted=flow"], "latent.dim: a flow couples dimensions"),
         (["latent.kind=vq"], "prior.kind: latent.kind = vq needs 'codes'"),
+        (
+            ["latent.kind=gumbel", "prior.kind=codes", "prior.fitted=0", "objective.kind=importance"],
+            "objective.kind: the density of a code has no derivative by it",
+        ),
+        (["prior.kind=vamp", "latent.mean_scale=0.5"], "latent.mean_scale: the rows of a VampPrior"),
+        (["data.complete=0.5", "data.sequences=true"], "data.complete: sequences are kept whole"),
         (["data.pair=label"], "data.pair: there is nothing to pair"),
         (["modalities.text.path=words.csv"], "data.pair: name the column that pairs the set of text"),
         (["modalities.image.path=digits", "data.pair=label"], "data.path: one modality at least is of it"),

@@ -47,7 +47,8 @@ class FittedMixture(Prior):
         size = max(1, min(components, n // LEAST_ROWS))
         clusters = KMeans(size, n_init=1, random_state=seed % 2**32).fit_predict(data)
         fits = [cls._of_clusters(data, clusters, strength * dim * k) for strength in STRENGTHS]
-        return max(fits, key=lambda prior: prior.log_prob(held.cpu().float()).mean().item())
+        parts = held.cpu().float().split(1024)
+        return max(fits, key=lambda prior: sum(prior.log_prob(part).sum().item() for part in parts))
 
     @classmethod
     def _of_clusters(cls, data: np.ndarray, clusters: np.ndarray, strength: float) -> FittedMixture:

@@ -31,10 +31,12 @@ class VonMisesFisher(Posterior):
         first = torch.eye(1, dim, device=vector.device)
         self._mean = torch.where(length > 0, vector / length.clamp(min=1e-12), first)
         self.angles = (torch.arange(CELLS, device=vector.device) + 0.5) * (math.pi / CELLS)
-        logs = length * self.angles.cos() + (dim - 2) * self.angles.sin().log()
+        # cos - 1, in which long vectors do not cancel
+        self.heights = -2 * (self.angles / 2).sin().square()
+        logs = length * self.heights + (dim - 2) * self.angles.sin().log()
         self.shares = logs.softmax(1)  # of the angle's cells, [B, cells]
         around = logs.logsumexp(1, keepdim=True) + math.log(math.pi / CELLS)
-        self.log_normalizer = around + log_area(dim - 1)
+        self.length, self.around = length, around + log_area(dim - 1)
 
     @property
     def mean(self) -> Tensor:
@@ -60,12 +62,12 @@ class VonMisesFisher(Posterior):
         return angle - (reached - reached.detach()) * (math.pi / CELLS) / share.detach()
 
     def log_prob(self, z: Tensor) -> Tensor:
-        return (self.vector[:, None] * z).sum(2) - self.log_normalizer
+        return (self.vector[:, None] * z).sum(2) - self.length - self.around
 
     def rate_from_uniform(self) -> Tensor:
         """KL(q(z|x) || uniform) in nats, [B, 1]."""
-        along = (self.shares * self.angles.cos()).sum(1, keepdim=True) * self.vector.norm(dim=1, keepdim=True)
-        return along - self.log_normalizer + log_area(self.vector.shape[1])
+        along = (self.shares * self.heights).sum(1, keepdim=True) * self.length
+        return along - self.around + log_area(self.vector.shape[1])
 
     def detached(self) -> VonMisesFisher:
         return VonMisesFisher(self.vector.detach())

@@ -46,7 +46,8 @@ class Vamp(Prior):
         """The rows of a saved prior are of another size than those that are held, if any are."""
         for name, tensor in saved.items():
             if name.startswith((prefix + VALUES, prefix + PRESENT)):
-                module.register_buffer(name.removeprefix(prefix), torch.empty_like(tensor))
+                held = getattr(module, name.removeprefix(prefix), tensor)
+                module.register_buffer(name.removeprefix(prefix), torch.empty_like(tensor, device=held.device))
 
     def _rows(self, chosen: Tensor | None = None) -> Batch:
         """The rows, or those chosen of them."""
@@ -69,5 +70,6 @@ class Vamp(Prior):
         return (each.logsumexp(0) - math.log(len(each))).view(z.shape[:-1])
 
     def sample(self, noise: Noise) -> Tensor:
-        chosen = (noise.uniform() * self.examples).long().clamp(max=self.examples - 1)
+        count = len(self._rows())
+        chosen = (noise.uniform() * count).long().clamp(max=count - 1)
         return self._posterior_of(self._rows(chosen)).sample(noise)[:, 0]

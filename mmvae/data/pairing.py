@@ -55,7 +55,8 @@ class _Row(Mapping[str, Any]):
 def pair(sets: Mapping[str, Mapping[str, Selection]], key: str) -> dict[str, Selection]:
     """The splits of several sets, by the name of the modality that has each ("" for the first), as one: in each split,
     rows with the same value of the column `key` stand together. Where a set has fewer of them than another, it gives
-    them again. Raises ValueError where a set has no such column or split, or no value is in all."""
+    them again. Splits that a set lacks are left out. Raises ValueError where a set has no such column, or no value is
+    in all."""
     splits = [split for split in next(iter(sets.values())) if all(split in own for own in sets.values())]
     return {split: _paired({name: own[split] for name, own in sets.items()}, key, split) for split in splits}
 
@@ -89,8 +90,10 @@ def _by_key(rows: Selection, key: str) -> dict[str, list[int]]:
     groups: dict[str, list[int]] = {}
     for place, index in enumerate(rows.indices):
         value = rows.cell(place, key)
-        if value is not None:
-            groups.setdefault(str(value), []).append(index)
+        if value is not None and value == value:  # neither missing nor nan
+            # a table with gaps has its whole numbers as fractions
+            whole = isinstance(value, float) and value.is_integer()
+            groups.setdefault(str(int(value) if whole else value), []).append(index)
     return groups
 
 

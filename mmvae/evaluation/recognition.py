@@ -124,6 +124,8 @@ def _coherence(
     numbers, labels = {value: number for number, value in enumerate(classes)}, _labels(held, label)
     present = torch.stack([column.present for column in held.store.columns.values()]).all(0).tolist()
     rows = [row for row in range(len(held)) if present[row] and labels[row] in numbers]
+    if not rows:  # none to tell by
+        return {}
     batch, true = held.store.batch(rows), torch.tensor([numbers[labels[row]] for row in rows])
     names, found = list(vae.modalities), {}
     for target in names:

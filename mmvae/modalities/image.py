@@ -60,8 +60,8 @@ class Image(Modality):
             (32, 64, 128), "channels at each halving of the plane; units of each layer of dense networks", min_length=1
         )
         vary_flip: bool = Field(False, description="of variants (data.variants): left for right, every other one")
-        vary_shift: float = Field(0.05, ge=0, lt=1, description="of variants: up to so much of a side, any way")
-        vary_scale: float = Field(0.05, ge=0, lt=1, description="of variants: up to so much larger or smaller")
+        vary_shift: float = Field(0.05, ge=0, le=0.5, description="of variants: up to so much of a side, any way")
+        vary_scale: float = Field(0.05, ge=0, le=0.5, description="of variants: up to so much larger or smaller")
         vary_turn: float = Field(5.0, ge=0, le=180, description="of variants: up to so many degrees, either way")
 
     config: Config

@@ -123,7 +123,7 @@ def moved(raw: np.ndarray, across: float, down: float, larger: float, degrees: f
     """A picture [height, width, channels], shifted by so many pixels, scaled and turned around its middle; what comes
     in from outside is as the pixels at its edge."""
     height, width, channels = raw.shape
-    edge = max(height, width)
+    edge = 2 * max(height, width)
     wide = np.pad(raw, ((edge, edge), (edge, edge), (0, 0)), "edge")
     picture = Pillow.fromarray(wide.squeeze(2) if channels == 1 else wide)
     turned = picture.rotate(degrees, Pillow.Resampling.BILINEAR)

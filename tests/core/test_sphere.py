@@ -54,6 +54,16 @@ def test_draws_follow_the_density(length: float) -> None:
     assert around.mean(0).abs().max() < 0.015  # no side is preferred
 
 
+@pytest.mark.parametrize("dim", [3, 10, 64])
+def test_the_derivative_of_the_rate_is_right_for_long_vectors_too(dim: int) -> None:
+    length = torch.tensor([5_000.0], requires_grad=True)
+    rate = VonMisesFisher(length[:, None] * torch.eye(1, dim)).rate_from_uniform().sum()
+    (found,) = torch.autograd.grad(rate, length)
+    assert found.item() == pytest.approx(
+        0.5 * (dim - 1) / 5_000, rel=0.02
+    )  # that of a normal distribution of its width
+
+
 def test_draws_have_the_derivative_of_their_expectation() -> None:
     n = 100_000
     vector = torch.tensor([[3.0, 0.0, 0.0, 0.0]], requires_grad=True)
