@@ -61,7 +61,7 @@ def test_the_derivative_of_the_rate_is_right_for_long_vectors_too(dim: int) -> N
     (found,) = torch.autograd.grad(rate, length)
     assert found.item() == pytest.approx(
         0.5 * (dim - 1) / 5_000, rel=0.02
-    )  # that of a normal distribution of its width
+    )  # as of a normal distribution
 
 
 def test_draws_have_the_derivative_of_their_expectation() -> None:
