@@ -59,9 +59,7 @@ def test_the_derivative_of_the_rate_is_right_for_long_vectors_too(dim: int) -> N
     length = torch.tensor([5_000.0], requires_grad=True)
     rate = VonMisesFisher(length[:, None] * torch.eye(1, dim)).rate_from_uniform().sum()
     (found,) = torch.autograd.grad(rate, length)
-    assert found.item() == pytest.approx(
-        0.5 * (dim - 1) / 5_000, rel=0.02
-    )  # as of a normal distribution
+    assert found.item() == pytest.approx(0.5 * (dim - 1) / 5_000, rel=0.02)  # as of a normal distribution
 
 
 def test_draws_have_the_derivative_of_their_expectation() -> None:
