@@ -10,7 +10,7 @@ from mmvae.core.priors import priors
 CODES = ("vq", "fsq", "gumbel")
 POINTS = ("deterministic", "vq", "fsq")
 # priors of a training, and the posterior families that they are made for; the others are for densities over all of R^D
-MADE_FOR = {"codes": CODES, "sphere": ("sphere",), "ladder": ("ladder",), "none": ("none",)}
+MADE_FOR = {"codes": CODES, "sphere": ("sphere",), "ladder": ("ladder",)}
 
 
 def check_together(latent: Mapping[str, Any], prior: Mapping[str, Any], objective: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmvae.core.latents import Latent, Point, Posterior
+from mmvae.core.latents import Latent, Point, Posterior, by_row, mean_by_row
 from mmvae.core.noise import Noise
 from mmvae.core.priors import Prior
 from mmvae.core.processes import of_all_processes, sum_of_all
@@ -36,16 +36,6 @@ class Discrete(Latent):
         """The codes [..., G] whose vectors are nearest to z [..., D]."""
 
 
-def _mean(experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int, outputs: int) -> Tensor:
-    """The mean of what a row's modalities say, [size, outputs]; 0 where there is none."""
-    device = next(iter(present.values())).device
-    total, count = torch.zeros(size, outputs, device=device), torch.zeros(size, device=device)
-    for name, expert in experts.items():
-        total = total.index_add(0, present[name].nonzero().squeeze(1), expert.float())
-        count = count + present[name]
-    return total / count.clamp(min=1)[:, None]
-
-
 def _straight_through(z: Tensor, soft: Tensor) -> Tensor:
     """z, with the gradient of what it was made from (Bengio et al. 2013)."""
     return soft + (z - soft).detach()
@@ -60,9 +50,6 @@ class Quantized(Point):
 
     def auxiliary(self) -> Tensor | None:
         return self.cost
-
-    def detached(self) -> Quantized:
-        return Quantized(self.mean.detach(), self.cost)
 
 
 class VectorQuantized(Discrete):
@@ -105,7 +92,7 @@ class VectorQuantized(Discrete):
         return (self.book.square().sum(-1) - 2 * products).argmin(-1)
 
     def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> Quantized:
-        said = _mean(experts, present, size, self.outputs).unflatten(1, (self.codes, self.width))
+        said = mean_by_row(experts, present, size, self.outputs).unflatten(1, (self.codes, self.width))
         if self.width > 1:  # of the vectors' size, so that neither runs away from the other
             said = F.layer_norm(said, (self.width,))
         said = said.flatten(1)
@@ -148,12 +135,14 @@ class FiniteScalar(Discrete):
         return ((z + 1) * ((self.values - 1) / 2)).round().long().clamp(0, self.values - 1)
 
     def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> Quantized:
-        soft = torch.tanh(_mean(experts, present, size, self.outputs))
+        soft = torch.tanh(mean_by_row(experts, present, size, self.outputs))
         return Quantized(_straight_through(self.vectors_of(self.codes_of(soft)), soft))
 
 
 class Categorical(Posterior):
     """Independent codes with log-probabilities [B, G, K], as vectors of a book [G, K, D / G]."""
+
+    quick = True
 
     def __init__(self, logs: Tensor, latent: GumbelSoftmax) -> None:
         self.logs, self.latent = logs, latent
@@ -174,6 +163,11 @@ class Categorical(Posterior):
     def log_prob(self, z: Tensor) -> Tensor:
         codes = self.latent.codes_of(z)
         return self.logs[:, None].expand(-1, z.shape[1], -1, -1).gather(3, codes[..., None]).sum((2, 3))
+
+    def pairs(self, z: Tensor) -> Tensor:
+        chosen = F.one_hot(self.latent.codes_of(z), self.latent.values).flatten(1).to(self.logs.dtype)
+        with torch.autocast(z.device.type, enabled=False):
+            return self.logs.flatten(1) @ chosen.T
 
     def rate_from_uniform(self) -> Tensor:
         """KL(q(z|x) || uniform) in nats by code, [B, G]."""
@@ -208,9 +202,7 @@ class GumbelSoftmax(Discrete):
         return (parts[..., None, :] - self.book).square().sum(-1).argmin(-1)
 
     def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> Categorical:
-        logits = torch.zeros(size, self.outputs, device=next(iter(present.values())).device)
-        for name, expert in experts.items():
-            logits = logits.index_add(0, present[name].nonzero().squeeze(1), expert.float())
+        logits = by_row(experts, present, size, self.outputs)
         return Categorical(logits.unflatten(1, (self.codes, self.values)).log_softmax(2), self)
 
 
@@ -250,13 +242,10 @@ class CodePrior(UniformCodes):
 
     learned = True
 
-    class Config(Settings):
-        hidden: int = Field(128, ge=1, description="units of the GRU")
-
-    def __init__(self, config: Config, latent: Latent) -> None:
-        super().__init__(config, latent.dim)
+    def __init__(self, latent: Latent, hidden: int = 128) -> None:
+        super().__init__(Settings(), latent.dim)
         self._meet(latent)
-        hidden, values = config.hidden, self.latent.values
+        values = self.latent.values
         self.positions = nn.Parameter(0.1 * torch.randn(self.latent.codes, hidden))
         self.embed = nn.Embedding(values + 1, hidden)  # the last stands before the first code
         self.gru = nn.GRU(hidden, hidden, batch_first=True)

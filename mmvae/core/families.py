@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmvae.core.latents import Latent, Posterior, ProductOfExperts
+from mmvae.core.latents import Latent, Posterior, ProductOfExperts, by_row
 from mmvae.core.noise import Noise
 
 EXTREME = 12.0  # log-precisions are within so much of 0
@@ -141,10 +141,8 @@ class FlowRefined(Latent):
     def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> Refined:
         gaussian = {name: expert[:, : self.base.outputs] for name, expert in experts.items()}
         base = self.base(gaussian, present, size)
-        context = torch.zeros(size, self.context, device=base.mean.device)
-        for name, expert in experts.items():
-            rows = present[name].nonzero().squeeze(1)
-            context = context.index_add(0, rows, expert[:, self.base.outputs :].float())
+        rest = {name: expert[:, self.base.outputs :] for name, expert in experts.items()}
+        context = by_row(rest, present, size, self.context)
         with torch.autocast(context.device.type, enabled=False):
             transform = self.flow(context)
         return Refined(base, transform.inv if self.inverted else transform)

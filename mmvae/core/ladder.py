@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmvae.core.latents import DiagonalGaussian, Latent, Posterior, ProductOfExperts
+from mmvae.core.latents import DiagonalGaussian, Latent, Posterior, ProductOfExperts, precisions
 from mmvae.core.noise import Noise
 from mmvae.core.priors import Prior
 
@@ -102,15 +102,8 @@ class Ladder(Latent):
     def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> TwoLevels:
         split = self.top.outputs
         upper = self.top({name: expert[:, :split] for name, expert in experts.items()}, present, size)
-        lower = self.dim - self.top.dim
-        precision, weighted = (torch.zeros(size, lower, device=upper.mean.device) for _ in range(2))
-        for name, expert in experts.items():
-            mean, log_precision = expert[:, split:].float().chunk(2, dim=1)
-            of_expert = log_precision.clamp(-12.0, 12.0).exp()
-            rows = present[name].nonzero().squeeze(1)
-            precision = precision.index_add(0, rows, of_expert)
-            weighted = weighted.index_add(0, rows, of_expert * mean)
-        return TwoLevels(upper, precision, weighted, self.below)
+        below = {name: expert[:, split:] for name, expert in experts.items()}
+        return TwoLevels(upper, *precisions(below, present, size, self.dim - self.top.dim), self.below)
 
 
 class LadderPrior(Prior):

@@ -129,6 +129,25 @@ class Latent(nn.Module, ABC):
         """
 
 
+def by_row(parts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int, *shape: int) -> Tensor:
+    """The sum over modalities of what each says of the rows that have it, parts[name] [n, *shape]: [size, *shape]."""
+    total = torch.zeros(size, *shape, device=next(iter(present.values())).device)
+    for name, part in parts.items():
+        total = total.index_add(0, present[name].nonzero().squeeze(1), part.float())
+    return total
+
+
+def precisions(
+    experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int, dim: int
+) -> tuple[Tensor, Tensor]:
+    """Of diagonal Gaussian experts [n, 2 dim], means and log-precisions: the sum of the precisions, and that of the
+    means times them, each [size, dim]."""
+    split = {name: expert.float().chunk(2, dim=-1) for name, expert in experts.items()}
+    of_expert = {name: log_precision.clamp(-12.0, 12.0).exp() for name, (_, log_precision) in split.items()}
+    weighted = {name: of_expert[name] * mean for name, (mean, _) in split.items()}
+    return by_row(of_expert, present, size, dim), by_row(weighted, present, size, dim)
+
+
 class ProductOfExperts(Latent):
     """Diagonal Gaussian: the prior N(0, I) times one Gaussian expert for each modality that is present.
 
@@ -153,14 +172,8 @@ class ProductOfExperts(Latent):
     def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> DiagonalGaussian:
         known = torch.stack(list(present.values())).any(0)
         # a precision above the prior's is itself a rate, whatever the encoder says (Razavi et al. 2019)
-        precision = torch.where(known, self.least, 1.0)[:, None].expand(size, self.dim)
-        weighted = torch.zeros(size, self.dim, device=known.device)
-        for name, expert in experts.items():
-            mean, log_precision = expert.float().chunk(2, dim=-1)
-            of_expert = log_precision.clamp(-12.0, 12.0).exp()
-            rows = present[name].nonzero().squeeze(1)
-            precision = precision.index_add(0, rows, of_expert)
-            weighted = weighted.index_add(0, rows, of_expert * mean)
+        of_experts, weighted = precisions(experts, present, size, self.dim)
+        precision = torch.where(known, self.least, 1.0)[:, None] + of_experts
         mean = weighted / precision
         if self.normalize is not None:
             mean = torch.where(known[:, None], self.normalize(mean, known), mean)
@@ -201,6 +214,13 @@ class MeanNorm(nn.Module):
         return self.scale * (mean - center) * (variance + 1e-20).rsqrt() + self.shift
 
 
+def mean_by_row(experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int, outputs: int) -> Tensor:
+    """The mean of what a row's modalities say, [size, outputs]; 0 where there is none."""
+    total = by_row(experts, present, size, outputs)
+    count = torch.stack([present[name] for name in experts]).sum(0) if experts else total.new_ones(size)
+    return total / count.clamp(min=1)[:, None]
+
+
 class NoLatent(Latent):
     """z = 0 for every row: the decoders alone, the baseline that a latent must beat (Bowman et al. 2016)."""
 
@@ -223,11 +243,7 @@ class Deterministic(Latent):
         self.outputs = config.dim
 
     def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> Point:
-        total = torch.zeros(size, self.dim, device=next(iter(present.values())).device)
-        for name, expert in experts.items():
-            total = total.index_add(0, present[name].nonzero().squeeze(1), expert.float())
-        count = torch.stack([present[name] for name in experts]).sum(0) if experts else total.new_ones(size)
-        return Point(total / count.clamp(min=1)[:, None])
+        return Point(mean_by_row(experts, present, size, self.dim))
 
 
 latents: Registry[Latent] = Registry(

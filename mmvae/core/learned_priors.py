@@ -85,7 +85,7 @@ def _flow(latent: Latent) -> Flow:
 
 
 def _codes(latent: Latent) -> CodePrior:
-    return CodePrior(CodePrior.Config(), latent)
+    return CodePrior(latent)
 
 
 # what `prior.fitted` may name: a new prior over the latents of a network, to be fitted to them

@@ -153,8 +153,6 @@ class ImportanceWeighted(Objective):
         ratio.copy_((encoder / decoder)[..., None])
         way = (decoder * above - encoder * below).sum(1)
         loss = (decoder * auxiliary).sum(1).mean() - (bound + way - way.detach()).mean()
-        if (asked := posterior.auxiliary()) is not None:
-            loss = loss + asked.mean()
         distortion = {name: -score.mean(1) for name, score in log_likelihood.items()}
         return Terms(loss, (of_posterior - of_prior).mean(1), distortion)
 

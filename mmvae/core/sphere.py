@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmvae.core.latents import Latent, Posterior
+from mmvae.core.latents import Latent, Posterior, by_row
 from mmvae.core.noise import Noise
 from mmvae.core.priors import Prior
 
@@ -87,12 +87,12 @@ class Sphere(Latent):
         self.outputs = config.dim + 1
 
     def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> VonMisesFisher:
-        vector = torch.zeros(size, self.dim, device=next(iter(present.values())).device)
+        vectors = {}
         for name, expert in experts.items():
             direction, log_length = expert.float().split([self.dim, 1], dim=1)
             length = log_length.clamp(-12.0, math.log(CONCENTRATION)).exp()
-            towards = length * direction / direction.norm(dim=1, keepdim=True).clamp(min=1e-12)
-            vector = vector.index_add(0, present[name].nonzero().squeeze(1), towards)
+            vectors[name] = length * direction / direction.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        vector = by_row(vectors, present, size, self.dim)
         length = vector.norm(dim=1, keepdim=True)
         return VonMisesFisher(vector * (CONCENTRATION / length.clamp(min=CONCENTRATION)))
 

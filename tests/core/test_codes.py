@@ -171,7 +171,7 @@ def test_vectors_come_to_stand_for_clusters_and_idle_ones_are_used_again() -> No
 def test_a_fitted_prior_of_codes_sums_to_one_and_finds_what_goes_with_what() -> None:
     latent = family("gumbel")
     torch.manual_seed(1)
-    prior = CodePrior(CodePrior.Config(hidden=16), latent)
+    prior = CodePrior(latent, hidden=16)
     z = latent.vectors_of(all_codes()).detach()
     torch.testing.assert_close(prior.log_prob(z).exp().sum(), torch.tensor(1.0))
     same = latent.vectors_of(torch.arange(VALUES)[:, None].expand(-1, CODES)).detach()  # both codes alike
