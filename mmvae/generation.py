@@ -168,25 +168,27 @@ class VAE:
 
     @torch.inference_mode()
     def translate(
-        self,
-        inputs: Inputs,
-        to: Sequence[str] = (),
-        n: int = 1,
-        seed: int = 0,
-        temperature: float | None = None,
+        self, inputs: Inputs, to: Sequence[str] = (), n: int = 1, seed: int = 0, temperature: float | None = None
     ) -> Samples:
         """Each input n times in the modalities `to`, by default all that it is not of: draws of z given the input,
         decoded. Raises ValueError or FileNotFoundError for what cannot be read, and for unknown modalities."""
         unknown = [name for name in to if name not in self.modalities]
         if unknown:
             raise ValueError(f"the model has no modality '{unknown[0]}': it has {', '.join(self.modalities)}")
-        batch = to_batch(self.modalities, inputs).to(self.device)
+        batch = to_batch(self.modalities, inputs)
         others = [name for name in self.modalities if name not in batch.values]
         if not to and not others:
             raise ValueError("the inputs have all modalities of the model: name those that are wanted")
-        noise = Noise([mix(seed, "translate", row) for row in range(len(batch))], self.device)
-        z = self.network.posterior(batch).sample(noise, n).flatten(0, 1)
-        return self.decode(z, seed, temperature, "translate", to or others)
+        return self.decode(self.infer(batch, n, seed), seed, temperature, "translate", to or others)
+
+    @torch.inference_mode()
+    def infer(self, batch: Batch, n: int = 1, seed: int = 0) -> Tensor:
+        """n posterior draws of each row of a batch, one after another, [B * n, D]."""
+        draws = []
+        for number, part in enumerate(batch.split(ROWS)):
+            noise = Noise([mix(seed, "translate", number * ROWS + row) for row in range(len(part))], self.device)
+            draws.append(self.network.posterior(part.to(self.device)).sample(noise, n).flatten(0, 1))
+        return torch.cat(draws)
 
     @torch.inference_mode()
     def decode(

@@ -257,7 +257,8 @@ class Run:
             figures = {f"validation/{name}": value for name, value in (terms.figures() | use).items()}
             self._record(figures, writer)
             # without a KL weight z is as far from its prior as it likes
-            score = terms.total if self.recipe.kl["weight"] else sum(terms.distortion.values())
+            score = (terms.rate or 0.0) if self.recipe.kl["weight"] else 0.0
+            score += sum(self.network.weights[name] * value for name, value in terms.distortion.items())
             better = score < self.best
             if better:
                 self.best = score

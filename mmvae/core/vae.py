@@ -77,7 +77,7 @@ class Network(nn.Module):
         prior.attach(latent, self.posterior)
 
     def posterior(self, batch: Batch) -> Posterior:
-        """q(z|x) of every row, from the modalities it has; the prior's family member N(0, I) if it has none."""
+        """q(z|x) of every row, from the modalities it has; if it has none, what its family gives without evidence."""
         read = {name: values for name, values in batch.values.items() if name in self.encoders and len(values)}
         experts = {name: self.encoders[name](values) for name, values in read.items()}
         return self.latent(experts, batch.present, len(batch))

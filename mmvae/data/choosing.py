@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 
 from mmvae.data.items import by_folder, by_piece
-from mmvae.data.pairing import pair, prefix_of, thinned
+from mmvae.data.pairing import Thinned, pair, prefix_of
 from mmvae.data.sources import FILE, Selection, Source, default_column, open_source
 from mmvae.data.splits import make_splits
 from mmvae.modalities.contract import Modality
@@ -46,7 +46,7 @@ def _thinned(recipe: Recipe, selections: dict[str, Selection], columns: Mapping[
     share, train = recipe.data.complete, selections.get("train")
     if share == 1 or train is None:
         return selections
-    return {**selections, "train": thinned(train, list(columns.values()), share, recipe.data.seed)}
+    return {**selections, "train": Thinned(train.rows, train.indices, list(columns.values()), share, recipe.data.seed)}
 
 
 def _column(recipe: Recipe, name: str, source: Source) -> str:

@@ -99,24 +99,16 @@ def _by_key(rows: Selection, key: str) -> dict[str, list[int]]:
 
 @dataclass(frozen=True)
 class Thinned(Selection):
-    """Rows of which some have lost all but one of their columns; kept[i] is that of row i, None where it has all."""
+    """Rows of which a share is whole, while each of the others has one of the columns that it had."""
 
     columns: Sequence[str]
-    kept: Sequence[str | None]
+    share: float
+    seed: int
 
     def cell(self, index: int, column: str) -> Any:
-        alone = self.kept[index]
-        return super().cell(index, column) if alone in (None, column) or column not in self.columns else None
-
-
-def thinned(rows: Selection, columns: Sequence[str], share: float, seed: int) -> Thinned:
-    """The same rows, a share of which is whole, while each of the others has one of the columns that it had."""
-    kept: list[str | None] = []
-    for index in range(len(rows)):
-        random = np.random.default_rng(mix(seed, "complete", index))
-        if random.random() < share:
-            kept.append(None)
-            continue
-        there = [column for column in columns if rows.cell(index, column) is not None]
-        kept.append(there[random.integers(len(there))] if there else None)
-    return Thinned(rows.rows, rows.indices, columns, kept)
+        found = super().cell(index, column)
+        random = np.random.default_rng(mix(self.seed, "complete", index))
+        if found is None or column not in self.columns or random.random() < self.share:
+            return found
+        there = [name for name in self.columns if super(Thinned, self).cell(index, name) is not None]
+        return found if column == there[random.integers(len(there))] else None

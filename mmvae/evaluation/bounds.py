@@ -30,7 +30,7 @@ class Terms:
 
     @property
     def total(self) -> float:
-        """Rate plus distortion: what is least for the best model."""
+        """Rate plus distortion."""
         return (self.rate or 0.0) + sum(self.distortion.values())
 
     def figures(self) -> dict[str, float]:

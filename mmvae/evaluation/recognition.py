@@ -9,13 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmvae.core.noise import Noise, mix
+from mmvae.core.noise import mix
 from mmvae.core.registry import nearest
 from mmvae.core.vae import Batch
 from mmvae.data.prepare import Progress, Split
 from mmvae.generation import VAE
 from mmvae.modalities.contract import Modality, Raw, stack
-from mmvae.samples import Samples
 
 FEATURES = 64
 EPOCHS, ROWS, RATE = 12, 64, 2e-3
@@ -87,6 +86,7 @@ def recognition(
     samples = vae.generate(len(held), seed)
     figures: dict[str, Any] = {}
     classifiers: dict[str, Classifier] = {}
+    votes: list[Tensor] = []  # the classes of the samples, by modality
     for name, modality in vae.modalities.items():
         known = _labelled(train, name, label, classes)
         if not known[0]:
@@ -100,7 +100,12 @@ def recognition(
             "samples": _see(classifier, modality, _tensors(modality, samples[name]), vae.device),
         }
         figures |= {f"{what} {name}": value for what, value in _figures(of, real[1]).items()}
-    return figures | (_coherence(vae, classifiers, held, label, classes, samples, seed) if len(classifiers) > 1 else {})
+        votes.append(of["samples"].logs.argmax(1))
+    if len(votes) > 1:
+        figures |= _coherence(vae, classifiers, held, label, classes, seed)
+        agree = (torch.stack(votes) == votes[0]).all(0).double().mean().item()
+        figures[f"coherence of all, samples, N = {len(samples)}"] = agree
+    return figures
 
 
 @torch.inference_mode()
@@ -110,12 +115,10 @@ def _coherence(
     held: Split,
     label: str,
     classes: list[Any],
-    samples: Samples,
     seed: int,
 ) -> dict[str, float]:
-    """How often the class of what is made of other modalities is the row's own, with one source and with all others;
-    and how often all modalities of a sample are of one class (Shi et al. 2019, "Variational Mixture-of-Experts
-    Autoencoders")."""
+    """How often the class of what is made of other modalities is the row's own, with one source and with all others
+    (Shi et al. 2019, "Variational Mixture-of-Experts Autoencoders")."""
 
     def chosen(name: str, raws: list[Raw]) -> Tensor:
         modality = vae.modalities[name]
@@ -133,16 +136,10 @@ def _coherence(
         for sources in [*([one] for one in others), *([others] if len(others) > 1 else [])]:
             everything = torch.ones(len(batch), dtype=torch.bool)
             kept = {name: everything & (name in sources) for name in names}
-            z = vae.network.posterior(batch.only(kept).to(vae.device)).sample(_noise(len(batch), seed, vae.device))
-            made = vae.decode(z[:, 0], seed, to=[target])[target]
+            made = vae.decode(vae.infer(batch.only(kept), seed=seed), seed, to=[target])[target]
             share = (chosen(target, made) == true).double().mean().item()
             found[f"coherence, {' and '.join(sources)} to {target}, N = {len(rows)}"] = share
-    votes = torch.stack([chosen(name, samples[name]) for name in names])
-    return found | {f"coherence of all, samples, N = {len(samples)}": (votes == votes[0]).all(0).double().mean().item()}
-
-
-def _noise(count: int, seed: int, device: torch.device) -> Noise:
-    return Noise([mix(seed, "coherence", row) for row in range(count)], device)
+    return found
 
 
 def _figures(of: dict[str, Seen], labels: Tensor) -> dict[str, float]:

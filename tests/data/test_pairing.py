@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 import mmvae
-from mmvae.data.pairing import pair, thinned
+from mmvae.checkpoint import read_tensors
+from mmvae.data.pairing import Thinned, pair
 from mmvae.data.prepare import prepare
 from mmvae.data.sources import Rows, Selection
 from mmvae.recipe import Recipe
@@ -50,7 +52,7 @@ def test_what_cannot_be_paired_is_said() -> None:
 def test_rows_that_are_not_whole_keep_one_of_what_they_had() -> None:
     cells = [{"image": i, "text": None if i % 5 == 0 else str(i), "label": 1} for i in range(2000)]
     rows = Rows(cells, ("image", "text", "label"), "table").select(range(2000))
-    thin = thinned(rows, ["image", "text"], 0.1, seed=0)
+    thin = Thinned(rows.rows, rows.indices, ["image", "text"], 0.1, seed=0)
     there = [[c for c in ("image", "text") if thin.cell(i, c) is not None] for i in range(2000)]
     assert all(there)
     assert all(thin.cell(i, "label") == 1 for i in range(50))
@@ -71,7 +73,14 @@ def test_pictures_and_words_of_digits_are_prepared_trained_and_translated(tmp_pa
             "data": {"path": "digits", "pair": "label", "limit": 300, "complete": 0.5},
             "modalities": {
                 "image": {"widths": [8]},
-                "text": {"path": str(table), "tokenizer": "words", "hidden": 16, "embedding": 8, "max_tokens": 4},
+                "text": {
+                    "path": str(table),
+                    "tokenizer": "words",
+                    "hidden": 16,
+                    "embedding": 8,
+                    "max_tokens": 4,
+                    "weight": 20.0,
+                },
             },
             "latent": {"dim": 4},
             "objective": {"subsets": "each"},
@@ -88,5 +97,13 @@ def test_pictures_and_words_of_digits_are_prepared_trained_and_translated(tmp_pa
     validation = prepared.splits["validation"].store
     assert all(column.present.all() for column in validation.columns.values())  # only what is trained on is thinned
     vae = mmvae.train(recipe, out=tmp_path / "run", progress=False)
+    entries = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    scores = [
+        each["validation/rate"] + each["validation/distortion/image"] + 20 * each["validation/distortion/text"]
+        for each in entries
+        if "validation/rate" in each
+    ]
+    _, about = read_tensors(tmp_path / "run" / "resume.safetensors")
+    assert float(about["best"]) == pytest.approx(min(scores))  # the best by what is trained
     (word,) = vae.translate({"image": [prepared.splits["test"].raw("image", 0)]})["text"]
     assert isinstance(word, str)
