@@ -18,6 +18,7 @@ _PUBLIC = {
     "train": "mmvae.training",
     "evaluate": "mmvae.evaluation.evaluate",
     "resynthesize": "mmvae.resynthesizing",
+    "traverse": "mmvae.traversing",
     "Modality": "mmvae.modalities.contract",
     "Settings": "mmvae.core.registry",
     "Likelihood": "mmvae.core.likelihoods",

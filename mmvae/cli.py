@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -12,10 +11,12 @@ import typer
 
 import mmvae
 from mmvae.commands import recipes
+from mmvae.commands.evaluate import evaluate
 from mmvae.commands.fit_prior import fit_prior
 from mmvae.commands.resynthesize import resynthesize
 from mmvae.commands.terminal import Heat, Json, Model, Out, Overrides, Recipe, Seed, Set, show, table, write
 from mmvae.commands.translate import translate
+from mmvae.commands.traverse import traverse
 
 app = typer.Typer(
     help="Generate images, text and sound with variational autoencoders.",
@@ -28,6 +29,8 @@ app.add_typer(recipes.app, name="recipes")
 app.command()(resynthesize)
 app.command()(fit_prior)
 app.command()(translate)
+app.command()(traverse)
+app.command()(evaluate)
 
 Which = Literal["fitted", "standard"]
 Way = Literal["sphere", "line"]
@@ -178,37 +181,6 @@ def neighbours(
     found = neighbours(vae, expand(vae.recipe, vae.modalities, inputs), n, split, data)
     lines = [f"{near['distance']:8.3f}  {near['where']}  {near['shown']}".rstrip() for row in found for near in row]
     show(found, as_json, "\n".join(lines))
-
-
-@app.command()
-def evaluate(
-    model: Model,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
-    k: Annotated[int, typer.Option(min=1, help="Draws of the importance-weighted NLL.")] = 64,
-    data: Annotated[str | None, typer.Option(help="Other data than the recipe's: a path or name.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use at most so many rows.")] = None,
-    label: Annotated[
-        str | None, typer.Option(help="Column of classes: a classifier then judges reconstructions and samples.")
-    ] = None,
-    seed: Seed = 0,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="File [default: MODEL/evaluation-SPLIT.json; none with --data or --limit]."),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Measure a model; prints a table and writes JSON."""
-    from mmvae.evaluation.evaluate import evaluate
-    from mmvae.progress import Display
-
-    if out and not out.parent.is_dir():
-        raise FileNotFoundError(f"no folder '{out.parent}' to write {out.name} to")
-    with Display(not as_json) as display:
-        figures = evaluate(model, split, k, data, limit, seed, display, label)
-    show(figures, as_json, table(figures))
-    path = out or (model / f"evaluation-{split}.json" if data is None and limit is None else None)
-    if path:
-        path.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @app.command()

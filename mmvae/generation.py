@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -157,7 +158,7 @@ class VAE:
             ends = self.encode([first, last])
         weights = torch.linspace(0, 1, steps, device=self.device)[:, None]
         z = (slerp if path == "sphere" else torch.lerp)(ends[0], ends[1], weights)
-        return self.decode(z, seed, temperature, "interpolate")
+        return replace(self.decode(z, seed, temperature, "interpolate"), steps=steps)
 
     def combine(self, plus: Inputs, minus: Inputs = (), seed: int = 0, temperature: float | None = 0.0) -> Samples:
         """One observation from latents added up, and others taken away: king - man + woman (Mikolov et al. 2013)."""

@@ -27,6 +27,7 @@ class Samples:
     z: Tensor
     made: list[dict[str, Any]]
     modalities: Mapping[str, Modality]
+    steps: int | None = None  # of each of the walks that they are
 
     def __len__(self) -> int:
         return len(self.z)
@@ -58,7 +59,7 @@ class Samples:
                 paths.append(folder / f"{index:03d}{label}{modality.suffix}")
                 modality.write(raw, paths[-1])
                 modality.tag(paths[-1], json.dumps({**made, "modality": name}))
-            modality.sheet(column, folder / f"{SHEET}{label}")
+            modality.sheet(column, folder / f"{SHEET}{label}", self.steps)
         write_page(folder / PAGE, title, {f"{len(self)} samples": self._repr_html_()})
         return paths
 

@@ -31,6 +31,11 @@ Heat = Annotated[float | None, typer.Option("--temperature", min=0, help="Of the
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 
 
+def split_words(value: str | None) -> list[str]:
+    """The words of an option that takes several by commas."""
+    return [word.strip() for word in value.split(",")] if value else []
+
+
 def show(value: Any, as_json: bool, text: str) -> None:
     """Print a value as JSON, or the text that stands for it."""
     typer.echo(json.dumps(value, ensure_ascii=False) if as_json else text)

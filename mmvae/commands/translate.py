@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mmvae.commands.terminal import Heat, Json, Model, Out, Seed, Set, write
+from mmvae.commands.terminal import Heat, Json, Model, Out, Seed, Set, split_words, write
 
 
 def translate(
@@ -25,6 +25,5 @@ def translate(
     from mmvae.inputs import together
 
     vae = VAE.load(model, overrides=changes or [])
-    wanted = [name.strip() for name in to.split(",")] if to else []
-    samples = vae.translate(together(vae.modalities, inputs), wanted, n, seed, temperature)
+    samples = vae.translate(together(vae.modalities, inputs), split_words(to), n, seed, temperature)
     write(samples, out, "translated", as_json, inputs)

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mmvae.data import generated
 from mmvae.modalities.contract import Modality, Raw, as_stream, is_by_product
 
-BUILTIN = ("emoji", "definitions", "drums", "digits", "number-words")
+GENERATED = {"digits": generated.digits, "shapes": generated.shapes, "number-words": generated.number_words}
+BUILTIN = ("emoji", "definitions", "drums", *GENERATED)
 TABLES = {".txt": "text", ".csv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet", ".arrow": "arrow"}
 SPLITS = {
     "train": ("train", "training"),
@@ -22,10 +24,6 @@ SPLITS = {
     "test": ("test", "testing"),
 }
 ABOUT = ("dataset_infos.json", "dataset_info.json", "config.json")  # what the hub writes beside tables
-NUMBERS = (  # from 0 to 9, in English and Italian
-    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
-    *("zero", "uno", "due", "tre", "quattro", "cinque", "sei", "sette", "otto", "nove"),
-)
 FILE = "file"  # the only column of a folder of media files
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
@@ -133,16 +131,11 @@ def default_column(name: str, kind: str, rows: Rows) -> str:
 
 
 def _builtin(name: str) -> Source:
-    if name == "digits":
-        from sklearn.datasets import load_digits
-
-        bunch = load_digits()
-        pixels = (bunch.images * (255 / 16)).round().astype("uint8")
-        cells = [{"image": image, "label": int(label)} for image, label in zip(pixels, bunch.target, strict=True)]
-        return Source({"train": Rows(cells, ("image", "label"), name)}, "digits-1")
-    if name == "number-words":  # too few to be held out: every split has them all
-        words = [{"text": word, "label": i % 10} for i, word in enumerate(NUMBERS)]
-        return Source({split: Rows(words, ("text", "label"), name) for split in SPLITS}, "number-words-1")
+    if name in GENERATED:
+        cells = GENERATED[name]()
+        rows = Rows(cells, tuple(cells[0]), name)
+        # so few words cannot be held out: every split has them all
+        return Source(dict.fromkeys(SPLITS if name == "number-words" else ["train"], rows), f"{name}-1")
     path = Path(__file__).parent / "builtin" / f"{name}.parquet"
     return _tables("parquet", {"train": [path]}, name, _digest([path], path.parent))
 

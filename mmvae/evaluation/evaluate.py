@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
@@ -35,11 +36,13 @@ def evaluate(
     seed: int = 0,
     progress: Progress | None = None,
     label: str | None = None,
+    factors: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Measure a model on a split of its data, or of other data.
 
     k: draws of the importance-weighted NLL. label: a column of classes, by which a classifier is trained that judges
-    reconstructions and samples. data: a path in place of the recipe's, used whole unless it declares the
+    reconstructions and samples. factors: columns that are known to have made the rows, to which latent dimensions are
+    held. data: a path in place of the recipe's, used whole unless it declares the
     split. limit: rows at most.
     Bounds and distortions are in nats a row, at KL weight 1, with the prior of training unless another one is named.
     Raises ValueError or FileNotFoundError when the data cannot be had.
@@ -53,6 +56,10 @@ def evaluate(
     if label:  # found before all else is measured
         training = prepare(recipe, vae.modalities, "train", progress).splits["train"]
         classes = find_classes(training, rows, label)
+    if factors:
+        from mmvae.evaluation.disentanglement import disentanglement, find_factors  # a second of scikit-learn
+
+        known = find_factors(rows, factors)
     terms = bounds.elbo(vae.network, rows.store, vae.device, seed)
     use = bounds.latent_use(vae.network, rows.store, vae.device, seed)
     figures = {
@@ -70,6 +77,11 @@ def evaluate(
         **_walks(vae, rows),
         **_pace(vae, rows),
         **(recognition(vae, training, rows, label, classes, seed, progress) if label else {}),
+        **(
+            disentanglement(bounds.encode(vae.network, rows.store, vae.device)[0].cpu().numpy(), known)
+            if factors
+            else {}
+        ),
     }
     return {
         "model": str(vae.folder),

@@ -285,10 +285,10 @@ class Audio(Stream):
             f'<audio controls preload="none" src="data:audio/wav;base64,{wav}"></audio>'
         )
 
-    def sheet(self, raws: Sequence[np.ndarray], stem: Path) -> list[Path]:
+    def sheet(self, raws: Sequence[np.ndarray], stem: Path, steps: int | None = None) -> list[Path]:
         pictures = [self._picture(raw) for raw in raws]
         width, height = max(each.width for each in pictures) + 4, pictures[0].height + 4
-        columns = math.ceil(math.sqrt(len(pictures)))
+        columns = steps or math.ceil(math.sqrt(len(pictures)))
         grid = Pillow.new("L", (columns * width, math.ceil(len(pictures) / columns) * height), 255)
         for index, each in enumerate(pictures):
             grid.paste(each, (index % columns * width, index // columns * height))

@@ -138,8 +138,9 @@ class Modality(ABC):
         """An HTML fragment, with everything embedded, in which a person sees or hears the observation."""
         return f"<pre>{html.escape(str(raw))}</pre>"
 
-    def sheet(self, raws: Sequence[Raw], stem: Path) -> list[Path]:
-        """Write one or a few files at `stem` + suffix that show many observations at once; return them."""
+    def sheet(self, raws: Sequence[Raw], stem: Path, steps: int | None = None) -> list[Path]:
+        """Write one or a few files at `stem` + suffix that show many observations at once; return them. steps: the
+        observations are one or more walks of so many each, one after another."""
         return []
 
     @classmethod

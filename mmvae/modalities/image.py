@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mmvae.core.registry import Settings, network
 from mmvae.modalities.contract import Modality
-from mmvae.modalities.pixels import PixelDecoder, PixelEncoder, blurred, moved, occluded
+from mmvae.modalities.pixels import PixelDecoder, PixelEncoder, blurred, moved, occluded, similarity
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 TAG = "mmvae"
@@ -197,7 +197,8 @@ class Image(Modality):
             for raw, again in zip(raws, reconstructions, strict=True)
         ]
         mse = sum(errors) / len(errors)
-        return {"PSNR (dB)": 10 * math.log10(255**2 / max(mse, 1e-12))}
+        nearness = {"MSE, pixels from 0 to 1": mse / 255**2, "PSNR (dB)": 10 * math.log10(255**2 / max(mse, 1e-12))}
+        return nearness | similarity(raws, reconstructions)
 
     def vary(self, raw: np.ndarray, random: np.random.Generator) -> np.ndarray:
         how = self.config
@@ -222,9 +223,9 @@ class Image(Modality):
         height = max(96, raw.shape[0])
         return f'<img alt="" style="height:{height}px;image-rendering:pixelated" src="data:image/png;base64,{data}">'
 
-    def sheet(self, raws: Sequence[np.ndarray], stem: Path) -> list[Path]:
+    def sheet(self, raws: Sequence[np.ndarray], stem: Path, steps: int | None = None) -> list[Path]:
         height, width, channels = raws[0].shape
-        columns = math.ceil(math.sqrt(len(raws)))
+        columns = steps or math.ceil(math.sqrt(len(raws)))
         scale = max(1, 64 // max(height, width))
         grid = np.full((math.ceil(len(raws) / columns), columns, height + 2, width + 2, channels), 255, np.uint8)
         for index, raw in enumerate(raws):
@@ -232,7 +233,15 @@ class Image(Modality):
         picture = self._picture(grid.swapaxes(1, 2).reshape(-1, columns * (width + 2), channels))
         path = stem.with_name(stem.name + ".png")
         picture.resize((picture.width * scale, picture.height * scale), Pillow.Resampling.NEAREST).save(path)
-        return [path]
+        if not steps:
+            return [path]
+        frames = [self._picture(np.concatenate(raws[step::steps], axis=1)) for step in range(steps)]
+        larger = [
+            frame.resize((frame.width * scale, frame.height * scale), Pillow.Resampling.NEAREST) for frame in frames
+        ]
+        moving = stem.with_name(stem.name + ".gif")
+        larger[0].save(moving, save_all=True, append_images=[*larger[1:], *larger[-2:0:-1]], duration=120, loop=0)
+        return [path, moving]
 
     @classmethod
     def tag(cls, path: Path, note: str) -> None:

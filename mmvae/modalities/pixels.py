@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from mmvae.core.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian, Lik
 from mmvae.core.noise import Noise
 from mmvae.modalities.networks import ConvDecoder, ConvEncoder, DenseDecoder, DenseEncoder, DensityDecoder
 
+WINDOW = 11  # pixels
 Networks = Literal["convolutions", "dense"]
 Kind = Literal["logistic", "bernoulli", "continuous-bernoulli", "gaussian"]
 
@@ -141,6 +142,18 @@ def occluded(raw: np.ndarray, random: np.random.Generator) -> np.ndarray:
     top, left = (random.integers(side - half + 1) for side, half in zip(raw.shape, (height, width), strict=False))
     covered[top : top + height, left : left + width, :3] = 128
     return covered
+
+
+def similarity(raws: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> dict[str, float]:
+    """SSIM, 1 for equal pictures, the mean over pairs of them (Wang et al. 2004); none where its window of 11 pixels
+    does not fit."""
+    if min(raws[0].shape[:2]) < WINDOW:
+        return {}
+    from torchmetrics.functional.image import structural_similarity_index_measure as of  # takes seconds to import
+
+    # in float64: where a picture is flat, its variance is a small difference of squares
+    a, b = (torch.from_numpy(np.stack(group)).permute(0, 3, 1, 2).double() / 255 for group in (raws, others))
+    return {"SSIM": float(cast(Tensor, of(a, b, data_range=1.0, kernel_size=WINDOW)))}
 
 
 def blurred(raw: np.ndarray) -> np.ndarray:

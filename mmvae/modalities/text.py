@@ -183,7 +183,7 @@ class Text(Modality):
     def preview(self, raw: str) -> str:
         return f"<p>{html.escape(raw).replace(chr(10), '<br>')}</p>"
 
-    def sheet(self, raws: Sequence[str], stem: Path) -> list[Path]:
+    def sheet(self, raws: Sequence[str], stem: Path, steps: int | None = None) -> list[Path]:
         path = stem.with_name(stem.name + ".txt")
         path.write_text("".join(raw.replace("\n", " ") + "\n" for raw in raws), encoding="utf-8")
         return [path]

@@ -241,7 +241,9 @@ def test_sets_of_the_hub_are_opened_where_they_are_present(
 
 @pytest.mark.parametrize("name", BUILTIN)
 def test_built_in_sets_are_opened(name: str, opened: Open, recipe_for: Callable[..., Recipe]) -> None:
-    kind = {"emoji": "image", "definitions": "text", "drums": "audio", "digits": "image"}.get(name, "text")
+    kind = {"emoji": "image", "definitions": "text", "drums": "audio", "digits": "image", "shapes": "image"}.get(
+        name, "text"
+    )
     rows = opened(name, kind).splits["train"]
     assert len(rows) > 100 or name == "number-words"
     assert read_cell(recipe_for(kind).modality(kind), rows.cells[0][default_column(kind, kind, rows)]) is not None

@@ -40,10 +40,10 @@ def test_pictures_of_digits_become_their_names_and_names_their_pictures(tmp_path
     assert of.keys() == {
         f", text to image, N = {count}",
         f", image to text, N = {count}",
-        f" of all, samples, N = {count}",
+        " of all, samples",
     }
     assert of[f", image to text, N = {count}"] > 0.6
     assert of[f", text to image, N = {count}"] > 0.6
-    assert of[f" of all, samples, N = {count}"] > 0.25  # a tenth by chance
+    assert of[" of all, samples"] > 0.25  # a tenth by chance
     (word,) = vae.translate({"text": ["sette"]}, ["text"], temperature=0)["text"]
     assert word in ("seven", "sette")

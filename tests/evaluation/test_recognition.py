@@ -47,6 +47,14 @@ def test_coverage_is_1_for_like_sets_and_0_for_distant_ones() -> None:
     assert narrow["recall"] < 0.2 > narrow["coverage"]
 
 
+def test_as_many_samples_as_real_rows_are_held_against_them() -> None:
+    """More would cover more, whatever the model."""
+    of = {"train": features(400), "real": features(200, 1), "again": features(200, 1)}
+    drawn = torch.cat([features(200, 3, 9), features(1000, 4)])
+    seen = {name: Seen(x, torch.log_softmax(x, 1)) for name, x in (of | {"samples": drawn}).items()}
+    assert _figures(seen, torch.zeros(200))["coverage, samples"] == 0
+
+
 def test_copies_of_the_training_set_are_told_from_new_samples() -> None:
     def near(drawn: torch.Tensor) -> float:
         of = {"train": features(400), "real": features(200, 1), "again": features(200, 1), "samples": drawn}
@@ -63,6 +71,7 @@ def test_an_untrained_model_is_seen_through_and_real_digits_are_recognised(
 ) -> None:
     model = train(recipe_for("image"), ["train.steps=2"], tmp_path / "run", progress=False)
     found = evaluate(model, k=1, label="label")
+    assert found["samples judged"] == 1437  # as many as there are training rows
     assert found["classified, of 180 real image"] > 0.85
     assert found["classified, of 180 reconstructed image"] < 0.4
     assert found["inception score, real image"] > 5 > 2 * found["inception score, samples image"]

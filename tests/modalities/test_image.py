@@ -289,7 +289,26 @@ def test_bits_per_dimension_are_nats_over_pixels_and_log_2(pictures: Pictures) -
 
 def test_psnr_of_a_known_error() -> None:
     black, gray = np.zeros((4, 4, 1), np.uint8), np.full((4, 4, 1), 16, np.uint8)
-    assert image().metrics([black], [gray])["PSNR (dB)"] == pytest.approx(20 * np.log10(255 / 16))
+    measured = image().metrics([black], [gray])
+    assert measured["PSNR (dB)"] == pytest.approx(20 * np.log10(255 / 16))
+    assert measured["MSE, pixels from 0 to 1"] == pytest.approx((16 / 255) ** 2)
+    assert "SSIM" not in measured  # its window is wider
+
+
+def test_ssim_is_1_for_itself_falls_with_noise_and_sees_structure_more_than_brightness(pictures: Pictures) -> None:
+    raws = pictures(6, height=24, width=24)
+    random = np.random.default_rng(0)
+
+    def noisy(level: float) -> list[np.ndarray]:
+        return [np.clip(raw + random.normal(0, level, raw.shape), 0, 255).astype(np.uint8) for raw in raws]
+
+    brighter = [np.clip(raw.astype(int) + 20, 0, 255).astype(np.uint8) for raw in raws]
+    equal, little, much, bright = (
+        image().metrics(raws, others)["SSIM"] for others in (raws, noisy(5), noisy(30), brighter)
+    )
+    assert equal == pytest.approx(1)
+    assert 1 > little > much > 0
+    assert bright > image().metrics(raws, noisy(20))["SSIM"]
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 9])

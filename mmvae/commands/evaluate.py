@@ -1,0 +1,44 @@
+"""The command `mmvae evaluate`: a model measured on a split."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmvae.commands.terminal import Json, Model, Seed, show, split_words, table
+
+
+def evaluate(
+    model: Model,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    k: Annotated[int, typer.Option(min=1, help="Draws of the importance-weighted NLL.")] = 64,
+    data: Annotated[str | None, typer.Option(help="Other data than the recipe's: a path or name.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use at most so many rows.")] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Column of classes: a classifier then judges reconstructions and samples.")
+    ] = None,
+    factors: Annotated[
+        str | None, typer.Option(help="Columns, by commas, to which latent dimensions are held: MIG, SAP, DCI.")
+    ] = None,
+    seed: Seed = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="File [default: MODEL/evaluation-SPLIT.json; none with --data or --limit]."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a model; prints a table and writes JSON."""
+    from mmvae.evaluation.evaluate import evaluate
+    from mmvae.progress import Display
+
+    if out and not out.parent.is_dir():
+        raise FileNotFoundError(f"no folder '{out.parent}' to write {out.name} to")
+    with Display(not as_json) as display:
+        figures = evaluate(model, split, k, data, limit, seed, display, label, split_words(factors))
+    show(figures, as_json, table(figures))
+    path = out or (model / f"evaluation-{split}.json" if data is None and limit is None else None)
+    if path:
+        path.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,29 @@
+"""What the columns of a split say beside its modalities: numbers and words by which rows are told apart."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from mmvae.core.registry import nearest
+from mmvae.data.prepare import Split
+
+
+def cells_of(split: Split, column: str) -> list[Any]:
+    """A column of numbers or words, None where a row has none, whole numbers as such. Raises ValueError where there is
+    no such column, or where it holds anything else."""
+    columns = split.rows.rows.columns
+    if column not in columns:
+        raise ValueError(f"no column '{column}': {nearest(column, columns)}")
+    cells = [split.rows.cell(row, column) for row in split.kept]
+    # a table with gaps has its whole numbers as fractions, and nan for what is missing
+    cells = [_whole(cell) if isinstance(cell, float) else cell for cell in cells]
+    if not all(isinstance(cell, str | int | float | None) for cell in cells):
+        raise ValueError(f"column '{column}' holds no labels: a label is a number or a word")
+    return cells
+
+
+def _whole(cell: float) -> float | int | None:
+    if math.isnan(cell):
+        return None
+    return int(cell) if cell == int(cell) else cell
