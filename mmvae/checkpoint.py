@@ -51,6 +51,7 @@ def build(recipe: Recipe, modalities: Mapping[str, Modality]) -> Network:
         latent,
         recipe.build_prior(),
         {name: recipe.modalities[name]["weight"] for name in modalities},
+        {name: recipe.modalities[name]["private"] for name in modalities},
     )
 
 

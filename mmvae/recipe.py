@@ -58,6 +58,7 @@ class ModalityTable(Settings):
     )
     path: str | None = Field(None, description="a data set of its own, whose rows data.pair pairs with the others")
     weight: float = Field(1.0, gt=0, description="of its distortion in training, beside other modalities")
+    private: int = Field(0, ge=0, description="dimensions of z that are of this modality alone")
 
 
 class LatentTable(Settings):

@@ -272,6 +272,14 @@ def test_a_great_circle_keeps_the_length_and_turns_evenly() -> None:
     torch.testing.assert_close(cosines, torch.full((10,), math.cos(math.pi / 20)))
 
 
+def test_a_way_leads_from_one_kind_to_another_and_shows_both(vae_for: MakeVAE, raws_of: MakeRaws) -> None:
+    vae, (picture,), (sound,) = vae_for("image", "audio"), raws_of("image", 1), raws_of("audio", 1)
+    way = vae.interpolate(sound, picture, steps=3)
+    torch.testing.assert_close(way.z[0], vae.encode({"audio": [sound]})[0])
+    torch.testing.assert_close(way.z[-1], vae.encode({"image": [picture]})[0])
+    assert {name: len(column) for name, column in way.raws.items()} == {"image": 3, "audio": 3}
+
+
 def test_lengths_are_interpolated_along_a_great_circle() -> None:
     way = slerp(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 3.0]), WEIGHTS)
     torch.testing.assert_close(way.norm(dim=1), torch.linspace(1, 3, 11))

@@ -21,6 +21,7 @@ PARTS = {
     "vq": ["latent.kind=vq", "latent.codes=2", *CODES],
     "fsq": ["latent.kind=fsq", *CODES],
     "gumbel": ["latent.kind=gumbel", "latent.codes=2", *CODES],
+    "mixture of experts": ["latent.kind=mixture", "latent.of=products"],
     "mixture": ["prior.kind=mixture"],
     "flow prior": ["prior.kind=flow"],
     "vamp": ["prior.kind=vamp", "prior.components=7"],
@@ -28,6 +29,7 @@ PARTS = {
     "total correlation": ["objective.kind=total-correlation"],
     "dip": ["objective.kind=dip"],
     "mmd": ["objective.kind=mmd"],
+    "alone": ["objective.kind=alone"],
     "rae": ["objective.kind=rae", "latent.kind=deterministic"],
 }
 SHORT = ["train.steps=6", "train.evaluate_every=3", "train.batch_size=16", "latent.dim=4", "prior.fitted=0"]

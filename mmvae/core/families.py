@@ -10,7 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmvae.core.latents import Latent, Posterior, ProductOfExperts, by_row
+from mmvae.core.experts import ProductOfExperts
+from mmvae.core.latents import Latent, Posterior, by_row
 from mmvae.core.noise import Noise
 
 EXTREME = 12.0  # log-precisions are within so much of 0

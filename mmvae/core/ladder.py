@@ -10,7 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmvae.core.latents import DiagonalGaussian, Latent, Posterior, ProductOfExperts, precisions
+from mmvae.core.experts import ProductOfExperts, precisions
+from mmvae.core.latents import DiagonalGaussian, Latent, Posterior
 from mmvae.core.noise import Noise
 from mmvae.core.priors import Prior
 

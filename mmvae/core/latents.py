@@ -120,6 +120,16 @@ class Latent(nn.Module, ABC):
         super().__init__()
         self.dim = config.dim
 
+    def attach(self, private: Mapping[str, int]) -> None:
+        """Meet the modalities by name, and how many dimensions of z each asks to have for itself. Raises ValueError
+        where the family has none to give."""
+        if any(private.values()):
+            raise ValueError("modalities.NAME.private: only latent.kind 'gaussian' and 'mixture' have such dimensions")
+
+    def seen_by(self, name: str, z: Tensor) -> Tensor:
+        """What the decoder of a modality sees of z [B, D]."""
+        return z
+
     @abstractmethod
     def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> Posterior:
         """The posterior of `size` rows.
@@ -135,83 +145,6 @@ def by_row(parts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int
     for name, part in parts.items():
         total = total.index_add(0, present[name].nonzero().squeeze(1), part.float())
     return total
-
-
-def precisions(
-    experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int, dim: int
-) -> tuple[Tensor, Tensor]:
-    """Of diagonal Gaussian experts [n, 2 dim], means and log-precisions: the sum of the precisions, and that of the
-    means times them, each [size, dim]."""
-    split = {name: expert.float().chunk(2, dim=-1) for name, expert in experts.items()}
-    of_expert = {name: log_precision.clamp(-12.0, 12.0).exp() for name, (_, log_precision) in split.items()}
-    weighted = {name: of_expert[name] * mean for name, (mean, _) in split.items()}
-    return by_row(of_expert, present, size, dim), by_row(weighted, present, size, dim)
-
-
-class ProductOfExperts(Latent):
-    """Diagonal Gaussian: the prior N(0, I) times one Gaussian expert for each modality that is present.
-
-    Precisions add, and the mean is the precision-weighted mean (Hinton 2002; Wu & Goodman 2018,
-    "Multimodal Generative Models for Scalable Weakly-Supervised Learning"). No modality: the prior.
-    """
-
-    class Config(Latent.Config):
-        min_rate: float = Field(
-            0.0, ge=0, description="nats that every posterior is away from N(0, I) at least (delta-VAE)"
-        )
-        mean_scale: float = Field(
-            0.0, ge=0, description="standard deviation to which the means are normalized over a batch (BN-VAE); 0: not"
-        )
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.outputs = 2 * config.dim
-        self.least = least_precision(config.min_rate / config.dim)
-        self.normalize = MeanNorm(config.dim, config.mean_scale) if config.mean_scale else None
-
-    def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> DiagonalGaussian:
-        known = torch.stack(list(present.values())).any(0)
-        # a precision above the prior's is itself a rate, whatever the encoder says (Razavi et al. 2019)
-        of_experts, weighted = precisions(experts, present, size, self.dim)
-        precision = torch.where(known, self.least, 1.0)[:, None] + of_experts
-        mean = weighted / precision
-        if self.normalize is not None:
-            mean = torch.where(known[:, None], self.normalize(mean, known), mean)
-        return DiagonalGaussian(mean, precision.rsqrt())
-
-
-def least_precision(rate: float) -> float:
-    """The precision of the N(0, 1 / precision) that is `rate` nats away from N(0, 1), at least 1."""
-    low, high = 1.0, math.exp(2 * rate + 1)
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if 0.5 * (1 / middle - 1 + math.log(middle)) < rate else (low, middle)
-    return low if rate else 1.0
-
-
-class MeanNorm(nn.Module):
-    """Batch normalization of posterior means to a fixed scale, with a learned shift (Zhu et al. 2020, "A Batch
-    Normalized Inference Network Keeps the KL Vanishing Away"). The rate is then at least scale^2 / 2 a dimension."""
-
-    running_mean: Tensor
-    running_var: Tensor
-
-    def __init__(self, dim: int, scale: float, momentum: float = 0.1) -> None:
-        super().__init__()
-        self.scale, self.momentum = scale, momentum
-        self.shift = nn.Parameter(torch.zeros(dim))
-        self.register_buffer("running_mean", torch.zeros(dim))
-        self.register_buffer("running_var", torch.ones(dim))
-
-    def forward(self, mean: Tensor, known: Tensor) -> Tensor:
-        """Means [B, D], of which those of the `known` rows count, to normalized ones [B, D]."""
-        center, variance = self.running_mean, self.running_var
-        if self.training and known.sum() > 1:
-            variance, center = torch.var_mean(mean[known], 0)
-            self.running_mean.lerp_(center.detach(), self.momentum)
-            self.running_var.lerp_(variance.detach(), self.momentum)
-        # an expert of no precision gives means near 0, which a usual epsilon would take for constant: a way to collapse
-        return self.scale * (mean - center) * (variance + 1e-20).rsqrt() + self.shift
 
 
 def mean_by_row(experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int, outputs: int) -> Tensor:
@@ -249,7 +182,8 @@ class Deterministic(Latent):
 latents: Registry[Latent] = Registry(
     "posterior family",
     {
-        "gaussian": f"{__name__}:ProductOfExperts",
+        "gaussian": "mmvae.core.experts:ProductOfExperts",
+        "mixture": "mmvae.core.experts:MixtureOfExperts",
         "deterministic": f"{__name__}:Deterministic",
         "none": f"{__name__}:NoLatent",
         "correlated": "mmvae.core.families:CorrelatedProduct",

@@ -90,7 +90,8 @@ class ELBO(Objective):
         target_rate: float = Field(0.0, ge=0, description="nats to which the rate is pulled, from either side; 0: none")
 
     def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
-        posterior = network.posterior(seen(batch, self.config.subsets, noise))
+        given = seen(batch, self.config.subsets, noise)
+        posterior = network.posterior(given)
         z = posterior.sample(noise)
         rate = network.prior.rate(posterior, z)
         scores, auxiliary = network.score(batch, z[:, 0])
@@ -99,10 +100,10 @@ class ELBO(Objective):
         loss = (network.weighted(distortion) + auxiliary).mean() + kl_weight * cost
         if (asked := posterior.auxiliary()) is not None:
             loss = loss + asked.mean()
-        return Terms(loss + self.penalty(network, posterior, z[:, 0], noise), rate.sum(1), distortion)
+        return Terms(loss + self.penalty(network, given, posterior, z[:, 0], noise), rate.sum(1), distortion)
 
-    def penalty(self, network: Network, posterior: Posterior, z: Tensor, noise: Noise) -> Tensor | float:
-        """A further cost of a batch's posteriors and one draw of each, z [B, D]."""
+    def penalty(self, network: Network, batch: Batch, posterior: Posterior, z: Tensor, noise: Noise) -> Tensor | float:
+        """A further cost of a batch as the encoders see it, its posteriors and one draw of each, z [B, D]."""
         return 0.0
 
     def _cost(self, rate: Tensor, dim: int) -> Tensor:
@@ -211,5 +212,6 @@ objectives: Registry[Objective] = Registry(
         "dip": "mmvae.core.regularizers:DIP",
         "mmd": "mmvae.core.regularizers:MMD",
         "rae": "mmvae.core.regularizers:RAE",
+        "alone": "mmvae.core.regularizers:Alone",
     },
 )

@@ -13,7 +13,7 @@ from mmvae.core.latents import DiagonalGaussian, Posterior
 from mmvae.core.noise import Noise
 from mmvae.core.objectives import ELBO, Reading
 from mmvae.core.processes import of_all_processes, over_processes
-from mmvae.core.vae import Network
+from mmvae.core.vae import Batch, Network
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the kernels, in squared distances of two draws of N(0, I)
 
@@ -30,7 +30,7 @@ class TotalCorrelation(ELBO):
 
     config: Config
 
-    def penalty(self, network: Network, posterior: Posterior, z: Tensor, noise: Noise) -> Tensor:
+    def penalty(self, network: Network, batch: Batch, posterior: Posterior, z: Tensor, noise: Noise) -> Tensor:
         return self.config.correlation * total_correlation(gaussian(posterior), z).mean()
 
 
@@ -45,7 +45,7 @@ class DIP(ELBO):
 
     config: Config
 
-    def penalty(self, network: Network, posterior: Posterior, z: Tensor, noise: Noise) -> Tensor:
+    def penalty(self, network: Network, batch: Batch, posterior: Posterior, z: Tensor, noise: Noise) -> Tensor:
         with torch.autocast(z.device.type, enabled=False):  # products in bf16 would be off by a tenth
             mean = posterior.mean
             center = over_processes(mean.mean(0))
@@ -72,7 +72,7 @@ class MMD(ELBO):
 
     config: Config
 
-    def penalty(self, network: Network, posterior: Posterior, z: Tensor, noise: Noise) -> Tensor:
+    def penalty(self, network: Network, batch: Batch, posterior: Posterior, z: Tensor, noise: Noise) -> Tensor:
         return self.config.discrepancy * discrepancy(of_all_processes(z), of_all_processes(network.prior.sample(noise)))
 
 
@@ -92,9 +92,32 @@ class RAE(ELBO):
     def _cost(self, rate: Tensor, dim: int) -> Tensor:
         return rate.sum()
 
-    def penalty(self, network: Network, posterior: Posterior, z: Tensor, noise: Noise) -> Tensor:
+    def penalty(self, network: Network, batch: Batch, posterior: Posterior, z: Tensor, noise: Noise) -> Tensor:
         cost = self.config.length * 0.5 * z.square().sum(1).mean()
         return cost + self.config.slope * 0.5 * squared_slope(network, z, noise).mean() if self.config.slope else cost
+
+
+class Alone(ELBO):
+    """The ELBO and `alone` times KL(q(z|x) || q(z|x_m)), summed over the modalities m that a row has: what each alone
+    says of z comes near to what all say together.
+
+    JMVAE with alone = 0.1 or so (Suzuki et al. 2017, "Joint Multimodal Learning with Deep Generative Models"). Of M
+    modalities, the objective of MVTCAE (Hwang et al. 2021, "Multi-View Representation Learning via Total Correlation
+    Objective") is kl.weight = M (1 - alpha) / (M - alpha) and alone = alpha / (M - alpha).
+    """
+
+    class Config(ELBO.Config):
+        alone: float = Field(0.1, ge=0, description="weight of the divergences from what each modality says alone")
+
+    config: Config
+
+    def penalty(self, network: Network, batch: Batch, posterior: Posterior, z: Tensor, noise: Noise) -> Tensor:
+        drawn, cost = z[:, None], z.new_zeros(len(z))
+        together = posterior.log_prob(drawn)[:, 0]
+        for name, rows in batch.present.items():
+            alone = network.posterior(batch.of([name]))
+            cost = cost + rows * (together - alone.log_prob(drawn)[:, 0])
+        return self.config.alone * cost.mean()
 
 
 def squared_slope(network: Network, z: Tensor, noise: Noise) -> Tensor:

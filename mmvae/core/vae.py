@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -48,6 +48,10 @@ class Batch:
         values = {name: values[kept[name][self.present[name]]] for name, values in self.values.items()}
         return Batch(values, present)
 
+    def of(self, names: Collection[str]) -> Batch:
+        """The same rows with these modalities alone."""
+        return self.only({name: torch.full_like(rows, name in names) for name, rows in self.present.items()})
+
     def repeat(self, k: int) -> Batch:
         """Each row k times in a row, [B * k]."""
         return Batch(
@@ -59,7 +63,7 @@ class Batch:
 class Network(nn.Module):
     """q(z|x), p(z) and p(x|z). Encoders map [n, ...] to [n, latent.outputs]; decoders map z to a Likelihood.
 
-    weights: of modalities in training, where it is not 1.
+    weights: of modalities in training, where it is not 1. private: dimensions of z that a modality has for itself.
     """
 
     def __init__(
@@ -69,11 +73,13 @@ class Network(nn.Module):
         latent: Latent,
         prior: Prior,
         weights: Mapping[str, float] | None = None,
+        private: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         self.weights = dict(weights or {})
         self.encoders, self.decoders = nn.ModuleDict(encoders), nn.ModuleDict(decoders)
         self.latent, self.prior = latent, prior
+        latent.attach(private or {})
         prior.attach(latent, self.posterior)
 
     def posterior(self, batch: Batch) -> Posterior:
@@ -84,7 +90,8 @@ class Network(nn.Module):
 
     def decode(self, z: Tensor, names: Iterable[str] | None = None) -> dict[str, Likelihood]:
         """p(x|z) of the named modalities (all by default) for z [B, D]."""
-        return {name: self.decoders[name](z) for name in (self.decoders if names is None else names)}
+        wanted = self.decoders if names is None else names
+        return {name: self.decoders[name](self.latent.seen_by(name, z)) for name in wanted}
 
     def score(self, batch: Batch, z: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """log p(x|z) of each modality in nats, [B], 0 for the rows that lack it; and what the likelihoods ask of
@@ -95,7 +102,7 @@ class Network(nn.Module):
             scores[name] = z.new_zeros(len(z))
             if not len(rows):
                 continue
-            likelihood: Likelihood = self.decoders[name](z[rows])
+            likelihood: Likelihood = self.decoders[name](self.latent.seen_by(name, z[rows]))
             scores[name] = scores[name].index_add(0, rows, likelihood.log_prob(values))
             if (cost := likelihood.auxiliary(values)) is not None:
                 auxiliary = auxiliary.index_add(0, rows, cost)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from mmvae.core.vae import Batch, Network
 from mmvae.data.prepare import Progress
 from mmvae.data.store import Store
 
+ALONE = "rate alone, "  # before the name of a modality
 DRAWS = 64  # of z for a row at a time
 SLOWLY_PAIRED = 500  # rows, or somewhat more, whose posteriors are compared pair by pair where that is slow
 
@@ -45,9 +46,13 @@ class Terms:
         return f"-ELBO {self.total:,.2f} nats (rate {self.rate:.2f}, {distortion})"
 
 
-def batches(store: Store, size: int, device: torch.device, seed: int) -> Iterator[tuple[Tensor, Batch, Noise]]:
-    """A split with its row numbers, short rows first; the noise of row i depends on the seed and i only."""
-    for rows in store.by_length().split(size):
+def batches(
+    store: Store, size: int, device: torch.device, seed: int, chosen: Tensor | None = None
+) -> Iterator[tuple[Tensor, Batch, Noise]]:
+    """A split, or the chosen rows, with their numbers, short ones first; the noise of row i depends on the seed and i
+    only."""
+    order = store.by_length()
+    for rows in (order if chosen is None else order[torch.isin(order, chosen)]).split(size):
         noise = Noise([mix(seed, i) for i in rows.tolist()], device)
         yield rows, store.observed(rows, noise), noise
 
@@ -57,15 +62,13 @@ def encode(
     network: Network, store: Store, device: torch.device, seed: int = 0, k: int = 1, chosen: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Posterior means [N, D] and k draws [N, k, D] of the rows of a split, or of the chosen ones in order."""
-    order = store.by_length()
-    order = order if chosen is None else order[torch.isin(order, chosen)]
-    means, draws = [], []
-    for rows in order.split(store.at_once(256)):
-        noise = Noise([mix(seed, row) for row in rows.tolist()], device)
-        posterior = network.posterior(store.observed(rows, noise))
+    order, means, draws = [], [], []
+    for rows, batch, noise in batches(store, store.at_once(256), device, seed, chosen):
+        posterior = network.posterior(batch)
+        order.append(rows)
         means.append(posterior.mean)
         draws.append(posterior.sample(noise, k))
-    back = order.argsort()
+    back = torch.cat(order).argsort()
     return torch.cat(means)[back], torch.cat(draws)[back]
 
 
@@ -94,22 +97,27 @@ def importance_nll(
     seed: int = 0,
     progress: Progress | None = None,
     priors: Sequence[Prior] = (),
+    chosen: Tensor | None = None,
+    of: Collection[str] | None = None,
 ) -> Tensor:
     """-log p(x) of each row under the prior of training and each of `priors`, by the importance-weighted bound with k
-    draws (Burda et al. 2016), [1 + priors, N]."""
+    draws (Burda et al. 2016), [1 + priors, N]. chosen: the rows, in order, by default all. of: the modalities that x is
+    made of, by default all."""
     if k < 1:
         raise ValueError(f"k = {k}: it takes at least one draw")
     # log-mean-exp over chunks of draws, so that memory does not grow with k
     chunks = [DRAWS] * (k // DRAWS) + [k % DRAWS] * (k % DRAWS > 0)
     size = max(1, store.at_once(2048) // chunks[0])
+    chosen = torch.arange(len(store)) if chosen is None else chosen
     nll, done = torch.empty(1 + len(priors), len(store)), 0
-    for rows, batch, noise in batches(store, size, device, seed):
-        parts = [importance_weighted_bound(network, batch, noise, n, priors) + math.log(n) for n in chunks]
+    for rows, batch, noise in batches(store, size, device, seed, chosen):
+        seen = batch if of is None else batch.of(of)
+        parts = [importance_weighted_bound(network, seen, noise, n, priors) + math.log(n) for n in chunks]
         nll[:, rows] = math.log(k) - torch.logsumexp(torch.stack(parts), 0).cpu()
         done += len(rows)
         if progress:
-            progress(f"importance-weighted NLL, k = {k},", done, len(store))
-    return nll
+            progress(f"importance-weighted NLL, k = {k},", done, len(chosen))
+    return nll[:, chosen]
 
 
 @torch.inference_mode()
@@ -117,11 +125,13 @@ def latent_use(network: Network, store: Store, device: torch.device, seed: int =
     """Active units, mutual information and the variance of the aggregate posterior, on the whole split.
 
     Active units: dimensions whose posterior mean varies by more than 0.01 (Burda et al. 2016).
+    Of several modalities, also the rate of what each says alone, a mean over the rows that have it.
     Mutual information in nats under q: E[log q(z|x) - log mean_n q(z|x_n)] (Hoffman & Johnson 2016), with
     one draw a row; it cannot exceed the log of the number of its rows, which are fewer where densities are slow. Points
     have none.
     """
     posteriors, means, draws, own, paired = [], [], [], [], []
+    alone = dict.fromkeys(store.columns, 0.0) if len(store.columns) > 1 and network.latent.bounded else {}
     for _, batch, noise in batches(store, store.at_once(256), device, seed):
         posterior = network.posterior(batch)
         z = posterior.sample(noise)
@@ -132,11 +142,17 @@ def latent_use(network: Network, store: Store, device: torch.device, seed: int =
             paired.append(z[:, 0])
         means.append(posterior.mean)
         draws.append(z[:, 0])
+        for name in alone:
+            of_one = network.posterior(batch.of([name]))
+            rate = network.prior.rate(of_one, of_one.sample(noise)).sum(1)
+            alone[name] += rate[batch.present[name]].sum().item()
     variance, z = torch.cat(means).var(0, unbiased=False), torch.cat(draws)
     use = {
         "active units": float((variance > 0.01).sum()),
         "aggregate variance": z.var(0, unbiased=False).mean().item(),
     }
+    for name, total in alone.items():
+        use[f"{ALONE}{name}"] = total / max(1, int(store.columns[name].present.sum()))
     if not network.latent.bounded:
         return use
     aggregate = []

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mmvae.evaluation.bounds import ALONE
 from mmvae.recipe import Recipe
 
 EARLY = 200  # steps before which no latent is used yet
+UNHEARD = (
+    "z hears nothing of it, so that nothing can be made of it: set objective.subsets = 'each', with which every "
+    "modality is also read alone, or raise its weight in modalities"
+)
 LEAST = 0.1  # nats of mutual information, and share of the units, below which a latent says nothing
 
 
@@ -20,7 +25,8 @@ def collapse(rate: float, use: Mapping[str, float], recipe: Recipe, step: int) -
     if information is None or step < EARLY or recipe.latent["kind"] == "none":
         return None
     if information > LEAST and use["active units"] > LEAST * dim:
-        return None
+        unheard = [name.removeprefix(ALONE) for name, alone in use.items() if name.startswith(ALONE) and alone < LEAST]
+        return f"{' and '.join(unheard)}: {UNHEARD}" if unheard else None
     objective = recipe.objective
     if "target_rate" not in objective:  # of another kind than the ELBO
         mend = f"lower kl.weight (now {recipe.kl['weight']:g})"

@@ -17,6 +17,7 @@ from mmvae.core.vae import Batch
 from mmvae.data.prepare import Progress, Split, prepare
 from mmvae.data.splits import SHARED
 from mmvae.evaluation import bounds
+from mmvae.evaluation.apart import apart
 from mmvae.evaluation.recognition import find_classes, recognition
 from mmvae.evaluation.sequences import next_nll
 from mmvae.generation import VAE
@@ -72,6 +73,7 @@ def evaluate(
             else {}
         ),
         "aggregate posterior variance": use["aggregate variance"],
+        **{f"{name} (nats)": value for name, value in use.items() if name.startswith(bounds.ALONE)},
         **_reconstruction(vae, rows, seed),
         **_samples(vae, rows, seed),
         **_walks(vae, rows),
@@ -115,7 +117,9 @@ def _bounds(
         **{f"NLL under the fitted prior, k = {k} (nats)": other.mean().item() for other in others},
         "rate (nats)": terms.rate or 0.0,
     }
-    if len(vae.modalities) == 1:  # bits per dimension, perplexity and the like: the joint NLL is its own
+    if len(vae.modalities) > 1:
+        figures |= apart(vae.network, rows.store, vae.device, k, seed, progress)
+    else:  # bits per dimension, perplexity and the like: the joint NLL is its own
         ((name, modality),) = vae.modalities.items()
         figures |= modality.scores(nll, rows.store.batch(range(len(rows))).values[name])
     if vae.sequence and vae.recipe.data.ordered:

@@ -17,7 +17,7 @@ from mmvae.core.codes import (
     UniformCodes,
     VectorQuantized,
 )
-from mmvae.core.latents import ProductOfExperts
+from mmvae.core.experts import ProductOfExperts
 from mmvae.core.likelihoods import Gaussian
 from mmvae.core.noise import Noise, StepNoise
 from mmvae.core.objectives import ELBO, importance_weighted_bound

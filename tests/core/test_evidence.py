@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
+from mmvae.core.experts import ProductOfExperts
 from mmvae.core.fitted import FittedMixture
-from mmvae.core.latents import DiagonalGaussian, ProductOfExperts
+from mmvae.core.latents import DiagonalGaussian
 from mmvae.core.likelihoods import Gaussian
 from mmvae.core.noise import Noise, StepNoise
 from mmvae.core.objectives import ELBO, ImportanceWeighted, importance_terms, importance_weighted_bound
@@ -23,6 +25,7 @@ from mmvae.core.priors import Prior, StandardNormal
 from mmvae.core.vae import Batch, Network
 from mmvae.data.store import Store
 from mmvae.evaluation import bounds
+from mmvae.evaluation.apart import apart
 
 DIM, SCALE = 3, 0.6
 CPU = torch.device("cpu")
@@ -175,7 +178,8 @@ class Kept(Store):
 
     def __init__(self, **values: Tensor) -> None:
         self.values = values
-        self.columns = dict.fromkeys(values)  # type: ignore[assignment]
+        has = {name: SimpleNamespace(present=torch.ones(len(x), dtype=torch.bool)) for name, x in values.items()}
+        self.columns = has  # type: ignore[assignment]
 
     def observed(self, indices: Tensor, noise: Noise) -> Batch:
         return self.batch(indices)
@@ -279,3 +283,26 @@ def test_a_row_without_a_modality_is_bounded_by_the_evidence_of_what_it_has() ->
     batch = Batch({"x": x, "y": torch.zeros(0, 4)}, has)
     (bound,) = importance_weighted_bound(linear({"x": WEIGHT, "y": SECOND}), batch, Noise(range(5)), k=3)
     torch.testing.assert_close(bound, evidence(x, WEIGHT), atol=1e-4, rtol=0)
+
+
+def test_what_each_modality_costs_alone_and_given_the_other_is_the_evidence_of_the_parts() -> None:
+    weight = torch.cat([WEIGHT, SECOND])
+    both = draw(weight, 40)
+    x, y = both.split([6, 4], dim=1)
+    network, store = linear({"x": WEIGHT, "y": SECOND}), Kept(x=x, y=y)
+    found = apart(network, store, CPU, k=2)
+    joint, of_x, of_y = (-evidence(part, of).mean().item() for part, of in ((both, weight), (x, WEIGHT), (y, SECOND)))
+    assert found == pytest.approx(
+        {
+            "NLL of x alone, k = 2, N = 40 (nats)": of_x,
+            "NLL of x given y, k = 2, N = 40 (nats)": joint - of_y,
+            "NLL of y alone, k = 2, N = 40 (nats)": of_y,
+            "NLL of y given x, k = 2, N = 40 (nats)": joint - of_x,
+        },
+        abs=1e-3,
+    )
+    use = bounds.latent_use(network, store, CPU)
+    for name, part, of in (("x", x, WEIGHT), ("y", y, SECOND)):
+        mean, stddev = exact_posterior(part, of)
+        rate = kl_divergence(Normal(mean, stddev.expand_as(mean)), Normal(0.0, 1.0)).sum(1).mean().item()
+        assert use[f"rate alone, {name}"] == pytest.approx(rate, rel=1e-4)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, kl_divergence
 
+from mmvae.core.experts import ProductOfExperts
 from mmvae.core.families import CorrelatedGaussian, CorrelatedProduct, FlowRefined, Refined
-from mmvae.core.latents import DiagonalGaussian, Latent, Posterior, ProductOfExperts, latents
+from mmvae.core.latents import DiagonalGaussian, Latent, Posterior, latents
 from mmvae.core.likelihoods import Gaussian
 from mmvae.core.noise import Noise, StepNoise
 from mmvae.core.objectives import ELBO, ImportanceWeighted, Objective, importance_weighted_bound

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from mmvae.core.latents import DiagonalGaussian, ProductOfExperts
+from mmvae.core.experts import ProductOfExperts
+from mmvae.core.latents import DiagonalGaussian
 from mmvae.core.likelihoods import Gaussian
 from mmvae.core.noise import StepNoise
 from mmvae.core.objectives import ELBO, ImportanceWeighted, Terms

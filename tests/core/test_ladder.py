@@ -124,7 +124,7 @@ def test_both_levels_learn_and_a_copy_has_its_own_network_between_them(network: 
 
 
 def test_the_ladder_prior_needs_a_ladder() -> None:
-    from mmvae.core.latents import ProductOfExperts
+    from mmvae.core.experts import ProductOfExperts
 
     with pytest.raises(ValueError, match=r"prior\.kind = ladder"):
         Network({}, {}, ProductOfExperts(ProductOfExperts.Config(dim=3)), LadderPrior(Prior.Config(), 3))

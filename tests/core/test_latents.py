@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmvae.core.latents import Latent, NoLatent, ProductOfExperts, least_precision
+from mmvae.core.experts import ProductOfExperts, least_precision
+from mmvae.core.latents import Latent, NoLatent
 from mmvae.core.noise import Noise
 from mmvae.core.priors import NoPrior, StandardNormal
 from mmvae.core.registry import Settings

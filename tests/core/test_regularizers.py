@@ -12,7 +12,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
-from mmvae.core.latents import Deterministic, DiagonalGaussian, Latent, Point, ProductOfExperts
+from mmvae.core.experts import ProductOfExperts
+from mmvae.core.latents import Deterministic, DiagonalGaussian, Latent, Point
 from mmvae.core.likelihoods import Bernoulli, Gaussian
 from mmvae.core.noise import StepNoise
 from mmvae.core.objectives import ELBO, objectives
@@ -70,7 +71,7 @@ def penalty(objective: ELBO, posterior: DiagonalGaussian) -> Tensor:
     prior = StandardNormal(Prior.Config(), posterior.mean.shape[1])
     network = Network({}, {}, ProductOfExperts(ProductOfExperts.Config(dim=2)), prior)
     noise = StepNoise(0, len(posterior.mean), slice(None))
-    cost = objective.penalty(network, posterior, posterior.sample(noise)[:, 0], noise)
+    cost = objective.penalty(network, Batch({}, {}), posterior, posterior.sample(noise)[:, 0], noise)
     assert isinstance(cost, Tensor)
     return cost
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmvae.core.latents import ProductOfExperts
+from mmvae.core.experts import ProductOfExperts
 from mmvae.core.likelihoods import Gaussian
 from mmvae.core.noise import Noise, StepNoise
 from mmvae.core.objectives import ELBO, ImportanceWeighted, Objective, seen

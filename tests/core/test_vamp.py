@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmvae.core.latents import ProductOfExperts
+from mmvae.core.experts import ProductOfExperts
 from mmvae.core.noise import Noise, StepNoise
 from mmvae.core.vae import Batch, Network
 from mmvae.core.vamp import Vamp

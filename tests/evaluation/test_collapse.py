@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 
@@ -51,3 +52,12 @@ def test_a_latent_that_is_used_or_absent_gives_no_warning() -> None:
     none = Recipe.load("text/verses", ["latent.kind=none", "prior.kind=none", "prior.fitted=0"])
     assert collapse(0.0, {"active units": 0.0, "mutual information": 0.0}, none, 200) is None
     assert collapse(0.0, {"active units": 0.0, "mutual information": 0.0}, Recipe.load("text/verses"), 199) is None
+
+
+def test_a_modality_that_z_does_not_hear_is_named(recipe_for: Callable[..., Recipe]) -> None:
+    heard = USED | {"rate alone, image": 9.0, "rate alone, text": 2.0}
+    assert collapse(8.0, heard, recipe_for("image"), 1000) is None
+    said = collapse(8.0, heard | {"rate alone, text": 0.02}, recipe_for("image"), 1000)
+    assert said is not None
+    assert said.startswith("text: z hears nothing of it")
+    assert "objective.subsets = 'each'" in said

@@ -1,0 +1,192 @@
+"""Gaussian experts, one for each modality: their product with the prior, or a mixture of such products."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from mmvae.core.latents import DiagonalGaussian, Latent, Posterior, by_row
+from mmvae.core.noise import Noise
+
+
+def precisions(
+    experts: Mapping[str, Tensor],
+    present: Mapping[str, Tensor],
+    size: int,
+    dim: int,
+    own: Mapping[str, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Of diagonal Gaussian experts [n, 2 dim], means and log-precisions: the sum of the precisions, and that of the
+    means times them, each [size, dim]. own: the dimensions [dim] that each speaks of, 1 or 0."""
+    split = {name: expert.float().chunk(2, dim=-1) for name, expert in experts.items()}
+    of_expert = {name: log_precision.clamp(-12.0, 12.0).exp() for name, (_, log_precision) in split.items()}
+    if own:
+        of_expert = {name: precision * own[name] for name, precision in of_expert.items()}
+    weighted = {name: of_expert[name] * mean for name, (mean, _) in split.items()}
+    return by_row(of_expert, present, size, dim), by_row(weighted, present, size, dim)
+
+
+class GaussianExperts(Latent):
+    """A family whose experts are diagonal Gaussians. The last dimensions of z may belong to one modality each: no other
+    expert speaks of them and no other decoder sees them, so that what a picture says beside its digit need not be said
+    of a sound (Lee & Pavlovic 2021, "Private-Shared Disentangled Multimodal VAE")."""
+
+    def __init__(self, config: Latent.Config) -> None:
+        super().__init__(config)
+        self.outputs = 2 * config.dim
+
+    def attach(self, private: Mapping[str, int]) -> None:
+        if not any(private.values()):
+            return
+        first = shared = self.dim - sum(private.values())
+        if shared < 1:
+            raise ValueError(
+                f"modalities.NAME.private: {sum(private.values())} private dimensions leave none of latent.dim = "
+                f"{self.dim} to be shared"
+            )
+        for name, count in private.items():
+            mask = torch.zeros(self.dim)
+            mask[:shared] = mask[first : first + count] = 1.0
+            first += count
+            self.register_buffer(f"dims_of_{name}", mask)
+
+    def _masks(self) -> dict[str, Tensor]:
+        return {name.removeprefix("dims_of_"): mask for name, mask in self.named_buffers(recurse=False)}
+
+    def seen_by(self, name: str, z: Tensor) -> Tensor:
+        mask = self._masks().get(name)
+        return z if mask is None else z * mask
+
+
+class ProductOfExperts(GaussianExperts):
+    """Diagonal Gaussian: the prior N(0, I) times one Gaussian expert for each modality that is present.
+
+    Precisions add, and the mean is the precision-weighted mean (Hinton 2002; Wu & Goodman 2018,
+    "Multimodal Generative Models for Scalable Weakly-Supervised Learning"). No modality: the prior.
+    """
+
+    class Config(Latent.Config):
+        min_rate: float = Field(
+            0.0, ge=0, description="nats that every posterior is away from N(0, I) at least (delta-VAE)"
+        )
+        mean_scale: float = Field(
+            0.0, ge=0, description="standard deviation to which the means are normalized over a batch (BN-VAE); 0: not"
+        )
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.least = least_precision(config.min_rate / config.dim)
+        self.normalize = MeanNorm(config.dim, config.mean_scale) if config.mean_scale else None
+
+    def attach(self, private: Mapping[str, int]) -> None:
+        if any(private.values()) and (self.normalize is not None or self.least > 1):
+            raise ValueError(
+                "modalities.NAME.private: latent.mean_scale and latent.min_rate are for dimensions that all rows use: "
+                "set them to 0"
+            )
+        super().attach(private)
+
+    def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> DiagonalGaussian:
+        known = torch.stack(list(present.values())).any(0)
+        # a precision above the prior's is itself a rate, whatever the encoder says (Razavi et al. 2019)
+        of_experts, weighted = precisions(experts, present, size, self.dim, self._masks())
+        precision = torch.where(known, self.least, 1.0)[:, None] + of_experts
+        mean = weighted / precision
+        if self.normalize is not None:
+            mean = torch.where(known[:, None], self.normalize(mean, known), mean)
+        return DiagonalGaussian(mean, precision.rsqrt())
+
+
+def least_precision(rate: float) -> float:
+    """The precision of the N(0, 1 / precision) that is `rate` nats away from N(0, 1), at least 1."""
+    low, high = 1.0, math.exp(2 * rate + 1)
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if 0.5 * (1 / middle - 1 + math.log(middle)) < rate else (low, middle)
+    return low if rate else 1.0
+
+
+class MeanNorm(nn.Module):
+    """Batch normalization of posterior means to a fixed scale, with a learned shift (Zhu et al. 2020, "A Batch
+    Normalized Inference Network Keeps the KL Vanishing Away"). The rate is then at least scale^2 / 2 a dimension."""
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, dim: int, scale: float, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.scale, self.momentum = scale, momentum
+        self.shift = nn.Parameter(torch.zeros(dim))
+        self.register_buffer("running_mean", torch.zeros(dim))
+        self.register_buffer("running_var", torch.ones(dim))
+
+    def forward(self, mean: Tensor, known: Tensor) -> Tensor:
+        """Means [B, D], of which those of the `known` rows count, to normalized ones [B, D]."""
+        center, variance = self.running_mean, self.running_var
+        if self.training and known.sum() > 1:
+            variance, center = torch.var_mean(mean[known], 0)
+            self.running_mean.lerp_(center.detach(), self.momentum)
+            self.running_var.lerp_(variance.detach(), self.momentum)
+        # an expert of no precision gives means near 0, which a usual epsilon would take for constant: a way to collapse
+        return self.scale * (mean - center) * (variance + 1e-20).rsqrt() + self.shift
+
+
+class MixtureOfGaussians(Posterior):
+    """An even mixture of C diagonal Gaussians, mean and stddev [B, C, D], of those that a row has, bool [B, C]."""
+
+    def __init__(self, mean: Tensor, stddev: Tensor, there: Tensor) -> None:
+        self.means, self.stddevs, self.there = mean, stddev, there
+
+    @property
+    def mean(self) -> Tensor:
+        share = self.there / self.there.sum(1, keepdim=True)
+        return (self.means * share[..., None]).sum(1)
+
+    def sample(self, noise: Noise, k: int = 1) -> Tensor:
+        place = (noise.uniform(k) * self.there.sum(1, keepdim=True)).long()
+        chosen = self.there.float().sort(dim=1, descending=True, stable=True).indices.gather(1, place)
+        index = chosen[..., None].expand(-1, -1, self.means.shape[-1])
+        return self.means.gather(1, index) + self.stddevs.gather(1, index) * noise.normal(k, self.means.shape[-1])
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        scaled = (z[:, :, None] - self.means[:, None]) / self.stddevs[:, None]  # [B, k, C, D]
+        each = (-0.5 * scaled**2 - self.stddevs[:, None].log() - 0.5 * math.log(2 * math.pi)).sum(-1)
+        each = each.masked_fill(~self.there[:, None], -torch.inf)
+        return each.logsumexp(2) - self.there.sum(1, keepdim=True).log()
+
+    def detached(self) -> MixtureOfGaussians:
+        return MixtureOfGaussians(self.means.detach(), self.stddevs.detach(), self.there)
+
+
+class MixtureOfExperts(GaussianExperts):
+    """An even mixture: of the prior times each expert alone (Shi et al. 2019, "Variational Mixture-of-Experts
+    Autoencoders"), or times every subset of those that are present (Sutter et al. 2021, "Generalized Multimodal ELBO").
+    No modality: the prior. The density is that of the mixture itself, where the papers bound it."""
+
+    class Config(Latent.Config):
+        of: Literal["experts", "products"] = Field("experts", description="or of the products of all their subsets")
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.products = config.of == "products"
+
+    def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> MixtureOfGaussians:
+        most = len(experts) if self.products else 1
+        parts = [part for count in range(1, most + 1) for part in combinations(experts, count)]
+        nothing = ~torch.stack(list(present.values())).any(0)
+        prior = torch.zeros(size, self.dim, device=nothing.device)
+        there, means, log_precisions = [nothing], [prior], [prior]
+        for part in parts:
+            given = {name: experts[name] for name in part}
+            of_experts, weighted = precisions(given, present, size, self.dim, self._masks())
+            there.append(torch.stack([present[name] for name in part]).all(0))
+            means.append(weighted / (1 + of_experts))
+            log_precisions.append(of_experts.log1p())
+        stddev = torch.exp(-0.5 * torch.stack(log_precisions, 1))
+        return MixtureOfGaussians(torch.stack(means, 1), stddev, torch.stack(there, 1))
