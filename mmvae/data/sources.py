@@ -7,12 +7,13 @@ import io
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from mmvae.data import generated
+from mmvae.data.captions import captioned, is_metadata
 from mmvae.modalities.contract import Modality, Raw, as_stream, is_by_product
 
 GENERATED = {"digits": generated.digits, "shapes": generated.shapes, "number-words": generated.number_words}
@@ -24,6 +25,7 @@ SPLITS = {
     "test": ("test", "testing"),
 }
 ABOUT = ("dataset_infos.json", "dataset_info.json", "config.json")  # what the hub writes beside tables
+T = TypeVar("T")
 FILE = "file"  # the only column of a folder of media files
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
@@ -52,8 +54,10 @@ class Rows:
 
     def where(self, index: int) -> str:
         """The file of a row, or its number in the table, counted from 1."""
-        if self.columns == (FILE,):
-            return str(self.cells[index][FILE])
+        if isinstance(self.cells, list):
+            paths = [cell for cell in self.cells[index].values() if isinstance(cell, Path)]
+            if paths:
+                return str(paths[0])
         return f"{self.source}, row {(self.numbers[index] if self.numbers else index) + 1}"
 
     def select(self, indices: Sequence[int]) -> Selection:
@@ -165,13 +169,17 @@ def _folder(folder: Path, modalities: Mapping[str, Modality]) -> Source:
     files = [path for path in found if not is_by_product(path)]
     wanted = _suffixes(modalities) - TABLES.keys()
     media = [path for path in files if path.suffix.lower() in wanted]
+    metadata = [path for path in files if is_metadata(path)]
+    if media and metadata:
+        kinds = {name: _suffixes({name: modality}) - TABLES.keys() for name, modality in modalities.items()}
+        rows = captioned(metadata, media, kinds)
+        columns = tuple(dict.fromkeys(column for row in rows for column in row))
+        grouped = _by_split(rows, lambda row: next(cell for cell in row.values() if isinstance(cell, Path)), folder)
+        splits = {split: Rows(part, columns, str(folder)) for split, part in grouped.items()}
+        return Source(splits, _digest([*metadata, *media], folder))
     if media and len(modalities) == 1:
-        by_split: dict[str, list[Path]] = {}
-        for path in media:
-            folders = path.relative_to(folder).parts[:-1]
-            split = next(filter(None, map(_split_name, folders)), "train")
-            by_split.setdefault(split, []).append(path)
-        return Source({split: _media(paths) for split, paths in by_split.items()}, _digest(media, folder))
+        grouped = _by_split(media, lambda path: path, folder)
+        return Source({split: _media(paths) for split, paths in grouped.items()}, _digest(media, folder))
     tables = [path for path in files if path.suffix.lower() in TABLES]
     if tables:
         kinds = {path.suffix.lower() for path in tables if path.name not in ABOUT}
@@ -186,6 +194,15 @@ def _folder(folder: Path, modalities: Mapping[str, Modality]) -> Source:
         f"{folder}: no file that {' or '.join(modalities)} reads ({', '.join(sorted(_suffixes(modalities)))}); "
         f"it holds {held or 'no files'}"
     )
+
+
+def _by_split(rows: Iterable[T], path_of: Callable[[T], Path], folder: Path) -> dict[str, list[T]]:
+    """The rows by the split that one of the folders above their file is named as; else they are of the training one."""
+    found: dict[str, list[T]] = {}
+    for row in rows:
+        folders = path_of(row).relative_to(folder).parts[:-1]
+        found.setdefault(next(filter(None, map(_split_name, folders)), "train"), []).append(row)
+    return found
 
 
 def _split_name(word: str) -> str | None:

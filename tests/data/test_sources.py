@@ -249,6 +249,76 @@ def test_built_in_sets_are_opened(name: str, opened: Open, recipe_for: Callable[
     assert read_cell(recipe_for(kind).modality(kind), rows.cells[0][default_column(kind, kind, rows)]) is not None
 
 
+# -- folders with metadata ------------------------------------------------------------------------
+
+
+def captions(folder: Path, picture_folder: Folder, *lines: str, name: str = "metadata.csv") -> Path:
+    """Four pictures and a table that says more of them."""
+    picture_folder(folder, 4)
+    (folder / name).write_text("\n".join(lines), encoding="utf-8-sig")
+    return folder
+
+
+def test_pictures_have_their_captions_and_those_without_one_stay(
+    opened: Open, picture_folder: Folder, tmp_path: Path
+) -> None:
+    names = sorted(path.name for path in picture_folder(tmp_path / "x", 4).iterdir())
+    lines = ["file_name,text,label", f'{names[2]},"a cat, sat",7', f"{names[0]},,8", f"{names[2]},again,7"]
+    source = opened(captions(tmp_path / "a", picture_folder, *lines), "image", "text")
+    rows = source.splits["train"]
+    assert sizes(source) == {"train": 5}
+    assert rows.columns == ("image", "text", "label")
+    found = [(Path(cell["image"]).name, cell.get("text"), cell.get("label")) for cell in rows.cells]
+    assert found[:3] == [(names[2], "a cat, sat", "7"), (names[0], None, "8"), (names[2], "again", "7")]
+    assert found[3:] == [(names[1], None, None), (names[3], None, None)]
+    assert rows.where(1) == str(tmp_path / "a" / names[0])
+    lined = [json.dumps({"file_name": names[1], "text": "ü"}), "", json.dumps({"file_name": names[0]})]
+    other = opened(captions(tmp_path / "b", picture_folder, *lined, name="metadata.jsonl"), "image", "text")
+    assert [cell.get("text") for cell in other.splits["train"].cells] == ["ü", None, None, None]
+    assert other.fingerprint != source.fingerprint
+    with_labels = opened(tmp_path / "a", "image").splits["train"]
+    assert with_labels.cells[0]["label"] == "7"
+
+
+def test_a_row_may_name_a_file_for_each_modality_and_folders_name_splits(opened: Open, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        Pillow.new("L", (8, 8)).save(tmp_path / split / "p.png")
+        soundfile.write(tmp_path / split / "s.wav", np.zeros(100, np.float32), 8000)
+        table = "image_file_name,audio_file_name,text\np.png,s.wav,one\n,s.wav,two\n"
+        (tmp_path / split / "metadata.csv").write_text(table)
+    source = opened(tmp_path, "image", "audio", "text")
+    assert sizes(source) == {"train": 2, "test": 2}
+    first, second = source.splits["test"].cells
+    assert (first["image"], first["audio"]) == (tmp_path / "test" / "p.png", tmp_path / "test" / "s.wav")
+    assert "image" not in second
+    assert second["text"] == "two"
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["file_name,text", "gone.png,x"], r"metadata.csv, row 1: no file 'gone.png'"),
+        (["file_name,text", ",x"], "row 1: it names no file; the column for that is 'file_name'"),
+        (["file_name,text", "metadata.csv,x"], "no modality of the recipe reads 'metadata.csv'"),
+        (["file_name,text", "000.png,x,y,z"], "its columns are not as many as those of the first line"),
+        (["file_name,text", '000.png,"x'], "not readable"),
+    ],
+)
+def test_what_a_table_of_captions_says_wrong_is_named(
+    lines: list[str], said: str, opened: Open, picture_folder: Folder, tmp_path: Path
+) -> None:
+    folder = captions(tmp_path, picture_folder, *lines)
+    (folder / "000.png").write_bytes(next(folder.glob("*.png")).read_bytes())
+    with pytest.raises(ValueError, match=said):
+        opened(folder, "image", "text")
+
+
+def test_a_table_that_names_no_files_is_left_alone(opened: Open, picture_folder: Folder, tmp_path: Path) -> None:
+    folder = captions(tmp_path, picture_folder, "title,year", "x,1999")
+    assert sizes(opened(folder, "image")) == {"train": 4}
+
+
 # -- columns --------------------------------------------------------------------------------------
 
 
