@@ -97,6 +97,29 @@ def test_it_is_evaluated(site: Path, model: Path) -> None:
     assert 0 <= figures[f"reconstruction, pianoroll: notes kept, N = {figures['rows']}"] <= 1
 
 
+def test_it_is_trained_together_with_words(site: Path, model: Path, tmp_path: Path) -> None:
+    run(site, "mmvae", "generate", model, "-n", "24", "--out", tmp_path / "pieces")
+    names = sorted(file.name for file in (tmp_path / "pieces").glob("*.mid"))
+    rows = [f"{name},{'a merry' if i % 2 else 'a sad'} piece" for i, name in enumerate(names)]
+    (tmp_path / "pieces" / "metadata.csv").write_text("\n".join(["file_name,text", *rows[:-4]]) + "\n")
+    recipe = tmp_path / "songs.toml"
+    recipe.write_text(
+        'name = "songs"\n[data]\npath = "pieces"\n[modalities.pianoroll]\nwidth = 4\n'
+        '[modalities.text]\ntokenizer = "words"\nvocabulary = 260\nhidden = 8\nembedding = 8\n[latent]\ndim = 4\n'
+        "[train]\nsteps = 4\nbatch_size = 8\nevaluate_every = 2\nthreads = 1\n"
+    )
+    path = f"data.path={tmp_path / 'pieces'}"
+    run(site, "mmvae", "train", recipe, path, "--out", tmp_path / "songs")
+    listed = run(
+        site, "mmvae", "translate", tmp_path / "songs", "a sad piece", "-n", "2", "--out", tmp_path / "of-words"
+    )
+    assert "2 files" in listed.stdout
+    made = sorted((tmp_path / "of-words").glob("*.mid"))
+    _expect_midi(made[0].read_bytes())
+    said = run(site, "mmvae", "translate", tmp_path / "songs", made[0], "--to", "text", "--out", tmp_path / "of-notes")
+    assert "4 files" in said.stdout
+
+
 def test_a_broken_plugin_is_named_when_asked_for(site: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "holograms.toml"
     recipe.write_text('name = "holograms"\n[data]\npath = "digits"\n[modalities.hologram]\n')

@@ -1,17 +1,47 @@
-"""What a model of several modalities knows of each alone, and of each given the others."""
+"""What a model of several modalities knows of each alone, of each given the others, and whether it finds the other."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from itertools import permutations
 
 import torch
+from torch import Tensor
 
+from mmvae.core.noise import Noise, mix
 from mmvae.core.vae import Network
 from mmvae.data.prepare import Progress
 from mmvae.data.store import Store
 from mmvae.evaluation.bounds import importance_nll
 
 MOST = 500  # rows, from all over the split
+AMONG = 100  # rows among which the right one is looked for
+
+
+def _complete(store: Store, most: int) -> Tensor:
+    """Numbers of rows that have all modalities, from all over the split."""
+    rows = torch.stack([column.present for column in store.columns.values()]).all(0).nonzero().squeeze(1)
+    return rows if len(rows) <= most else rows[torch.linspace(0, len(rows) - 1, most).round().long()]
+
+
+@torch.inference_mode()
+def retrieval(network: Network, store: Store, device: torch.device, seed: int = 0) -> dict[str, float]:
+    """The median place of a row's own observation of one modality among those of 100 rows, by how near its latent is to
+    that of the row's observation of another: 1 is best, the middle is chance. Nearness is the cosine between posterior
+    means, in the dimensions that both modalities see."""
+    rows = _complete(store, AMONG)
+    if len(rows) < 2:
+        return {}
+    batch = store.observed(rows, Noise([mix(seed, row) for row in rows.tolist()], device))
+    means = {name: network.posterior(batch.of([name])).mean for name in store.columns}
+    found = {}
+    for source, target in permutations(means, 2):
+        # of private dimensions only the owner says anything
+        a, b = network.latent.seen_by(target, means[source]), network.latent.seen_by(source, means[target])
+        near = torch.cosine_similarity(a[:, None], b, dim=2)
+        places = 1 + (near > near.diagonal()[:, None]).sum(1)
+        found[f"retrieval, {source} to {target}: median place among {len(rows)}"] = places.double().median().item()
+    return found
 
 
 def apart(
@@ -19,9 +49,7 @@ def apart(
 ) -> dict[str, float]:
     """In nats, by the importance-weighted bound with k draws, of rows that have all modalities: -log p(x_m) of each
     modality m, and -log p(x_m | the others), the difference of two such bounds. Nothing where no row has all."""
-    complete = torch.stack([column.present for column in store.columns.values()]).all(0).nonzero().squeeze(1)
-    if len(complete) > MOST:
-        complete = complete[torch.linspace(0, len(complete) - 1, MOST).round().long()]
+    complete = _complete(store, MOST)
     if not len(complete):
         return {}
     found: dict[frozenset[str], float] = {}

@@ -17,7 +17,7 @@ from mmvae.core.vae import Batch
 from mmvae.data.prepare import Progress, Split, prepare
 from mmvae.data.splits import SHARED
 from mmvae.evaluation import bounds
-from mmvae.evaluation.apart import apart
+from mmvae.evaluation.apart import apart, retrieval
 from mmvae.evaluation.recognition import find_classes, recognition
 from mmvae.evaluation.sequences import next_nll
 from mmvae.generation import VAE
@@ -76,6 +76,7 @@ def evaluate(
         **{f"{name} (nats)": value for name, value in use.items() if name.startswith(bounds.ALONE)},
         **_reconstruction(vae, rows, seed),
         **_samples(vae, rows, seed),
+        **(retrieval(vae.network, rows.store, vae.device, seed) if len(vae.modalities) > 1 else {}),
         **_walks(vae, rows),
         **_pace(vae, rows),
         **(recognition(vae, training, rows, label, classes, seed, progress) if label else {}),

@@ -25,7 +25,7 @@ from mmvae.core.priors import Prior, StandardNormal
 from mmvae.core.vae import Batch, Network
 from mmvae.data.store import Store
 from mmvae.evaluation import bounds
-from mmvae.evaluation.apart import apart
+from mmvae.evaluation.apart import apart, retrieval
 
 DIM, SCALE = 3, 0.6
 CPU = torch.device("cpu")
@@ -306,3 +306,12 @@ def test_what_each_modality_costs_alone_and_given_the_other_is_the_evidence_of_t
         mean, stddev = exact_posterior(part, of)
         rate = kl_divergence(Normal(mean, stddev.expand_as(mean)), Normal(0.0, 1.0)).sum(1).mean().item()
         assert use[f"rate alone, {name}"] == pytest.approx(rate, rel=1e-4)
+
+
+def test_the_right_one_is_found_where_both_modalities_say_the_same_and_by_chance_where_not() -> None:
+    z = torch.randn(100, DIM, generator=torch.Generator().manual_seed(0))
+    network = linear({"x": 20 * WEIGHT, "y": 20 * SECOND})
+    x, y = z @ (20 * WEIGHT).T, z @ (20 * SECOND).T
+    what = "retrieval, x to y: median place among 100"
+    assert retrieval(network, Kept(x=x, y=y), CPU)[what] == 1
+    assert 30 < retrieval(network, Kept(x=x, y=y.roll(7, 0)), CPU)[what] < 70
