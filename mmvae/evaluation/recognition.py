@@ -170,13 +170,15 @@ def frechet(a: Tensor, b: Tensor) -> float:
 
 def coverage(real: Tensor, drawn: Tensor, k: int = NEIGHBOURS) -> dict[str, float]:
     """Precision and recall (Kynkaanniemi et al. 2019), the share of samples within reach of a real row and the other
-    way round, and coverage (Naeem et al. 2020), the share of real rows with a sample within reach; of features [N, F]
-    and [M, F], reach being the distance to the k-th neighbour among one's own."""
+    way round; and, instead of the first, density, in how many rows' reach a sample is over k, and instead of the
+    second, coverage, the share of real rows with a sample within reach (Naeem et al. 2020). Of features [N, F] and
+    [M, F], reach being the distance to the k-th neighbour among one's own."""
     between = torch.cdist(real, drawn)
     reach = [torch.cdist(own, own).topk(k + 1, largest=False).values[:, -1] for own in (real, drawn)]
     return {
         "precision": (between <= reach[0][:, None]).any(0).double().mean().item(),
         "recall": (between <= reach[1]).any(1).double().mean().item(),
+        "density": (between <= reach[0][:, None]).sum(0).double().mean().item() / k,
         "coverage": (between.amin(1) <= reach[0]).double().mean().item(),
     }
 

@@ -37,8 +37,10 @@ def test_the_inception_score_is_the_number_of_classes_where_each_is_sure_and_ali
 
 
 def test_coverage_is_1_for_like_sets_and_0_for_distant_ones() -> None:
-    assert coverage(features(300), features(300)) == {"precision": 1, "recall": 1, "coverage": 1}
-    assert coverage(features(300), features(300, 1, 100)) == {"precision": 0, "recall": 0, "coverage": 0}
+    same = coverage(features(300), features(300))
+    assert same.pop("density") == pytest.approx(6 / 5)  # a row is within its own reach and that of five others
+    assert same == {"precision": 1, "recall": 1, "coverage": 1}
+    assert set(coverage(features(300), features(300, 1, 100)).values()) == {0}
     wide = coverage(features(300, scale=0.1), features(300, 1))
     assert wide["recall"] == 1
     assert wide["precision"] < 0.2 > wide["coverage"]
