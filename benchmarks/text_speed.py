@@ -117,7 +117,7 @@ def loop(decoder: RecurrentDecoder, z: Tensor) -> Tensor:
     token, state, tokens = torch.full((1,), decoder.tokens), decoder._initial(z), []
     for _ in range(decoder.length):
         output, state = decoder.gru(torch.cat([decoder.embedding(token), z], dim=-1)[:, None], state)
-        token = decoder._logits(decoder.project(output[:, 0])).argmax(-1)
+        token = decoder._logits(decoder.project(torch.cat([output[:, 0], z], dim=-1))).argmax(-1)
         tokens.append(token)
         if token.item() == 0:
             break

@@ -1,0 +1,88 @@
+"""Every program of benchmarks/ runs from end to end, in small."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+TEXT = ["modalities.text.vocabulary=300", "modalities.text.embedding=8", "modalities.text.hidden=8"]
+SHORT = ["train.batch_size=8", "train.steps=2", "train.evaluate_every=2", "latent.dim=4", "prior.fitted=0"]
+
+
+def run(program: str, *words: str | Path) -> str:
+    """What a benchmark prints."""
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / f"{program}.py", *map(str, words)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def trained(recipe: str, folder: Path, *overrides: str) -> Path:
+    """A model that was hardly trained."""
+    words = [recipe, "--out", str(folder), *SHORT, *overrides]
+    subprocess.run([sys.executable, "-m", "mmvae", "train", *words], check=True, capture_output=True, timeout=200)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of sentences."""
+    path = tmp_path_factory.mktemp("text") / "lines.txt"
+    words = ["red", "green", "blue", "small", "large", "cat", "dog", "sat", "ran", "far"]
+    path.write_text("\n".join(" ".join(words[(i * j) % 10] for j in range(1, 3 + i % 5)) for i in range(200)))
+    return path
+
+
+def test_every_program_is_tried() -> None:
+    here = Path(__file__).read_text(encoding="utf-8")
+    assert [path.stem for path in BENCHMARKS.glob("*.py") if f'run("{path.stem}"' not in here] == []
+
+
+def test_phases() -> None:
+    found = json.loads(run("audio_phase", "--limit", "2"))
+    assert (
+        found["integrated, 16 iterations"]["convergence (dB)"] < found["integrated, 0 iterations"]["convergence (dB)"]
+    )
+
+
+def test_samples_of_sounds(tmp_path: Path) -> None:
+    model = trained("audio/drums", tmp_path / "drums", "modalities.audio.widths=[4]")
+    assert 0 <= json.loads(run("audio_samples", model, "--n", "8"))["coverage"] <= 1
+
+
+def test_samples_of_texts(lines: Path, tmp_path: Path) -> None:
+    model = trained("text/definitions", tmp_path / "text", f"data.path={lines}", *TEXT)
+    found = json.loads(run("text_samples", model, lines, "--n", "60", "--steps", "2"))
+    assert found["samples"] == 60
+    assert found["reverse"] > 1
+
+
+@pytest.mark.parametrize("what", ["ours", "plain", "generation", "ours loss", "plain loss"])
+def test_speed(what: str, lines: Path) -> None:
+    loss = ["--loss", "2"] if "loss" in what else []
+    found = json.loads(run("text_speed", "--data", lines, "--steps", "2", "--threads", "1", "--only", what, *loss))
+    assert all(value > 0 for value in (found.values() if isinstance(found, dict) else [found]))
+
+
+def test_remedies(lines: Path, tmp_path: Path) -> None:
+    words = ["--data", lines, "--steps", "4", "--k", "2", "--out", tmp_path, "--only", "linear", "no latent", "target"]
+    table = run("text_remedies", *words, "--set", *TEXT)
+    assert table.count("\n| ") == 4
+    assert table.count("nan") == 0
+
+
+def test_methods(tmp_path: Path) -> None:
+    words = ["--steps", "2", "--k", "2", "--out", tmp_path, "--only", "VQ-VAE", "autoencoder"]
+    table = run("methods", *words, "--set", "data.limit=300", "modalities.image.widths=[4]")
+    assert table.count("\n| ") == 2
