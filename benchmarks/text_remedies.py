@@ -61,7 +61,11 @@ def measure(folder: Path, changes: list[str], args: argparse.Namespace) -> dict[
     """The figures of a model in `folder`, trained if it is not there."""
     kept = folder / "figures.json"
     if not kept.is_file():
-        train = [f"data.path={args.data}", f"train.steps={args.steps}", f"train.evaluate_every={max(1, args.steps // 3)}"]
+        train = [
+            f"data.path={args.data}",
+            f"train.steps={args.steps}",
+            f"train.evaluate_every={max(1, args.steps // 3)}",
+        ]
         if "latent.kind=none" not in changes:
             train.append("latent.mean_scale=0")
         model = mmvae.train("text/verses", [*train, *NETWORK, *changes, *args.set], out=folder)
