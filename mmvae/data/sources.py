@@ -19,6 +19,10 @@ from mmvae.modalities.contract import Modality, Raw, as_stream, is_by_product
 GENERATED = {"digits": generated.digits, "shapes": generated.shapes, "number-words": generated.number_words}
 BUILTIN = ("emoji", "definitions", "drums", *GENERATED)
 TABLES = {".txt": "text", ".csv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet", ".arrow": "arrow"}
+AS_IS: dict[str, dict[str, Any]] = {  # a word such as NA or null is a word, and a mark of the encoding is none
+    "csv": {"keep_default_na": False, "na_values": [""], "encoding": "utf-8-sig"},
+    "text": {"encoding": "utf-8-sig"},
+}
 SPLITS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
@@ -186,7 +190,8 @@ def _folder(folder: Path, modalities: Mapping[str, Modality]) -> Source:
         if len({TABLES[kind] for kind in kinds}) > 1:
             raise ValueError(f"{folder}: tables of several kinds ({', '.join(sorted(kinds))}): give one of them")
         chosen = None if len(files) == len(found) else [str(path.resolve()) for path in tables]
-        return _loaded(str(folder), str(folder), _digest(files, folder), data_files=chosen)
+        how = AS_IS.get(TABLES[kinds.pop()], {}) if len(kinds) == 1 and not media else {}
+        return _loaded(str(folder), str(folder), _digest(files, folder), data_files=chosen, **how)
     held = ", ".join(
         f"{count} {suffix or 'without suffix'}" for suffix, count in Counter(p.suffix for p in files).items()
     )
@@ -221,9 +226,8 @@ def _digest(paths: Iterable[Path], base: Path) -> str:
 
 
 def _tables(kind: str, files: dict[str, list[Path]], name: str, fingerprint: str) -> Source:
-    return _loaded(
-        kind, name, fingerprint, data_files={split: [str(p) for p in paths] for split, paths in files.items()}
-    )
+    named = {split: [str(path) for path in paths] for split, paths in files.items()}
+    return _loaded(kind, name, fingerprint, data_files=named, **AS_IS.get(kind, {}))
 
 
 def _loaded(what: str, label: str, fingerprint: str | None, **options: Any) -> Source:

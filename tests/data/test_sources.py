@@ -249,6 +249,20 @@ def test_built_in_sets_are_opened(name: str, opened: Open, recipe_for: Callable[
     assert read_cell(recipe_for(kind).modality(kind), rows.cells[0][default_column(kind, kind, rows)]) is not None
 
 
+@pytest.mark.parametrize("in_folder", [False, True])
+def test_words_that_pandas_takes_for_nothing_and_marks_of_the_encoding_do_no_harm(
+    in_folder: bool, opened: Open, tmp_path: Path
+) -> None:
+    table, lines = tmp_path / "a" / "train.csv", tmp_path / "b" / "train.txt"
+    for path, text in ((table, "text,n\nNA,1\nnull,2\n,3\nnan,4\n"), (lines, "ü one\ntwo\n")):
+        path.parent.mkdir()
+        path.write_text(text, encoding="utf-8-sig")
+    rows = opened(table.parent if in_folder else table, "text").splits["train"]
+    assert rows.columns == ("text", "n")
+    assert column(rows, "text") == ["NA", "null", None, "nan"]
+    assert column(opened(lines.parent if in_folder else lines, "text").splits["train"], "text") == ["ü one", "two"]
+
+
 # -- folders with metadata ------------------------------------------------------------------------
 
 
