@@ -51,6 +51,10 @@ def check_together(latent: Mapping[str, Any], prior: Mapping[str, Any], objectiv
             prior["kind"] == "vamp" and bool(latent.get("mean_scale")),
             "latent.mean_scale: the rows of a VampPrior would be normalized by themselves; set it to 0",
         ),
+        (
+            kind == "alone" and (family not in ("gaussian", "mixture", "correlated") or bool(latent.get("mean_scale"))),
+            "objective.kind: alone needs latent.kind = gaussian, mixture or correlated, and latent.mean_scale = 0",
+        ),
         (kind == "rae" and family != "deterministic", "objective.kind: rae is made for latent.kind = deterministic"),
         (
             of_gaussians and family not in ("gaussian", "none"),
@@ -83,6 +87,23 @@ def check_together(latent: Mapping[str, Any], prior: Mapping[str, Any], objectiv
         (
             family in (*CODES, "sphere") and bool(prior["sequence"]),
             f"prior.sequence: it is not made for latent.kind = {family}; set it to 0",
+        ),
+    ):
+        if refused:
+            raise ValueError(why)
+
+
+def check_modalities(objective: Mapping[str, Any], private: Mapping[str, int]) -> None:
+    """Raise ValueError where an objective does not go with a recipe's modalities and their private dimensions."""
+    for refused, why in (
+        (
+            objective["kind"] == "alone" and len(private) == 1,
+            "objective.kind: alone is of several modalities; set 'elbo'",
+        ),
+        (
+            objective["kind"] == "alone" and any(private.values()),
+            "objective.kind: alone would draw private dimensions to what other modalities say of them, nothing; set "
+            "modalities.NAME.private to 0",
         ),
     ):
         if refused:

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, ValidationError, field_validator, model_validator
 from torch import nn
 
-from mmvae.combinations import check_pairs, check_together
+from mmvae.combinations import check_modalities, check_pairs, check_together
 from mmvae.core.latents import Latent, latents
 from mmvae.core.objectives import Objective, objectives
 from mmvae.core.priors import Prior, priors
@@ -189,7 +189,9 @@ class Recipe(Settings):
                 raise ValueError(f"prior.{key}: without a latent there is nothing to fit; set it to 0")
         if self.data.pieces and self.data.sequences:
             raise ValueError("data.pieces: the pieces of a file are a sequence already: set data.sequences to false")
-        paths = {name: table["path"] for name, table in self.modalities.items()}
+        private, paths = ({name: t[key] for name, t in self.modalities.items()} for key in ("private", "path"))
+        check_modalities(self.objective, private)
+        self.build_latent().attach(private)  # says where there is no room for them
         check_pairs(self.data.pair, self.data.ordered, self.data.complete, paths)
         if self.prior["sequence"] and not self.data.ordered:
             raise ValueError("prior.sequence: set data.sequences or data.pieces to true, where the data are sequences")

@@ -289,7 +289,8 @@ def shows(b: Bench) -> None:
     for method, table in {"metrics": b.modality.metrics(b.raws, b.raws), "scores": scores}.items():
         good = all(isinstance(name, str) and math.isfinite(value) for name, value in table.items())
         b.expect(good, method, "a dict from names to finite numbers", table)
-    missing = [path.name for path in b.modality.sheet(b.raws, b.folder / "sheet") if not path.is_file()]
+    sheets = b.modality.sheet(b.raws, b.folder / "sheet") + b.modality.sheet(b.raws, b.folder / "walk", len(b.raws))
+    missing = [path.name for path in sheets if not path.is_file()]
     b.expect(not missing, "sheet", "the paths of files that it wrote", f"no file {missing}")
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
+from mmvae.combinations import CODES
 from mmvae.core.noise import Noise, mix
 from mmvae.core.vae import Batch
-from mmvae.generation import VAE
+from mmvae.generation import ROWS, VAE
 from mmvae.samples import Samples
 
 DRAWN = 256  # samples by which it is seen what dimensions are in use
@@ -30,19 +31,23 @@ def traverse(
 
     start: a file or raw observation from whose latent they set out; by default one sample. A dimension goes from
     `reach` standard deviations below its mean to as many above. In use: by the variance of its posterior mean (as Burda
-    et al. 2016 count active units), here over the model's own samples. Raises ValueError where a model has no latent,
-    and for an input that cannot be read.
+    et al. 2016 count active units), here over the model's own samples. Raises ValueError for latents that are codes
+    or directions, and for an input that cannot be read.
     """
     vae = model if isinstance(model, VAE) else VAE.load(model)
     if dims < 1 or steps < 2 or reach <= 0:
         raise ValueError(f"dims = {dims}, steps = {steps}, reach = {reach:g}: from 1, from 2, and above 0")
-    if vae.network.latent.outputs == 0:
-        raise ValueError("the model has no latent to walk through")
+    if (kind := vae.recipe.latent["kind"]) in ("none", "sphere", *CODES):
+        raise ValueError(f"latent.kind = {kind} has no dimension that can be moved while the others stay")
     drawn = vae.prior().sample(Noise([mix(seed, "prior", i) for i in range(DRAWN)], vae.device))
-    seeds = [mix(seed, "decode", i) for i in range(DRAWN)]
-    everything = torch.ones(DRAWN, dtype=torch.bool, device=vae.device)
-    values = {name: vae.draw(name, drawn, seeds, None) for name in vae.modalities}
-    means = vae.encode(Batch(values, dict.fromkeys(values, everything)))
+    read = []
+    for first in range(0, DRAWN, ROWS):
+        part = drawn[first : first + ROWS]
+        seeds = [mix(seed, "decode", first + i) for i in range(len(part))]
+        values = {name: vae.draw(name, part, seeds, None) for name in vae.modalities}
+        everything = torch.ones(len(part), dtype=torch.bool, device=vae.device)
+        read.append(vae.encode(Batch(values, dict.fromkeys(values, everything))))
+    means = torch.cat(read)
     used = means.var(0).argsort(descending=True)[:dims].tolist()
     origin = vae.encode([start])[0] if start is not None else drawn[0]
     ways = origin.repeat(len(used), steps, 1)

@@ -29,7 +29,6 @@ PARTS = {
     "total correlation": ["objective.kind=total-correlation"],
     "dip": ["objective.kind=dip"],
     "mmd": ["objective.kind=mmd"],
-    "alone": ["objective.kind=alone"],
     "rae": ["objective.kind=rae", "latent.kind=deterministic"],
 }
 SHORT = ["train.steps=6", "train.evaluate_every=3", "train.batch_size=16", "latent.dim=4", "prior.fitted=0"]

@@ -32,6 +32,13 @@ def test_the_table_is_read() -> None:
     assert {"MVAE", "TELBO", "JMVAE", "MVTCAE", "MMVAE", "MoPoE", "DMVAE", "MMVAE+", "CMVAE"} == LINES.keys()
 
 
+def test_the_weights_of_mvtcae_are_those_of_its_alpha() -> None:
+    alpha, modalities = 0.9, 2
+    weights = dict(line.split("=") for line in LINES["MVTCAE"])
+    assert float(weights["kl.weight"]) == pytest.approx(modalities * (1 - alpha) / (modalities - alpha), abs=0.005)
+    assert float(weights["objective.alone"]) == pytest.approx(alpha / (modalities - alpha), abs=0.005)
+
+
 @pytest.mark.usefixtures("cache")
 @pytest.mark.parametrize("name", LINES)
 def test_a_published_model_is_its_lines(name: str, tmp_path: Path) -> None:
@@ -41,5 +48,5 @@ def test_a_published_model_is_its_lines(name: str, tmp_path: Path) -> None:
     assert len(vae.translate({"text": ["seven"]}, n=3)["image"]) == 3
     figures = mmvae.evaluate(vae, "validation", k=2, label="label")
     assert all(math.isfinite(value) for value in figures.values() if isinstance(value, float))
-    for what in ("coherence, text to image", "NLL of text given image", "rate alone, image"):
+    for what in ("coherence, text to image", "NLL of text given image", "mutual information alone, image"):
         assert any(key.startswith(what) for key in figures), what

@@ -17,6 +17,7 @@ from PIL import ImageSequence
 
 import mmvae
 from mmvae.generation import VAE
+from mmvae.modalities.image import Image
 from mmvae.traversing import traverse
 
 
@@ -68,14 +69,37 @@ def test_walks_are_rows_of_a_sheet_and_move_side_by_side(vae_for: Callable[..., 
     assert not (tmp_path / "between" / "sheet.gif").exists()
 
 
-def test_what_cannot_be_walked_is_said(vae_for: Callable[..., VAE], tmp_path: Path) -> None:
+def test_transparent_pictures_move_on_white_without_ghosts(tmp_path: Path) -> None:
+    raws = []
+    for place in range(3):
+        raw = np.zeros((8, 8, 4), np.uint8)
+        raw[:, 2 * place : 2 * place + 2] = 0, 0, 0, 255
+        raws.append(raw)
+    picture = Image(Image.Config())
+    picture.fit(raws)
+    picture.sheet(raws, tmp_path / "sheet", 3)
+    with Pillow.open(tmp_path / "sheet.gif") as moving:
+        for place, frame in zip((0, 1, 2, 1), ImageSequence.Iterator(moving), strict=True):
+            dark = np.asarray(frame.convert("L"))[::8, ::8] < 128
+            assert np.flatnonzero(dark.any(0)).tolist() == [2 * place, 2 * place + 1]
+
+
+def test_walks_of_sentences_stand_apart(vae_for: Callable[..., VAE], tmp_path: Path) -> None:
+    traverse(vae_for("text"), dims=2, steps=3).save(tmp_path)
+    lines = (tmp_path / "sheet.txt").read_text().split("\n")
+    assert len(lines) == 8
+    assert lines[3] == ""
+
+
+def test_what_cannot_be_walked_is_said(vae_for: Callable[..., VAE]) -> None:
     vae = vae_for("text")
     for wrong in ({"dims": 0}, {"steps": 1}, {"reach": 0.0}):
         with pytest.raises(ValueError, match="from 1, from 2, and above 0"):
             traverse(vae, **wrong)  # ty: ignore[invalid-argument-type]
-    vae.network.latent.outputs = 0
-    with pytest.raises(ValueError, match="no latent to walk through"):
-        traverse(vae)
+    for kind in ("none", "sphere", "vq"):
+        vae.recipe.latent["kind"] = kind
+        with pytest.raises(ValueError, match=f"latent.kind = {kind} has no dimension that can be moved"):
+            traverse(vae)
 
 
 def test_the_command_writes_walks_that_can_be_made_again(vae_for: Callable[..., VAE], tmp_path: Path) -> None:

@@ -35,11 +35,16 @@ def precisions(
 class GaussianExperts(Latent):
     """A family whose experts are diagonal Gaussians. The last dimensions of z may belong to one modality each: no other
     expert speaks of them and no other decoder sees them, so that what a picture says beside its digit need not be said
-    of a sound (Lee & Pavlovic 2021, "Private-Shared Disentangled Multimodal VAE")."""
+    of a sound (Lee & Pavlovic 2021, "Private-Shared Disentangled Multimodal VAE"). Where a modality is missing, its
+    dimensions are as N(0, I) has them."""
+
+    masks: Tensor
 
     def __init__(self, config: Latent.Config) -> None:
         super().__init__(config)
         self.outputs = 2 * config.dim
+        self.names: list[str] = []
+        self.register_buffer("masks", torch.zeros(0, config.dim), persistent=False)
 
     def attach(self, private: Mapping[str, int]) -> None:
         if not any(private.values()):
@@ -50,18 +55,19 @@ class GaussianExperts(Latent):
                 f"modalities.NAME.private: {sum(private.values())} private dimensions leave none of latent.dim = "
                 f"{self.dim} to be shared"
             )
-        for name, count in private.items():
-            mask = torch.zeros(self.dim)
-            mask[:shared] = mask[first : first + count] = 1.0
+        masks = torch.zeros(len(private), self.dim)
+        masks[:, :shared] = 1.0
+        for mask, count in zip(masks, private.values(), strict=True):
+            mask[first : first + count] = 1.0
             first += count
-            self.register_buffer(f"dims_of_{name}", mask)
+        self.names, self.masks = list(private), masks.to(self.masks.device)
 
-    def _masks(self) -> dict[str, Tensor]:
-        return {name.removeprefix("dims_of_"): mask for name, mask in self.named_buffers(recurse=False)}
+    def own(self) -> dict[str, Tensor]:
+        """The dimensions [D] that each modality speaks of and sees, 1 or 0; nothing where all are shared."""
+        return dict(zip(self.names, self.masks, strict=True))
 
     def seen_by(self, name: str, z: Tensor) -> Tensor:
-        mask = self._masks().get(name)
-        return z if mask is None else z * mask
+        return z * self.own()[name] if self.names else z
 
 
 class ProductOfExperts(GaussianExperts):
@@ -95,7 +101,7 @@ class ProductOfExperts(GaussianExperts):
     def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> DiagonalGaussian:
         known = torch.stack(list(present.values())).any(0)
         # a precision above the prior's is itself a rate, whatever the encoder says (Razavi et al. 2019)
-        of_experts, weighted = precisions(experts, present, size, self.dim, self._masks())
+        of_experts, weighted = precisions(experts, present, size, self.dim, self.own())
         precision = torch.where(known, self.least, 1.0)[:, None] + of_experts
         mean = weighted / precision
         if self.normalize is not None:
@@ -140,6 +146,8 @@ class MeanNorm(nn.Module):
 class MixtureOfGaussians(Posterior):
     """An even mixture of C diagonal Gaussians, mean and stddev [B, C, D], of those that a row has, bool [B, C]."""
 
+    quick = True
+
     def __init__(self, mean: Tensor, stddev: Tensor, there: Tensor) -> None:
         self.means, self.stddevs, self.there = mean, stddev, there
 
@@ -155,10 +163,19 @@ class MixtureOfGaussians(Posterior):
         return self.means.gather(1, index) + self.stddevs.gather(1, index) * noise.normal(k, self.means.shape[-1])
 
     def log_prob(self, z: Tensor) -> Tensor:
-        scaled = (z[:, :, None] - self.means[:, None]) / self.stddevs[:, None]  # [B, k, C, D]
-        each = (-0.5 * scaled**2 - self.stddevs[:, None].log() - 0.5 * math.log(2 * math.pi)).sum(-1)
-        each = each.masked_fill(~self.there[:, None], -torch.inf)
-        return each.logsumexp(2) - self.there.sum(1, keepdim=True).log()
+        count = self.there.shape[1]
+        return self._mixed(self._parts().log_prob(z.repeat_interleave(count, 0)))
+
+    def pairs(self, z: Tensor) -> Tensor:
+        return self._mixed(self._parts().pairs(z))
+
+    def _parts(self) -> DiagonalGaussian:
+        return DiagonalGaussian(self.means.flatten(0, 1), self.stddevs.flatten(0, 1))
+
+    def _mixed(self, each: Tensor) -> Tensor:
+        """Log-densities under the mixture [B, k] from those under each component, [B * C, k]."""
+        of_there = each.view(*self.there.shape, -1).masked_fill(~self.there[..., None], -torch.inf)
+        return of_there.logsumexp(1) - self.there.sum(1, keepdim=True).log()
 
     def detached(self) -> MixtureOfGaussians:
         return MixtureOfGaussians(self.means.detach(), self.stddevs.detach(), self.there)
@@ -184,7 +201,7 @@ class MixtureOfExperts(GaussianExperts):
         there, means, log_precisions = [nothing], [prior], [prior]
         for part in parts:
             given = {name: experts[name] for name in part}
-            of_experts, weighted = precisions(given, present, size, self.dim, self._masks())
+            of_experts, weighted = precisions(given, present, size, self.dim, self.own())
             there.append(torch.stack([present[name] for name in part]).all(0))
             means.append(weighted / (1 + of_experts))
             log_precisions.append(of_experts.log1p())

@@ -1,4 +1,4 @@
-"""Regularizers: the ELBO and a further cost, of what the posteriors of a batch are together or of a decoder's slope."""
+"""Regularizers: the ELBO and a further cost, of a batch's posteriors, of parts of them, or of a decoder's slope."""
 
 from __future__ import annotations
 
@@ -114,8 +114,9 @@ class Alone(ELBO):
     def penalty(self, network: Network, batch: Batch, posterior: Posterior, z: Tensor, noise: Noise) -> Tensor:
         drawn, cost = z[:, None], z.new_zeros(len(z))
         together = posterior.log_prob(drawn)[:, 0]
-        for name, rows in batch.present.items():
-            alone = network.posterior(batch.of([name]))
+        for name, expert in network.experts(batch).items():
+            rows = batch.present[name]
+            alone = network.latent({name: expert}, {name: rows}, len(batch))
             cost = cost + rows * (together - alone.log_prob(drawn)[:, 0])
         return self.config.alone * cost.mean()
 

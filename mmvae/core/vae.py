@@ -84,9 +84,12 @@ class Network(nn.Module):
 
     def posterior(self, batch: Batch) -> Posterior:
         """q(z|x) of every row, from the modalities it has; if it has none, what its family gives without evidence."""
+        return self.latent(self.experts(batch), batch.present, len(batch))
+
+    def experts(self, batch: Batch) -> dict[str, Tensor]:
+        """What each encoder says of the rows that have its modality, [n, latent.outputs]."""
         read = {name: values for name, values in batch.values.items() if name in self.encoders and len(values)}
-        experts = {name: self.encoders[name](values) for name, values in read.items()}
-        return self.latent(experts, batch.present, len(batch))
+        return {name: self.encoders[name](values) for name, values in read.items()}
 
     def decode(self, z: Tensor, names: Iterable[str] | None = None) -> dict[str, Likelihood]:
         """p(x|z) of the named modalities (all by default) for z [B, D]."""

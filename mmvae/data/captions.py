@@ -4,75 +4,98 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 NAMES = ("metadata.csv", "metadata.jsonl")
-KEY = "file_name"  # of the column, as in the hub's folders of images and sounds; X_file_name is a file of column X
+KEY = "file_name"  # of the column, as in the hub's folders of images and sounds; X_file_name is a file of modality X
 
 
 def is_metadata(path: Path) -> bool:
     """Whether a file is a table that names files."""
-    if path.name not in NAMES:
-        return False
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        return KEY in file.readline()
+    return path.name in NAMES and KEY in path.read_text(encoding="utf-8", errors="replace")
 
 
 def captioned(
-    tables: Sequence[Path], media: Sequence[Path], kinds: Mapping[str, Collection[str]]
+    folder: Path, tables: Sequence[Path], media: Sequence[Path], kinds: Mapping[str, Collection[str]]
 ) -> list[dict[str, Any]]:
-    """The rows of the tables, each with its files as paths, then the files that no row names, each a row of its own. A
-    file stands in the column of its modality.
+    """The rows of the tables in a folder, each with its files as paths, then the files that no row names, each a row of
+    its own. A file stands in the column of its modality.
 
     kinds: the suffixes of the files that each modality reads. Raises ValueError for a row that names no file, or one
-    that is not there, and for tables that cannot be read.
+    that is not there or not in the folder, and for tables that cannot be read.
     """
-    kind_of = {suffix: kind for kind, suffixes in kinds.items() for suffix in suffixes}
     rows = []
     for table in tables:
-        for number, read in enumerate(_read(table), 1):
+        for number, read in _read(table):
             try:
-                rows.append(_row(read, table.parent, kind_of))
+                rows.append(_row(read, table.parent, folder, kinds))
             except ValueError as error:
                 raise ValueError(f"{table}, row {number}: {error}") from None
-    named = {cell.resolve() for row in rows for cell in row.values() if isinstance(cell, Path)}
-    return rows + [{kind_of[path.suffix.lower()]: path} for path in media if path.resolve() not in named]
+    named = {path for row in rows for path in paths_of(row)}
+    return rows + [{_kind(path, kinds): path} for path in media if path not in named]
 
 
-def _row(read: Mapping[str, Any], folder: Path, kind_of: Mapping[str, str]) -> dict[str, Any]:
+def paths_of(row: Mapping[str, Any]) -> list[Path]:
+    """The files among a row's cells."""
+    return [cell for cell in row.values() if isinstance(cell, Path)]
+
+
+def _row(read: Mapping[str, Any], beside: Path, folder: Path, kinds: Mapping[str, Collection[str]]) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for column, cell in read.items():
+        kind = column.removesuffix(f"_{KEY}")
         if cell in ("", None):
             continue  # a row that lacks it
-        if not column.endswith(KEY):
+        if column != KEY and (kind == column or kind not in kinds):
+            if column in row:
+                raise ValueError(f"column '{column}' is there twice, or also names a file")
             row[column] = cell
             continue
-        path = folder / str(cell)
+        path = Path(os.path.normpath(beside / str(cell)))
+        if not path.is_relative_to(folder):
+            raise ValueError(f"the file '{cell}' is not in {folder}")
         if not path.is_file():
             raise ValueError(f"no file '{cell}'")
-        if column == KEY and path.suffix.lower() not in kind_of:
-            raise ValueError(f"no modality of the recipe reads '{cell}'")
-        row[kind_of[path.suffix.lower()] if column == KEY else column.removesuffix(f"_{KEY}")] = path
-    if not any(isinstance(cell, Path) for cell in row.values()):
+        kind = _kind(path, kinds) if column == KEY else kind
+        if kind in row:
+            raise ValueError(f"it has more than one {kind}")
+        row[kind] = path
+    if not paths_of(row):
         raise ValueError(f"it names no file; the column for that is '{KEY}'")
     return row
 
 
-def _read(table: Path) -> Iterator[dict[str, Any]]:
+def _kind(path: Path, kinds: Mapping[str, Collection[str]]) -> str:
+    found = [kind for kind, suffixes in kinds.items() if path.suffix.lower() in suffixes]
+    if not found:
+        raise ValueError(f"no modality of the recipe reads '{path.name}'")
+    if len(found) > 1:
+        raise ValueError(f"'{path.name}' may be {' or '.join(found)}: name it in a column {found[0]}_{KEY}")
+    return found[0]
+
+
+def _read(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows with their numbers, counted from 1 without the line of names."""
+    number = 0
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             if table.suffix == ".csv":
-                for row in csv.DictReader(file, strict=True):
-                    if None in row or None in row.values():
-                        raise ValueError("its columns are not as many as those of the first line")
-                    yield row
+                lines = csv.reader(filter(str.strip, file), strict=True)
+                names = [name.strip() for name in next(lines, [])]
+                if len(set(names)) < len(names):
+                    raise ValueError("two of its columns have one name")
+                for number, cells in enumerate(lines, 1):
+                    if len(cells) != len(names):
+                        raise ValueError(f"it has {len(cells)} cells, and the first line {len(names)}")
+                    yield number, dict(zip(names, cells, strict=True))
                 return
-            for line in filter(str.strip, file):
+            for number, line in enumerate(filter(str.strip, file), 1):
                 row = json.loads(line)
                 if not isinstance(row, dict):
-                    raise ValueError(f"a line is no object: {line.strip()[:60]}")
-                yield row
+                    raise ValueError("it is no object")
+                yield number, row
     except (csv.Error, ValueError) as error:  # of what is no text, no CSV, no JSON
-        raise ValueError(f"{table}: not readable: {error}") from None
+        raise ValueError(f"{table}, row {number}: not readable: {error}") from None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mmvae.data.captions import paths_of
 from mmvae.data.sources import FILE, Piece, Rows, Selection, Source
 from mmvae.modalities.contract import Modality, as_stream
 
@@ -58,16 +59,23 @@ def unfold(sequences: Selection, columns: Iterable[str]) -> Items:
 
 def by_folder(source: Source) -> Source:
     """A source whose rows are sequences: where it is made of files, those of a folder, in the order of their names."""
-    if not all(len(rows) and isinstance(rows.cells[0].get(FILE), Path) for rows in source.splits.values()):
+    files = {split: _files(rows) for split, rows in source.splits.items()}
+    if not all(files.values()):
         return source
     splits = {}
-    for split, rows in source.splits.items():
+    for split, paths in files.items():
         folders: dict[Path, list[Path]] = {}
-        for cell in rows.cells:
-            folders.setdefault(cell[FILE].parent, []).append(cell[FILE])
+        for path in paths or ():
+            folders.setdefault(path.parent, []).append(path)
         ordered = [{FILE: sorted(files, key=_by_number)} for files in folders.values()]
         splits[split] = Rows(ordered, (FILE,), FILE)
     return Source(splits, source.fingerprint)
+
+
+def _files(rows: Rows) -> list[Path] | None:
+    """The files of rows that have one each, once each; else None."""
+    found = [paths_of(row) for row in rows.cells] if isinstance(rows.cells, list) else []
+    return list(dict.fromkeys(paths[0] for paths in found)) if found and all(len(p) == 1 for p in found) else None
 
 
 def _by_number(path: Path) -> list[tuple[int, str]]:
@@ -83,17 +91,18 @@ def by_piece(source: Source, modalities: Mapping[str, Modality]) -> Source:
     modality = as_stream(*modalities.values())
     splits = {}
     for split, rows in source.splits.items():
-        if rows.columns != (FILE,):
+        paths = _files(rows)
+        if paths is None:
             raise ValueError(
                 f"data.pieces: {rows.source} is a table: only sounds in files of their own are cut in pieces"
             )
         stretches: list[list[Piece]] = []
-        for cell in rows.cells:
+        for path in paths:
             try:
-                count = modality.pieces(cell[FILE])
+                count = modality.pieces(path)
             except (ValueError, OSError):
                 count = 1
-            pieces = [Piece(cell[FILE], index) for index in range(count)]
+            pieces = [Piece(path, index) for index in range(count)]
             stretches += [pieces[start : start + STRETCH] for start in range(0, count, STRETCH)]
         splits[split] = Rows([{FILE: stretch} for stretch in stretches], (FILE,), FILE)
     return Source(splits, source.fingerprint)

@@ -26,4 +26,4 @@ def cells_of(split: Split, column: str) -> list[Any]:
 def _whole(cell: float) -> float | int | None:
     if math.isnan(cell):
         return None
-    return int(cell) if cell == int(cell) else cell
+    return int(cell) if math.isfinite(cell) and cell == int(cell) else cell

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from mmvae.data import generated
-from mmvae.data.captions import captioned, is_metadata
+from mmvae.data.captions import captioned, is_metadata, paths_of
 from mmvae.modalities.contract import Modality, Raw, as_stream, is_by_product
 
 GENERATED = {"digits": generated.digits, "shapes": generated.shapes, "number-words": generated.number_words}
@@ -58,10 +58,8 @@ class Rows:
 
     def where(self, index: int) -> str:
         """The file of a row, or its number in the table, counted from 1."""
-        if isinstance(self.cells, list):
-            paths = [cell for cell in self.cells[index].values() if isinstance(cell, Path)]
-            if paths:
-                return str(paths[0])
+        if isinstance(self.cells, list) and (paths := paths_of(self.cells[index])):
+            return ", ".join(map(str, paths))
         return f"{self.source}, row {(self.numbers[index] if self.numbers else index) + 1}"
 
     def select(self, indices: Sequence[int]) -> Selection:
@@ -176,11 +174,12 @@ def _folder(folder: Path, modalities: Mapping[str, Modality]) -> Source:
     metadata = [path for path in files if is_metadata(path)]
     if media and metadata:
         kinds = {name: _suffixes({name: modality}) - TABLES.keys() for name, modality in modalities.items()}
-        rows = captioned(metadata, media, kinds)
+        rows = captioned(folder, metadata, media, kinds)
         columns = tuple(dict.fromkeys(column for row in rows for column in row))
-        grouped = _by_split(rows, lambda row: next(cell for cell in row.values() if isinstance(cell, Path)), folder)
+        grouped = _by_split(rows, lambda row: paths_of(row)[0], folder)
         splits = {split: Rows(part, columns, str(folder)) for split, part in grouped.items()}
-        return Source(splits, _digest([*metadata, *media], folder))
+        read = sorted({*metadata, *(path for row in rows for path in paths_of(row))})
+        return Source(splits, _digest(read, folder))
     if media and len(modalities) == 1:
         grouped = _by_split(media, lambda path: path, folder)
         return Source({split: _media(paths) for split, paths in grouped.items()}, _digest(media, folder))

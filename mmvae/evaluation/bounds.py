@@ -16,7 +16,7 @@ from mmvae.core.vae import Batch, Network
 from mmvae.data.prepare import Progress
 from mmvae.data.store import Store
 
-ALONE = "rate alone, "  # before the name of a modality
+ALONE = "mutual information alone, "  # before the name of a modality
 DRAWS = 64  # of z for a row at a time
 SLOWLY_PAIRED = 500  # rows, or somewhat more, whose posteriors are compared pair by pair where that is slow
 
@@ -121,19 +121,21 @@ def importance_nll(
 
 
 @torch.inference_mode()
-def latent_use(network: Network, store: Store, device: torch.device, seed: int = 0) -> dict[str, float]:
+def latent_use(
+    network: Network, store: Store, device: torch.device, seed: int = 0, of: str | None = None
+) -> dict[str, float]:
     """Active units, mutual information and the variance of the aggregate posterior, on the whole split.
 
     Active units: dimensions whose posterior mean varies by more than 0.01 (Burda et al. 2016).
-    Of several modalities, also the rate of what each says alone, a mean over the rows that have it.
     Mutual information in nats under q: E[log q(z|x) - log mean_n q(z|x_n)] (Hoffman & Johnson 2016), with
     one draw a row; it cannot exceed the log of the number of its rows, which are fewer where densities are slow. Points
-    have none.
+    have none. Of several modalities, also that between z and each alone. of: one modality alone, in the rows that
+    have it.
     """
     posteriors, means, draws, own, paired = [], [], [], [], []
-    alone = dict.fromkeys(store.columns, 0.0) if len(store.columns) > 1 and network.latent.bounded else {}
-    for _, batch, noise in batches(store, store.at_once(256), device, seed):
-        posterior = network.posterior(batch)
+    chosen = None if of is None else store.columns[of].present.nonzero().squeeze(1)
+    for _, batch, noise in batches(store, store.at_once(256), device, seed, chosen):
+        posterior = network.posterior(batch if of is None else batch.of([of]))
         z = posterior.sample(noise)
         # of batches of rows of a length, some of all lengths
         if posterior.quick or len(means) % math.ceil(len(store) / SLOWLY_PAIRED) == 0:
@@ -142,17 +144,11 @@ def latent_use(network: Network, store: Store, device: torch.device, seed: int =
             paired.append(z[:, 0])
         means.append(posterior.mean)
         draws.append(z[:, 0])
-        for name in alone:
-            of_one = network.posterior(batch.of([name]))
-            rate = network.prior.rate(of_one, of_one.sample(noise)).sum(1)
-            alone[name] += rate[batch.present[name]].sum().item()
     variance, z = torch.cat(means).var(0, unbiased=False), torch.cat(draws)
     use = {
         "active units": float((variance > 0.01).sum()),
         "aggregate variance": z.var(0, unbiased=False).mean().item(),
     }
-    for name, total in alone.items():
-        use[f"{ALONE}{name}"] = total / max(1, int(store.columns[name].present.sum()))
     if not network.latent.bounded:
         return use
     aggregate = []
@@ -160,4 +156,8 @@ def latent_use(network: Network, store: Store, device: torch.device, seed: int =
         pairs = torch.cat([posterior.pairs(part) for posterior in posteriors])
         aggregate.append(pairs.logsumexp(0) - math.log(len(pairs)))
     information = torch.cat(own) - torch.cat(aggregate)
-    return use | {"mutual information": information.mean().item(), "rows compared": float(len(information))}
+    use |= {"mutual information": information.mean().item(), "rows compared": float(len(information))}
+    for name, column in store.columns.items():
+        if of is None and len(store.columns) > 1 and column.present.any():
+            use[f"{ALONE}{name}"] = latent_use(network, store, device, seed, name)["mutual information"]
+    return use

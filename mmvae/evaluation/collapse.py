@@ -8,10 +8,7 @@ from mmvae.evaluation.bounds import ALONE
 from mmvae.recipe import Recipe
 
 EARLY = 200  # steps before which no latent is used yet
-UNHEARD = (
-    "z hears nothing of it, so that nothing can be made of it: set objective.subsets = 'each', with which every "
-    "modality is also read alone, or raise its weight in modalities"
-)
+EACH = "set objective.subsets = 'each', with which every modality is also read alone, or "
 LEAST = 0.1  # nats of mutual information, and share of the units, below which a latent says nothing
 
 
@@ -26,7 +23,9 @@ def collapse(rate: float, use: Mapping[str, float], recipe: Recipe, step: int) -
         return None
     if information > LEAST and use["active units"] > LEAST * dim:
         unheard = [name.removeprefix(ALONE) for name, alone in use.items() if name.startswith(ALONE) and alone < LEAST]
-        return f"{' and '.join(unheard)}: {UNHEARD}" if unheard else None
+        each = EACH if recipe.objective.get("subsets") == "joint" else ""
+        why = f"z says nothing of it alone, so that nothing can be made of it; {each}raise its weight in modalities"
+        return f"{' and '.join(unheard)}: {why}" if unheard else None
     objective = recipe.objective
     if "target_rate" not in objective:  # of another kind than the ELBO
         mend = f"lower kl.weight (now {recipe.kl['weight']:g})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from mmvae.data.prepare import Split
 
 BINS = 20  # of equal width, in which a dimension's values are counted (Locatello et al. 2019)
 TREES, DEPTH = 20, 12
+LEAST = 50  # rows
 
 
 def find_factors(split: Split, columns: Sequence[str]) -> dict[str, np.ndarray]:
@@ -31,7 +33,11 @@ def find_factors(split: Split, columns: Sequence[str]) -> dict[str, np.ndarray]:
             )
         if len({isinstance(cell, str) for cell in cells}) > 1 or len(set(cells)) < 2:
             raise ValueError(f"column '{column}': a factor is a number, or a word, and differs from row to row")
+        with suppress(ValueError):  # tables of text hold their numbers as words
+            cells = [float(cell) for cell in cells]
         found[column] = np.array(cells)
+    if len(split) < LEAST:
+        raise ValueError(f"{len(split)} rows are too few to hold latent dimensions to factors: it takes {LEAST}")
     return found
 
 
@@ -51,7 +57,8 @@ def disentanglement(codes: np.ndarray, factors: dict[str, np.ndarray], seed: int
     binned = [_bins(code) for code in codes.T]
     gaps, separated, importances, predicted = [], [], [], []
     for values in factors.values():
-        counted = values if values.dtype.kind in "US" or len(set(values.tolist())) <= BINS else _bins(values)
+        kinds, counted = np.unique(values, return_inverse=True)
+        counted = counted if values.dtype.kind in "US" or len(kinds) <= BINS else _bins(values)
         told = np.array([mutual_info_score(counted, code) for code in binned]) / mutual_info_score(counted, counted)
         gaps.append(_gap(told))
         separated.append(_gap(np.array([_score(code, values, known, held) for code in codes.T])))
@@ -60,14 +67,13 @@ def disentanglement(codes: np.ndarray, factors: dict[str, np.ndarray], seed: int
         importances.append(fitted.feature_importances_)
         guessed = fitted.predict(codes[held])
         predicted.append(_worth(values[held], guessed))
-    use = np.array(importances).T  # [D, factors]
-    of_dimension = use / np.maximum(use.sum(1, keepdims=True), 1e-12)
-    of_factor = use / np.maximum(use.sum(0), 1e-12)
+    use = np.array(importances).T  # [D, factors]; of a factor that nothing tells of all are 0
+    own = (1 - _entropy(use)) * use.sum(1)
     return {
         "MIG": float(np.mean(gaps)),
         "SAP": float(np.mean(separated)),
-        "DCI disentanglement": float(((1 - _entropy(of_dimension)) * use.sum(1)).sum() / use.sum()),
-        "DCI completeness": float(np.mean(1 - _entropy(of_factor.T))),
+        "DCI disentanglement": float(own.sum() / max(use.sum(), 1e-12)),
+        "DCI completeness": float(np.mean((1 - _entropy(use.T)) * (use.sum(0) > 0))),
         "DCI informativeness": float(np.mean(predicted)),
     }
 
@@ -81,8 +87,9 @@ def _gap(scores: np.ndarray) -> float:
     return float(best[0] - (best[1] if len(best) > 1 else 0.0))
 
 
-def _entropy(shares: np.ndarray) -> np.ndarray:
-    """Of each row, from 0 to 1, the most that so many shares can have; one share has none."""
+def _entropy(weights: np.ndarray) -> np.ndarray:
+    """Of each row's shares, from 0 to 1, the most that so many can have; one share has none."""
+    shares = weights / np.maximum(weights.sum(1, keepdims=True), 1e-12)
     logs = np.log(np.maximum(shares, 1e-12))
     return -(shares * logs).sum(1) / np.log(max(shares.shape[1], 2))
 

@@ -80,12 +80,10 @@ def evaluate(
         **_walks(vae, rows),
         **_pace(vae, rows),
         **(recognition(vae, training, rows, label, classes, seed, progress) if label else {}),
-        **(
-            disentanglement(bounds.encode(vae.network, rows.store, vae.device)[0].cpu().numpy(), known)
-            if factors
-            else {}
-        ),
     }
+    if factors:
+        means, _ = bounds.encode(vae.network, rows.store, vae.device, seed)
+        figures |= disentanglement(means.cpu().numpy(), known, seed)
     return {
         "model": str(vae.folder),
         "data": recipe.data.path,

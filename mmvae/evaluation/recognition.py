@@ -155,6 +155,7 @@ def _figures(of: dict[str, Seen], labels: Tensor) -> dict[str, float]:
         "inception score, samples": of["samples"].inception_score(),
         "Frechet distance from training, real": frechet(of["train"].features, floor),
         "Frechet distance from training, samples": frechet(of["train"].features, drawn),
+        f"Frechet distance from training, {count} samples": frechet(of["train"].features, drawn[:count]),
         **{f"{what}, samples": value for what, value in coverage(floor, drawn[:count]).items()},
         "nearer to training than 95 % of real, samples": near.double().mean().item(),
     }

@@ -124,9 +124,7 @@ class Image(Modality):
                 "RGBA" if picture.has_transparency_data else "L" if picture.mode == "1" else "RGB"
             )
         if self.channels and picture.mode != MODES[self.channels]:
-            if picture.mode == "RGBA":
-                ground = Pillow.new("RGBA", picture.size, "white")
-                picture = Pillow.alpha_composite(ground, picture)
+            picture = _on_white(picture)
             if self.channels == 1 and not self.config.channels:
                 self.note("in colour: made gray, as the first picture is")
             picture = picture.convert(MODES[self.channels])
@@ -235,7 +233,7 @@ class Image(Modality):
         picture.resize((picture.width * scale, picture.height * scale), Pillow.Resampling.NEAREST).save(path)
         if not steps:
             return [path]
-        frames = [self._picture(np.concatenate(raws[step::steps], axis=1)) for step in range(steps)]
+        frames = [_on_white(self._picture(np.concatenate(raws[step::steps], axis=1))) for step in range(steps)]
         larger = [
             frame.resize((frame.width * scale, frame.height * scale), Pillow.Resampling.NEAREST) for frame in frames
         ]
@@ -256,6 +254,12 @@ class Image(Modality):
         with Pillow.open(path) as picture:
             picture.load()
             return picture.info.get(TAG)
+
+
+def _on_white(picture: Pillow.Image) -> Pillow.Image:
+    if picture.mode != "RGBA":
+        return picture
+    return Pillow.alpha_composite(Pillow.new("RGBA", picture.size, "white"), picture).convert("RGB")
 
 
 def _describe(shape: Sequence[int]) -> str:

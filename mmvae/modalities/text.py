@@ -185,7 +185,9 @@ class Text(Modality):
 
     def sheet(self, raws: Sequence[str], stem: Path, steps: int | None = None) -> list[Path]:
         path = stem.with_name(stem.name + ".txt")
-        path.write_text("".join(raw.replace("\n", " ") + "\n" for raw in raws), encoding="utf-8")
+        lines = [raw.replace("\n", " ") + "\n" for raw in raws]
+        walks = [lines[start : start + steps] for start in range(0, len(lines), steps)] if steps else [lines]
+        path.write_text("\n".join("".join(walk) for walk in walks), encoding="utf-8")
         return [path]
 
 

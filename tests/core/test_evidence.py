@@ -301,11 +301,20 @@ def test_what_each_modality_costs_alone_and_given_the_other_is_the_evidence_of_t
         },
         abs=1e-3,
     )
-    use = bounds.latent_use(network, store, CPU)
-    for name, part, of in (("x", x, WEIGHT), ("y", y, SECOND)):
-        mean, stddev = exact_posterior(part, of)
-        rate = kl_divergence(Normal(mean, stddev.expand_as(mean)), Normal(0.0, 1.0)).sum(1).mean().item()
-        assert use[f"rate alone, {name}"] == pytest.approx(rate, rel=1e-4)
+
+
+def test_what_z_says_of_each_modality_alone_is_the_closed_form_and_none_of_what_is_missing() -> None:
+    weight = torch.cat([WEIGHT, SECOND])
+    x, y = draw(weight, 3000).split([6, 4], dim=1)
+    use = bounds.latent_use(linear({"x": WEIGHT, "y": SECOND}), Kept(x=x, y=y), CPU)
+    for name, of in (("x", WEIGHT), ("y", SECOND), ("", weight)):
+        information = 0.5 * torch.log1p((of**2).sum(0) / SCALE**2).sum().item()
+        assert use[f"mutual information alone, {name}" if name else "mutual information"] == pytest.approx(
+            information, abs=0.1
+        )
+    store = Kept(x=x, y=y)
+    store.columns["y"].present[:] = False
+    assert "mutual information alone, y" not in bounds.latent_use(linear({"x": WEIGHT, "y": SECOND}), store, CPU)
 
 
 def test_the_right_one_is_found_where_both_modalities_say_the_same_and_by_chance_where_not() -> None:
@@ -315,3 +324,23 @@ def test_the_right_one_is_found_where_both_modalities_say_the_same_and_by_chance
     what = "retrieval, x to y: median place among 100"
     assert retrieval(network, Kept(x=x, y=y), CPU)[what] == 1
     assert 30 < retrieval(network, Kept(x=x, y=y.roll(7, 0)), CPU)[what] < 70
+    silent = linear({"x": 20 * WEIGHT, "y": 20 * SECOND}, spread=1e9)
+    silent.encoders["y"].forward = lambda rows: torch.full((len(rows), 2 * DIM), -12.0)
+    assert retrieval(silent, Kept(x=x, y=y), CPU)[what] == pytest.approx(50.5)
+
+
+def test_what_only_one_modality_says_does_not_count_in_a_search() -> None:
+    z = torch.randn(100, DIM, generator=torch.Generator().manual_seed(0))
+    shared = z.clone()
+    z[:, 1:] *= 1000  # what is of one alone drowns the rest
+    encoders = {name: nn.Linear(DIM, 2 * DIM) for name in "xy"}
+    with torch.no_grad():
+        for encoder in encoders.values():
+            encoder.weight[:DIM], encoder.weight[DIM:], encoder.bias[:] = torch.eye(DIM), 0, 0
+            encoder.bias[DIM:] = 6
+    prior, latent = StandardNormal(Prior.Config(), DIM), ProductOfExperts(ProductOfExperts.Config(dim=DIM))
+    decoders = {name: LinearDecoder(torch.eye(DIM)) for name in "xy"}
+    network = Network(encoders, decoders, latent, prior, None, {"x": 1, "y": 1})
+    found = retrieval(network, Kept(x=z, y=torch.cat([shared[:, :1], z[:, 1:].roll(3, 0)], 1)), CPU)
+    # by the sign of one shared dimension alone: half of the rows are as near
+    assert found["retrieval, x to y: median place among 100"] < 30

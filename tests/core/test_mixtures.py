@@ -97,12 +97,14 @@ def test_gradients_of_a_mixture_are_those_of_its_bound(encoder: str) -> None:
     made = network(MixtureOfExperts(MixtureOfExperts.Config(dim=DIM)))
     objective = ImportanceWeighted(ImportanceWeighted.Config.model_validate({"samples": 2, "encoder": encoder}))
     weight = made.encoders["x"].get_parameter("bias")
+    with torch.no_grad():
+        weight[:] = torch.tensor([1.5, -1.4, 1.6, 1.3, -1.0, 2.0])  # far from where the gradient is 0
     rows = batch(2)
     many = rows.repeat(60_000)
     objective(made, many, StepNoise(0, len(many), slice(None))).loss.backward()
     gradient = weight.grad
     assert gradient is not None
-    for place in range(2):  # of a mean
+    for place in (0, 2, 3):  # of two means and a log-precision
         values = []
         for change in (0.05, -0.05):
             with torch.no_grad():
@@ -110,7 +112,9 @@ def test_gradients_of_a_mixture_are_those_of_its_bound(encoder: str) -> None:
                 terms = objective(made, many, StepNoise(0, len(many), slice(None)))
                 weight[place] -= change
             values.append(terms.loss.item())
-        assert gradient[place].item() == pytest.approx((values[0] - values[1]) / 0.1, abs=0.02)
+        expected = (values[0] - values[1]) / 0.1
+        assert abs(expected) > 0.05
+        assert gradient[place].item() == pytest.approx(expected, abs=0.02)
 
 
 @pytest.mark.parametrize("family", [ProductOfExperts, MixtureOfExperts])

@@ -14,6 +14,7 @@ import pytest
 import soundfile
 from PIL import Image as Pillow
 
+from mmvae.data.items import by_folder, by_piece
 from mmvae.data.sources import BUILTIN, Rows, Source, default_column, open_source, read_cell
 from mmvae.generation import VAE
 from mmvae.modalities.contract import Modality
@@ -313,9 +314,17 @@ def test_a_row_may_name_a_file_for_each_modality_and_folders_name_splits(opened:
     ("lines", "said"),
     [
         (["file_name,text", "gone.png,x"], r"metadata.csv, row 1: no file 'gone.png'"),
+        (["file_name,text", "../gone.png,x"], r"row 1: the file '../gone.png' is not in "),
+        (["file_name,text", "/gone.png,x"], r"row 1: the file '/gone.png' is not in "),
+        (["file_name,image_file_name", "000.png,000.png"], "row 1: it has more than one image"),
+        (["file_name,image,text", "000.png,x,y"], "row 1: column 'image' is there twice, or also names a file"),
+        (["file_name,text,text", "000.png,x,y"], "two of its columns have one name"),
+        (
+            ["", "file_name,text", "000.png,x", "", "000.png"],
+            r"row 2: not readable: it has 1 cells, and the first line 2",
+        ),
         (["file_name,text", ",x"], "row 1: it names no file; the column for that is 'file_name'"),
         (["file_name,text", "metadata.csv,x"], "no modality of the recipe reads 'metadata.csv'"),
-        (["file_name,text", "000.png,x,y,z"], "its columns are not as many as those of the first line"),
         (["file_name,text", '000.png,"x'], "not readable"),
     ],
 )
@@ -326,6 +335,39 @@ def test_what_a_table_of_captions_says_wrong_is_named(
     (folder / "000.png").write_bytes(next(folder.glob("*.png")).read_bytes())
     with pytest.raises(ValueError, match=said):
         opened(folder, "image", "text")
+
+
+def test_other_columns_may_end_alike_and_names_may_have_spaces(
+    opened: Open, picture_folder: Folder, tmp_path: Path
+) -> None:
+    folder = captions(tmp_path, picture_folder, "text, file_name, profile_name, old_file_name", "x,000.png,Bob,a.tif")
+    (folder / "000.png").write_bytes(next(folder.glob("*.png")).read_bytes())
+    (row, *_) = opened(folder, "image", "text").splits["train"].cells
+    assert row == {"text": "x", "image": folder / "000.png", "profile_name": "Bob", "old_file_name": "a.tif"}
+
+
+def test_a_change_of_any_file_that_a_row_names_is_seen(opened: Open, picture_folder: Folder, tmp_path: Path) -> None:
+    folder = captions(tmp_path, picture_folder, "image_file_name,text_file_name", "000.png,a.txt")
+    (folder / "000.png").write_bytes(next(folder.glob("*.png")).read_bytes())
+    prints = []
+    for words in ("a cat", "a dog"):
+        (folder / "a.txt").write_text(words)
+        prints.append(opened(folder, "image", "text").fingerprint)
+    assert prints[0] != prints[1]
+
+
+def test_labels_beside_files_do_not_keep_them_from_being_sequences(
+    recipe_for: Callable[..., Recipe], opened: Open, tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        soundfile.write(tmp_path / name / "1.wav", np.zeros(9000, np.float32), 8000)
+        (tmp_path / name / "metadata.csv").write_text("file_name,label\n1.wav,x\n")
+    source = opened(tmp_path, "audio")
+    assert [cell["label"] for cell in source.splits["train"].cells] == ["x", "x"]
+    assert len(by_folder(source).splits["train"]) == 2
+    modality = recipe_for("audio").modality("audio")
+    assert all(isinstance(cell["file"], list) for cell in by_piece(source, {"audio": modality}).splits["train"].cells)
 
 
 def test_a_table_that_names_no_files_is_left_alone(opened: Open, picture_folder: Folder, tmp_path: Path) -> None:

@@ -55,9 +55,9 @@ def test_a_latent_that_is_used_or_absent_gives_no_warning() -> None:
 
 
 def test_a_modality_that_z_does_not_hear_is_named(recipe_for: Callable[..., Recipe]) -> None:
-    heard = USED | {"rate alone, image": 9.0, "rate alone, text": 2.0}
+    heard = USED | {"mutual information alone, image": 5.0, "mutual information alone, text": 2.0}
     assert collapse(8.0, heard, recipe_for("image"), 1000) is None
-    said = collapse(8.0, heard | {"rate alone, text": 0.02}, recipe_for("image"), 1000)
+    said = collapse(8.0, heard | {"mutual information alone, text": 0.02}, recipe_for("image"), 1000)
     assert said is not None
-    assert said.startswith("text: z hears nothing of it")
+    assert said.startswith("text: z says nothing of it alone")
     assert "objective.subsets = 'each'" in said

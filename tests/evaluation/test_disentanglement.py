@@ -18,7 +18,7 @@ N = 2000
 RANDOM = np.random.default_rng(0)
 X, Y = RANDOM.integers(0, 10, N), RANDOM.integers(0, 10, N)
 KIND = RANDOM.choice(["red", "green", "blue"], N)
-FACTORS = {"x": X, "y": Y, "kind": KIND}
+FACTORS = {"x": X, "y": 0.5 * Y, "kind": KIND}
 OWN = np.stack([X, -2.0 * Y, np.unique(KIND, return_inverse=True)[1]], 1).astype(float)
 
 
@@ -48,6 +48,10 @@ def test_dimensions_that_mix_two_factors_are_entangled_though_they_tell_all() ->
     assert found["DCI informativeness"] > 0.95
 
 
+def test_a_collapsed_model_has_nothing() -> None:
+    assert set(disentanglement(np.zeros((N, 3)), FACTORS).values()) == {0.0}
+
+
 def test_noise_says_nothing() -> None:
     found = disentanglement(RANDOM.normal(size=(N, 3)), FACTORS)
     assert found["MIG"] < 0.02 > found["SAP"]
@@ -72,6 +76,7 @@ def test_evaluate_holds_dimensions_to_the_factors_named(tmp_path: Path, recipe_f
     model = train(recipe_for("image"), changes, tmp_path / "run", progress=False)
     found = evaluate(model, k=1, factors=["shape", "x"])
     assert 0 <= found["MIG"] < 0.5
+    assert found["DCI informativeness"] > 0.2  # rows and factors stand in the same order
     for columns, said in ((["shap"], "did you mean 'shape'"), (["image"], "holds no labels")):
         with pytest.raises(ValueError, match=said):
             evaluate(model, k=1, factors=columns)
