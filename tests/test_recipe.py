@@ -73,6 +73,7 @@ def test_defaults_are_filled_in() -> None:
         "column": None,
         "path": None,
         "weight": 1.0,
+        "private": 0,
     }
     assert recipe.latent == {"kind": "gaussian", "dim": 32, "min_rate": 0.0, "mean_scale": 0.0}
     assert recipe.kl == {"kind": "constant", "weight": 1.0}
@@ -405,3 +406,21 @@ def test_an_extension_of_nothing_is_named(tmp_path: Path) -> None:
 def test_parts_that_are_not_made_for_one_another_are_refused(overrides: list[str], line: str) -> None:
     (said,) = refused(*overrides)
     assert line in said
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["modalities.image.private=40"], r"40 private dimensions leave none of latent\.dim"),
+        (
+            ["modalities.image.private=2", "latent.kind=vq", "prior.kind=codes"],
+            "only latent.kind 'gaussian' and 'mixture'",
+        ),
+        (["objective.kind=alone"], "alone is of several modalities"),
+        (["objective.kind=alone", "latent.kind=flow"], "alone needs latent.kind"),
+        (["objective.kind=alone", "latent.mean_scale=0.5"], "latent.mean_scale = 0"),
+    ],
+)
+def test_what_modalities_have_alone_is_checked_with_the_recipe(overrides: list[str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Recipe.load("image/digits", overrides)
