@@ -413,7 +413,7 @@ def test_parts_that_are_not_made_for_one_another_are_refused(overrides: list[str
     [
         (["modalities.image.private=40"], r"40 private dimensions leave none of latent\.dim"),
         (
-            ["modalities.image.private=2", "latent.kind=vq", "prior.kind=codes"],
+            ["modalities.image.private=2", "latent.kind=vq", "prior.kind=codes", "prior.fitted=0"],
             "only latent.kind 'gaussian' and 'mixture'",
         ),
         (["objective.kind=alone"], "alone is of several modalities"),
