@@ -19,8 +19,8 @@ def _activation(channels: int) -> tuple[nn.Module, nn.Module]:
 
 
 def _convolutions(axes: int) -> tuple[Any, Any]:
-    """Plain and transposed, over a line or a plane."""
-    return {1: (nn.Conv1d, nn.ConvTranspose1d), 2: (nn.Conv2d, nn.ConvTranspose2d)}[axes]
+    """Plain and doubling, over a line or a plane."""
+    return {1: (nn.Conv1d, Doubling1d), 2: (nn.Conv2d, Doubling2d)}[axes]
 
 
 class ResidualBlock(nn.Module):
@@ -35,6 +35,41 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.layers(x)
+
+
+class Doubling1d(nn.ConvTranspose1d):
+    """A transposed convolution of 4 and stride 2 to lines of a length, which may be odd."""
+
+    def __init__(self, inputs: int, outputs: int, size: tuple[int, ...]) -> None:
+        super().__init__(inputs, outputs, 4, stride=2, padding=1)
+        self.size = size
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        return _cut(super().forward(_extended(input, self.size)), self.size)
+
+
+class Doubling2d(nn.ConvTranspose2d):
+    """A transposed convolution of 4 by 4 and stride 2 to planes of a height and width, which may be odd."""
+
+    def __init__(self, inputs: int, outputs: int, size: tuple[int, ...]) -> None:
+        super().__init__(inputs, outputs, 4, stride=2, padding=1)
+        self.size = size
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        return _cut(super().forward(_extended(input, self.size)), self.size)
+
+
+def _extended(x: Tensor, size: tuple[int, ...]) -> Tensor:
+    """With a zero at the end of each axis whose double is to be odd: the even size one larger, cut, is what
+    output_padding gives, and three times as fast in bfloat16."""
+    odd = [side % 2 for side in size]
+    return nn.functional.pad(x, [end for more in reversed(odd) for end in (0, more)]) if any(odd) else x
+
+
+def _cut(x: Tensor, size: tuple[int, ...]) -> Tensor:
+    for axis, side in enumerate(size, 2):
+        x = x.narrow(axis, 0, side)
+    return x
 
 
 def pyramid(sides: Sequence[int], levels: int) -> list[tuple[int, ...]]:
@@ -78,7 +113,7 @@ class ConvDecoder(nn.Module):
     def __init__(self, latent: int, shape: tuple[int, ...], widths: tuple[int, ...]) -> None:
         super().__init__()
         axes = len(shape) - 1
-        convolution, transposed = _convolutions(axes)
+        convolution, doubling = _convolutions(axes)
         sizes = pyramid(shape[1:], len(widths))
         widths = widths[: len(sizes) - 1]
         channels = widths[-1] if widths else shape[0]
@@ -87,9 +122,8 @@ class ConvDecoder(nn.Module):
         layers: list[nn.Module] = []
         for level in range(len(widths) - 1, -1, -1):
             finer = widths[level - 1] if level else max(8, widths[0] // 2)
-            odd = tuple(side % 2 for side in sizes[level])
             layers += [ResidualBlock(channels, axes)] if level else _activation(channels)
-            layers.append(transposed(channels, finer, 4, stride=2, padding=1, output_padding=odd))
+            layers.append(doubling(channels, finer, sizes[level]))
             channels = finer
         self.convolutions = nn.Sequential(
             *layers, *_activation(channels), convolution(channels, shape[0], 3, padding=1)
