@@ -45,6 +45,14 @@ def stand_in(kind: str, folder: Path, sequences: bool) -> Path:
     return folder
 
 
+def captions(folder: Path) -> Path:
+    """Sixty pictures, of which fifty have a caption."""
+    names = sorted(path.name for path in stand_in("image", folder, False).iterdir())
+    rows = [f"{name},a picture of {name[0]}" for name in names[:50]]
+    (folder / "metadata.csv").write_text("\n".join(["file_name,text", *rows]))
+    return folder
+
+
 def labelled_sounds(folder: Path) -> Path:
     """Sixty sounds of ten classes, as a table."""
     random, path = np.random.default_rng(0), folder / "sounds.jsonl"
@@ -62,7 +70,8 @@ def test_the_recipe_trains(name: str, tmp_path: Path) -> None:
     if path not in BUILTIN:
         local = SHARED / HUB.get(path, path)
         if len(kinds) > 1:
-            here = local if local.is_dir() else Path("digits")
+            apart = any(table["path"] for table in recipe.modalities.values())
+            here = local if local.is_dir() else Path("digits") if apart else captions(tmp_path / "data")
         else:
             here = local if local.is_dir() else stand_in(kinds[0], tmp_path / "data", recipe.data.sequences)
         few.append(f"data.path={here}")
