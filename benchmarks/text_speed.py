@@ -78,7 +78,7 @@ def plain(run: Run) -> Callable[[], int]:
         batch = store.batch(torch.randint(len(store), (size,), generator=noise))
         tokens = batch.values["text"].long()
         posterior = network.posterior(batch)
-        z = posterior.sample(StepNoise(0, size, slice(None)))
+        z = posterior.sample(StepNoise(run.step, size, slice(None)))
         logits = decoder._logits(decoder.project(decoder.hidden(z[:, 0], tokens)))
         distortion = nn.functional.cross_entropy(
             logits.flatten(0, 1), tokens.flatten(), ignore_index=decoder.tokens, reduction="sum"
