@@ -189,7 +189,8 @@ def _folder(folder: Path, modalities: Mapping[str, Modality]) -> Source:
         if len({TABLES[kind] for kind in kinds}) > 1:
             raise ValueError(f"{folder}: tables of several kinds ({', '.join(sorted(kinds))}): give one of them")
         chosen = None if len(files) == len(found) else [str(path.resolve()) for path in tables]
-        how = AS_IS.get(TABLES[kinds.pop()], {}) if len(kinds) == 1 and not media else {}
+        # of a folder with other files datasets may take the table for one that describes them
+        how = AS_IS.get(TABLES[kinds.pop()], {}) if len(kinds) == 1 and len(tables) == len(files) else {}
         return _loaded(str(folder), str(folder), _digest(files, folder), data_files=chosen, **how)
     held = ", ".join(
         f"{count} {suffix or 'without suffix'}" for suffix, count in Counter(p.suffix for p in files).items()

@@ -370,6 +370,12 @@ def test_labels_beside_files_do_not_keep_them_from_being_sequences(
     assert all(isinstance(cell["file"], list) for cell in by_piece(source, {"audio": modality}).splits["train"].cells)
 
 
+def test_captions_alone_are_read_for_a_model_of_text(opened: Open, picture_folder: Folder, tmp_path: Path) -> None:
+    folder = captions(tmp_path, picture_folder, "file_name,text", "000.png,a cat")
+    (folder / "000.png").write_bytes(next(folder.glob("*.png")).read_bytes())
+    assert column(opened(folder, "text").splits["train"], "text") == ["a cat"]
+
+
 def test_a_table_that_names_no_files_is_left_alone(opened: Open, picture_folder: Folder, tmp_path: Path) -> None:
     folder = captions(tmp_path, picture_folder, "title,year", "x,1999")
     assert sizes(opened(folder, "image")) == {"train": 4}
