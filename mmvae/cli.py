@@ -26,11 +26,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(recipes.app, name="recipes")
-app.command()(resynthesize)
-app.command()(fit_prior)
-app.command()(translate)
-app.command()(traverse)
-app.command()(evaluate)
 
 Which = Literal["fitted", "standard"]
 Way = Literal["sphere", "line"]
@@ -234,6 +229,13 @@ def doctor(
         figures["data"] = found = examine_data(data, modality, column)
         text += f"\n\n{told(found)}"
     show(figures, as_json, text)
+
+
+app.command()(resynthesize)
+app.command()(fit_prior)
+app.command()(translate)
+app.command()(traverse)
+app.command()(evaluate)
 
 
 @app.callback(invoke_without_command=True)

@@ -101,6 +101,10 @@ def check_modalities(objective: Mapping[str, Any], private: Mapping[str, int]) -
             "objective.kind: alone is of several modalities; set 'elbo'",
         ),
         (
+            len(private) == 1 and any(private.values()),
+            "modalities.NAME.private: of one modality all dimensions are its own; set it to 0",
+        ),
+        (
             objective["kind"] == "alone" and any(private.values()),
             "objective.kind: alone would draw private dimensions to what other modalities say of them, nothing; set "
             "modalities.NAME.private to 0",

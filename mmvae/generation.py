@@ -179,7 +179,7 @@ class VAE:
         batch = to_batch(self.modalities, inputs)
         others = [name for name in self.modalities if name not in batch.values]
         if not to and not others:
-            raise ValueError("the inputs have all modalities of the model: name those that are wanted")
+            raise ValueError("the inputs have all modalities of the model: say with --to which are wanted")
         return self.decode(self.infer(batch, n, seed), seed, temperature, "translate", to or others)
 
     @torch.inference_mode()

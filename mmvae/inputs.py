@@ -96,6 +96,8 @@ def read_input(modality: Modality, item: Any) -> Raw:
     # os.path, unlike Path, takes a sentence of any length for no file
     if isinstance(item, str) and (item.lower().endswith(suffixes) or os.path.isfile(item)):
         item = Path(item)
+    if isinstance(item, str) and os.path.isdir(item):
+        raise ValueError(f"{item}: a folder; name a file in it")
     if not isinstance(item, Path):
         try:
             return modality.parse(item)
@@ -166,10 +168,15 @@ def modality_of(modalities: Mapping[str, Modality], item: Any) -> str:
     Raises ValueError where that is none, or several."""
     suffix = os.path.splitext(item)[1].lower() if isinstance(item, str | Path) else ""
     fits = [name for name, m in modalities.items() if suffix and suffix in (m.suffix, *m.reads)]
+    if not fits and isinstance(item, str) and os.path.exists(item):
+        raise ValueError(f"{item}: a folder, or a file that no modality of the model reads; name a file or a sentence")
     if not fits and not isinstance(item, Path):
         fits = [name for name, modality in modalities.items() if _parses(modality, item)]
     if len(fits) != 1:
-        raise ValueError(f"which modality is {item!r}? Give a dict from {' or '.join(modalities)} to lists")
+        raise ValueError(
+            f"which modality is {item!r}? None of {', '.join(modalities)} alone reads it (in Python, give a dict from "
+            "modalities to lists)"
+        )
     return fits[0]
 
 

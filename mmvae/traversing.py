@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,13 @@ def traverse(
     or directions, and for an input that cannot be read.
     """
     vae = model if isinstance(model, VAE) else VAE.load(model)
-    if dims < 1 or steps < 2 or reach <= 0:
-        raise ValueError(f"dims = {dims}, steps = {steps}, reach = {reach:g}: from 1, from 2, and above 0")
+    for name, value, fits, least in (
+        ("dims", dims, dims >= 1, "from 1"),
+        ("steps", steps, steps >= 2, "from 2"),
+        ("reach", reach, 0 < reach < math.inf, "a number above 0"),
+    ):
+        if not fits:
+            raise ValueError(f"{name} = {value:g}: it is {least}")
     if (kind := vae.recipe.latent["kind"]) in ("none", "sphere", *CODES):
         raise ValueError(f"latent.kind = {kind} has no dimension that can be moved while the others stay")
     drawn = vae.prior().sample(Noise([mix(seed, "prior", i) for i in range(DRAWN)], vae.device))

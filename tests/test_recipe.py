@@ -409,18 +409,21 @@ def test_parts_that_are_not_made_for_one_another_are_refused(overrides: list[str
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("recipe", "overrides", "said"),
     [
-        (["modalities.image.private=40"], r"40 private dimensions leave none of latent\.dim"),
+        ("image/digits", ["modalities.image.private=4"], "of one modality all dimensions are its own"),
+        ("joint/emoji", ["modalities.image.private=70"], r"70 private dimensions leave none of latent\.dim"),
         (
-            ["modalities.image.private=2", "latent.kind=vq", "prior.kind=codes", "prior.fitted=0"],
+            "joint/emoji",
+            ["modalities.image.private=2", "latent.kind=deterministic"],
             "only latent.kind 'gaussian' and 'mixture'",
         ),
-        (["objective.kind=alone"], "alone is of several modalities"),
-        (["objective.kind=alone", "latent.kind=flow"], "alone needs latent.kind"),
-        (["objective.kind=alone", "latent.mean_scale=0.5"], "latent.mean_scale = 0"),
+        ("image/digits", ["objective.kind=alone"], "alone is of several modalities"),
+        ("joint/emoji", ["objective.kind=alone", "latent.kind=flow"], "alone needs latent.kind"),
+        ("joint/emoji", ["objective.kind=alone", "latent.mean_scale=0.5"], "latent.mean_scale = 0"),
+        ("joint/emoji", ["objective.kind=alone", "modalities.image.private=2"], "private dimensions"),
     ],
 )
-def test_what_modalities_have_alone_is_checked_with_the_recipe(overrides: list[str], said: str) -> None:
+def test_what_modalities_have_alone_is_checked_with_the_recipe(recipe: str, overrides: list[str], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        Recipe.load("image/digits", overrides)
+        Recipe.load(recipe, overrides)

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 from PIL import Image
 
+from mmvae.data.prepare import prepare
 from mmvae.data.sources import BUILTIN
 from mmvae.generation import VAE
 from mmvae.recipe import Recipe
@@ -59,6 +60,14 @@ def labelled_sounds(folder: Path) -> Path:
     rows = ({"audio": random.normal(0, 0.1, 4000).round(4).tolist(), "label": i % 10} for i in range(60))
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def test_it_is_said_how_many_pictures_have_a_caption(tmp_path: Path) -> None:
+    recipe = Recipe.load("joint/captions", [f"data.path={captions(tmp_path / 'data')}", "data.test=0"])
+    (line, *_) = prepare(recipe).lines()
+    shown = re.findall(r"(\d+) \((\d+) with text\)", line)
+    assert sum(int(rows) for rows, _ in shown) <= 60
+    assert sum(int(with_text) for _, with_text in shown) <= 50 < sum(int(rows) for rows, _ in shown)
 
 
 @pytest.mark.parametrize("name", recipe_names())

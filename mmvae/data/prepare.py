@@ -94,8 +94,10 @@ class Prepared:
         held = self.splits[split]
         if isinstance(held.rows, Items):
             return f" in {len(held.sequences()):,} sequences"
+        has = {name: int(column.present.sum()) for name, column in held.store.columns.items()}
+        gaps = ", ".join(f"{count:,} with {name}" for name, count in has.items() if count < len(held))
         versions = len(held) // max(1, self.report.rows[split])
-        return f", each in {versions} versions" if versions > 1 else ""
+        return (f", each in {versions} versions" if versions > 1 else "") + (f" ({gaps})" if gaps else "")
 
 
 def cache_folder() -> Path:

@@ -37,7 +37,9 @@ def find_factors(split: Split, columns: Sequence[str]) -> dict[str, np.ndarray]:
             cells = [float(cell) for cell in cells]
         found[column] = np.array(cells)
     if len(split) < LEAST:
-        raise ValueError(f"{len(split)} rows are too few to hold latent dimensions to factors: it takes {LEAST}")
+        raise ValueError(
+            f"{len(split)} rows are too few to hold latent dimensions to factors: it takes {LEAST}; try another split"
+        )
     return found
 
 
