@@ -181,7 +181,7 @@ def test_one_modality_is_translated_to_the_others(vae_for: MakeVAE, raws_of: Mak
     assert again["text"][:3] == words["text"]
     with pytest.raises(ValueError, match="no modality 'sound'"):
         vae.translate({"image": [picture]}, ["sound"])
-    with pytest.raises(ValueError, match="name those that are wanted"):
+    with pytest.raises(ValueError, match="say with --to which are wanted"):
         vae.translate({"image": [picture], "text": ["the cat sat"]})
 
 

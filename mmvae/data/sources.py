@@ -180,6 +180,9 @@ def _folder(folder: Path, modalities: Mapping[str, Modality]) -> Source:
         splits = {split: Rows(part, columns, str(folder)) for split, part in grouped.items()}
         read = sorted({*metadata, *(path for row in rows for path in paths_of(row))})
         return Source(splits, _digest(read, folder))
+    if metadata and len({path.suffix for path in metadata}) == 1:  # for a model of text it is a table as any other
+        grouped = _by_split(metadata, lambda path: path, folder)
+        return _tables(TABLES[metadata[0].suffix], grouped, str(folder), _digest(metadata, folder))
     if media and len(modalities) == 1:
         grouped = _by_split(media, lambda path: path, folder)
         return Source({split: _media(paths) for split, paths in grouped.items()}, _digest(media, folder))
