@@ -88,6 +88,13 @@ def check_together(latent: Mapping[str, Any], prior: Mapping[str, Any], objectiv
             family in (*CODES, "sphere") and bool(prior["sequence"]),
             f"prior.sequence: it is not made for latent.kind = {family}; set it to 0",
         ),
+        *(
+            (
+                prior["kind"] == "none" and bool(prior[key]),
+                f"prior.{key}: without a latent there is nothing to fit; set it to 0",
+            )
+            for key in ("fitted", "sequence")
+        ),
     ):
         if refused:
             raise ValueError(why)

@@ -184,14 +184,12 @@ class Recipe(Settings):
     @model_validator(mode="after")
     def _together(self) -> Recipe:
         check_together(self.latent, self.prior, self.objective)
-        for key in ("fitted", "sequence"):
-            if self.prior["kind"] == "none" and self.prior[key]:
-                raise ValueError(f"prior.{key}: without a latent there is nothing to fit; set it to 0")
         if self.data.pieces and self.data.sequences:
             raise ValueError("data.pieces: the pieces of a file are a sequence already: set data.sequences to false")
         private, paths = ({name: t[key] for name, t in self.modalities.items()} for key in ("private", "path"))
         check_modalities(self.objective, private)
-        self.build_latent().attach(private)  # says where there is no room for them
+        if any(private.values()):
+            self.build_latent().attach(private)  # says where there is no room for them
         check_pairs(self.data.pair, self.data.ordered, self.data.complete, paths)
         if self.prior["sequence"] and not self.data.ordered:
             raise ValueError("prior.sequence: set data.sequences or data.pieces to true, where the data are sequences")

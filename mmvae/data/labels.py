@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from mmvae.core.registry import nearest
 from mmvae.data.prepare import Split
+from mmvae.data.sources import compared
 
 
 def cells_of(split: Split, column: str) -> list[Any]:
@@ -16,14 +16,7 @@ def cells_of(split: Split, column: str) -> list[Any]:
     if column not in columns:
         raise ValueError(f"no column '{column}': {nearest(column, columns)}")
     cells = [split.rows.cell(row, column) for row in split.kept]
-    # a table with gaps has its whole numbers as fractions, and nan for what is missing
-    cells = [_whole(cell) if isinstance(cell, float) else cell for cell in cells]
+    cells = [compared(cell) for cell in cells]
     if not all(isinstance(cell, str | int | float | None) for cell in cells):
         raise ValueError(f"column '{column}' holds no labels: a label is a number or a word")
     return cells
-
-
-def _whole(cell: float) -> float | int | None:
-    if math.isnan(cell):
-        return None
-    return int(cell) if math.isfinite(cell) and cell == int(cell) else cell

@@ -9,7 +9,7 @@ from typing import Any, overload
 import numpy as np
 
 from mmvae.core.noise import mix
-from mmvae.data.sources import Rows, Selection
+from mmvae.data.sources import Rows, Selection, compared
 
 APART = ": "  # between the name of a modality with a set of its own and that set's column
 
@@ -89,11 +89,9 @@ def _by_key(rows: Selection, key: str) -> dict[str, list[int]]:
         raise ValueError(f"data.pair: {rows.rows.source} has no column '{key}'; it has {', '.join(rows.rows.columns)}")
     groups: dict[str, list[int]] = {}
     for place, index in enumerate(rows.indices):
-        value = rows.cell(place, key)
-        if value is not None and value == value:  # neither missing nor nan
-            # a table with gaps has its whole numbers as fractions
-            whole = isinstance(value, float) and value.is_integer()
-            groups.setdefault(str(int(value) if whole else value), []).append(index)
+        value = compared(rows.cell(place, key))
+        if value is not None:
+            groups.setdefault(str(value), []).append(index)
     return groups
 
 

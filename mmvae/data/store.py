@@ -127,6 +127,10 @@ class Store:
                 batch.values[name] = self.columns[name].modality.draw(values, u)
         return batch
 
+    def complete(self) -> Tensor:
+        """The numbers of the rows that have all modalities."""
+        return torch.stack([column.present for column in self.columns.values()]).all(0).nonzero().squeeze(1)
+
     def lengths(self) -> Tensor | None:
         """Numbers in each row [N], summed over the modalities whose shapes differ; None where none do."""
         lengths = [length for column in self.columns.values() if (length := column.lengths()) is not None]

@@ -19,7 +19,7 @@ AMONG = 100  # rows among which the right one is looked for
 
 def _complete(store: Store, most: int) -> Tensor:
     """Numbers of rows that have all modalities, from all over the split."""
-    rows = torch.stack([column.present for column in store.columns.values()]).all(0).nonzero().squeeze(1)
+    rows = store.complete()
     return rows if len(rows) <= most else rows[torch.linspace(0, len(rows) - 1, most).round().long()]
 
 

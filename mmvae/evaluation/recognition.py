@@ -126,8 +126,7 @@ def _coherence(
         return _see(classifiers[name], modality, _tensors(modality, raws), vae.device).logs.argmax(1)
 
     numbers, labels = {value: number for number, value in enumerate(classes)}, _labels(held, label)
-    present = torch.stack([column.present for column in held.store.columns.values()]).all(0).tolist()
-    rows = [row for row in range(len(held)) if present[row] and labels[row] in numbers]
+    rows = [row for row in held.store.complete().tolist() if labels[row] in numbers]
     if not rows:  # none to tell by
         return {}
     batch, true = held.store.batch(rows), torch.tensor([numbers[labels[row]] for row in rows])
@@ -135,9 +134,7 @@ def _coherence(
     for target in names:
         others = [name for name in names if name != target]
         for sources in [*([one] for one in others), *([others] if len(others) > 1 else [])]:
-            everything = torch.ones(len(batch), dtype=torch.bool)
-            kept = {name: everything & (name in sources) for name in names}
-            made = vae.decode(vae.infer(batch.only(kept), seed=seed), seed, to=[target])[target]
+            made = vae.decode(vae.infer(batch.of(sources), seed=seed), seed, to=[target])[target]
             share = (chosen(target, made) == true).double().mean().item()
             found[f"coherence, {' and '.join(sources)} to {target}, N = {len(rows)}"] = share
     return found

@@ -18,9 +18,9 @@ def _activation(channels: int) -> tuple[nn.Module, nn.Module]:
     return nn.GroupNorm(groups, channels), nn.SiLU()
 
 
-def _convolutions(axes: int) -> tuple[Any, Any]:
-    """Plain and doubling, over a line or a plane."""
-    return {1: (nn.Conv1d, Doubling1d), 2: (nn.Conv2d, Doubling2d)}[axes]
+def _convolution(axes: int) -> Any:
+    """Over a line or a plane."""
+    return {1: nn.Conv1d, 2: nn.Conv2d}[axes]
 
 
 class ResidualBlock(nn.Module):
@@ -28,7 +28,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int, axes: int) -> None:
         super().__init__()
-        convolution, _ = _convolutions(axes)
+        convolution = _convolution(axes)
         first, last = (convolution(channels, channels, 3, padding=1) for _ in range(2))
         nn.init.zeros_(last.weight)
         self.layers = nn.Sequential(*_activation(channels), first, *_activation(channels), last)
@@ -37,39 +37,25 @@ class ResidualBlock(nn.Module):
         return x + self.layers(x)
 
 
-class Doubling1d(nn.ConvTranspose1d):
-    """A transposed convolution of 4 and stride 2 to lines of a length, which may be odd."""
+class Doubling(nn.Module):
+    """A transposed convolution of 4 (by 4) and stride 2 to lines of a length or planes of a height and width, which may
+    be odd."""
 
-    def __init__(self, inputs: int, outputs: int, size: tuple[int, ...]) -> None:
-        super().__init__(inputs, outputs, 4, stride=2, padding=1)
-        self.size = size
+    def __init__(self, inputs: int, outputs: int, size: Sequence[int]) -> None:
+        super().__init__()
+        kind = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d}[len(size)]
+        drawn = kind(inputs, outputs, 4)
+        self.weight, self.bias, self.size = drawn.weight, drawn.bias, tuple(size)
 
-    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        return _cut(super().forward(_extended(input, self.size)), self.size)
-
-
-class Doubling2d(nn.ConvTranspose2d):
-    """A transposed convolution of 4 by 4 and stride 2 to planes of a height and width, which may be odd."""
-
-    def __init__(self, inputs: int, outputs: int, size: tuple[int, ...]) -> None:
-        super().__init__(inputs, outputs, 4, stride=2, padding=1)
-        self.size = size
-
-    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        return _cut(super().forward(_extended(input, self.size)), self.size)
-
-
-def _extended(x: Tensor, size: tuple[int, ...]) -> Tensor:
-    """With a zero at the end of each axis whose double is to be odd: the even size one larger, cut, is what
-    output_padding gives, and three times as fast in bfloat16."""
-    odd = [side % 2 for side in size]
-    return nn.functional.pad(x, [end for more in reversed(odd) for end in (0, more)]) if any(odd) else x
-
-
-def _cut(x: Tensor, size: tuple[int, ...]) -> Tensor:
-    for axis, side in enumerate(size, 2):
-        x = x.narrow(axis, 0, side)
-    return x
+    def forward(self, x: Tensor) -> Tensor:
+        odd = [side % 2 for side in self.size]
+        if any(
+            odd
+        ):  # a zero more and the even size, cut, is what output_padding gives, and three times as fast in bf16
+            x = nn.functional.pad(x, [end for more in reversed(odd) for end in (0, more)])
+        apply = nn.functional.conv_transpose1d if len(self.size) == 1 else nn.functional.conv_transpose2d
+        x = apply(x, self.weight, self.bias, stride=2, padding=1)
+        return x[(..., *(slice(side) for side in self.size))]
 
 
 def pyramid(sides: Sequence[int], levels: int) -> list[tuple[int, ...]]:
@@ -90,7 +76,7 @@ class ConvEncoder(nn.Module):
     def __init__(self, shape: tuple[int, ...], outputs: int, widths: tuple[int, ...]) -> None:
         super().__init__()
         axes = len(shape) - 1
-        convolution, _ = _convolutions(axes)
+        convolution = _convolution(axes)
         sizes = pyramid(shape[1:], len(widths))
         layers: list[nn.Module] = []
         channels = shape[0]
@@ -113,7 +99,7 @@ class ConvDecoder(nn.Module):
     def __init__(self, latent: int, shape: tuple[int, ...], widths: tuple[int, ...]) -> None:
         super().__init__()
         axes = len(shape) - 1
-        convolution, doubling = _convolutions(axes)
+        convolution = _convolution(axes)
         sizes = pyramid(shape[1:], len(widths))
         widths = widths[: len(sizes) - 1]
         channels = widths[-1] if widths else shape[0]
@@ -123,7 +109,7 @@ class ConvDecoder(nn.Module):
         for level in range(len(widths) - 1, -1, -1):
             finer = widths[level - 1] if level else max(8, widths[0] // 2)
             layers += [ResidualBlock(channels, axes)] if level else _activation(channels)
-            layers.append(doubling(channels, finer, sizes[level]))
+            layers.append(Doubling(channels, finer, sizes[level]))
             channels = finer
         self.convolutions = nn.Sequential(
             *layers, *_activation(channels), convolution(channels, shape[0], 3, padding=1)

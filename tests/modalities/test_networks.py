@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from mmvae.core.likelihoods import Laplace
-from mmvae.modalities.networks import ConvDecoder, ConvEncoder, DensityDecoder, Doubling1d, Doubling2d, pyramid
+from mmvae.modalities.networks import ConvDecoder, ConvEncoder, DensityDecoder, Doubling, pyramid
 
 sides = st.integers(1, 40)
 
@@ -91,7 +91,7 @@ def test_the_scale_of_a_density_is_found_within_a_short_training_and_takes_no_sh
 @pytest.mark.parametrize("size", [(8,), (9,), (8, 6), (9, 6), (8, 7), (9, 7)])
 def test_doubling_to_an_odd_size_is_a_transposed_convolution_with_output_padding(size: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    ours: Any = {1: Doubling1d, 2: Doubling2d}[len(size)](3, 2, size)
+    ours = Doubling(3, 2, size)
     kind: Any = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d}[len(size)]
     theirs = kind(3, 2, 4, stride=2, padding=1, output_padding=tuple(side % 2 for side in size))
     theirs.load_state_dict(ours.state_dict())
