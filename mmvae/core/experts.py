@@ -98,10 +98,24 @@ class ProductOfExperts(GaussianExperts):
             )
         super().attach(private)
 
-    def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> DiagonalGaussian:
+    @property
+    def hides(self) -> bool:
+        return bool(self.names)
+
+    def forward(
+        self,
+        experts: Mapping[str, Tensor],
+        present: Mapping[str, Tensor],
+        size: int,
+        seen: Mapping[str, Tensor] | None = None,
+    ) -> DiagonalGaussian:
+        own = self.own()
+        if seen:
+            alone = self.masks.sum(0) == 1
+            own = {name: mask * (alone | seen[name][present[name]][:, None]) for name, mask in own.items()}
         known = torch.stack(list(present.values())).any(0)
         # a precision above the prior's is itself a rate, whatever the encoder says (Razavi et al. 2019)
-        of_experts, weighted = precisions(experts, present, size, self.dim, self.own())
+        of_experts, weighted = precisions(experts, present, size, self.dim, own)
         precision = torch.where(known, self.least, 1.0)[:, None] + of_experts
         mean = weighted / precision
         if self.normalize is not None:

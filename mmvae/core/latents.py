@@ -114,6 +114,7 @@ class Latent(nn.Module, ABC):
         dim: int = Field(32, ge=1, description="dimensions of the latent space")
 
     outputs: int
+    hides = False  # whether its forward takes, as `seen`, the rows where a modality says anything of shared dimensions
     bounded = True  # whether there are bounds on the evidence: not where z is a point but its prior a density
 
     def __init__(self, config: Config) -> None:

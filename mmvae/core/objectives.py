@@ -60,17 +60,17 @@ class Reading(Settings):
     )
 
 
-def seen(batch: Batch, subsets: str, noise: Noise) -> Batch:
-    """What the encoders see of a batch, drawn for each row, so that one pass stands for all subsets of a row's
-    modalities (as in Wu & Goodman 2018, and Sutter et al. 2021, "Generalized Multimodal ELBO")."""
+def seen(batch: Batch, subsets: str, noise: Noise) -> dict[str, Tensor] | None:
+    """Of which rows each modality is seen, bool [B], drawn for each row, so that one pass stands for all subsets of a
+    row's modalities (as in Wu & Goodman 2018, and Sutter et al. 2021, "Generalized Multimodal ELBO"); None for all."""
     names = list(batch.present)
     if subsets == "joint" or len(names) == 1:
-        return batch
+        return None
     u, present = noise.uniform(1 + 2 * len(names)), torch.stack([batch.present[name] for name in names], 1)
     whole, order, coins = u[:, :1] < 0.5, u[:, 1 : 1 + len(names)], u[:, 1 + len(names) :] < 0.5
     one = torch.zeros_like(present).scatter(1, (order * present).argmax(1, keepdim=True), True)
     part = one | coins if subsets == "all" else one
-    return batch.only(dict(zip(names, (whole | part).unbind(1), strict=True)))
+    return dict(zip(names, (present & (whole | part)).unbind(1), strict=True))
 
 
 class ELBO(Objective):
@@ -90,8 +90,8 @@ class ELBO(Objective):
         target_rate: float = Field(0.0, ge=0, description="nats to which the rate is pulled, from either side; 0: none")
 
     def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
-        given = seen(batch, self.config.subsets, noise)
-        posterior = network.posterior(given)
+        kept = seen(batch, self.config.subsets, noise)
+        posterior = network.posterior(batch, kept)
         z = posterior.sample(noise)
         rate = network.prior.rate(posterior, z)
         scores, auxiliary = network.score(batch, z[:, 0])
@@ -100,6 +100,7 @@ class ELBO(Objective):
         loss = (network.weighted(distortion) + auxiliary).mean() + kl_weight * cost
         if (asked := posterior.auxiliary()) is not None:
             loss = loss + asked.mean()
+        given = batch.only(kept) if kept else batch
         return Terms(loss + self.penalty(network, given, posterior, z[:, 0], noise), rate.sum(1), distortion)
 
     def penalty(self, network: Network, batch: Batch, posterior: Posterior, z: Tensor, noise: Noise) -> Tensor | float:
@@ -141,7 +142,7 @@ class ImportanceWeighted(Objective):
             raise ValueError("encoder = dreg is a gradient of the bound alone: set objective.elbo to 0")
 
     def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
-        posterior = network.posterior(seen(batch, self.config.subsets, noise))
+        posterior = network.posterior(batch, seen(batch, self.config.subsets, noise))
         z = posterior.sample(noise, self.config.groups * self.config.samples)
         ratio = torch.ones_like(z[..., :1])
         log_likelihood, auxiliary = score_draws(network, batch, _scaled(z, ratio))

@@ -82,9 +82,15 @@ class Network(nn.Module):
         latent.attach(private or {})
         prior.attach(latent, self.posterior)
 
-    def posterior(self, batch: Batch) -> Posterior:
-        """q(z|x) of every row, from the modalities it has; if it has none, what its family gives without evidence."""
-        return self.latent(self.experts(batch), batch.present, len(batch))
+    def posterior(self, batch: Batch, seen: Mapping[str, Tensor] | None = None) -> Posterior:
+        """q(z|x) of every row, from the modalities it has; if it has none, what its family gives without evidence.
+
+        seen: of which rows each modality says anything of shared dimensions, bool [B]; all, by default.
+        """
+        if seen and self.latent.hides:
+            return self.latent(self.experts(batch), batch.present, len(batch), seen)
+        given = batch.only(seen) if seen else batch
+        return self.latent(self.experts(given), given.present, len(batch))
 
     def experts(self, batch: Batch) -> dict[str, Tensor]:
         """What each encoder says of the rows that have its modality, [n, latent.outputs]."""

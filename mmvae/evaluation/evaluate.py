@@ -44,7 +44,7 @@ def evaluate(
     k: draws of the importance-weighted NLL. label: a column of classes, by which a classifier is trained that judges
     reconstructions and samples. factors: columns that are known to have made the rows, to which latent dimensions are
     held. data: a path in place of the recipe's, used whole unless it declares the
-    split. limit: rows at most.
+    split. limit: rows of it at most.
     Bounds and distortions are in nats a row, at KL weight 1, with the prior of training unless another one is named.
     Raises ValueError or FileNotFoundError when the data cannot be had.
     """
@@ -55,7 +55,8 @@ def evaluate(
     prepared = prepare(recipe, vae.modalities, split, progress)
     rows, report = prepared.splits[split], prepared.report
     if label:  # found before all else is measured
-        training = prepare(recipe, vae.modalities, "train", progress).splits["train"]
+        whole = on_other_data(vae.recipe, split, data)  # a classifier of `limit` rows would judge badly
+        training = prepare(whole, vae.modalities, "train", progress).splits["train"]
         classes = find_classes(training, rows, label)
     if factors:
         from mmvae.evaluation.disentanglement import disentanglement, find_factors  # a second of scikit-learn

@@ -135,6 +135,17 @@ def test_private_dimensions_are_said_and_seen_by_their_own_modality_alone(family
     )
 
 
+def test_a_modality_that_is_not_seen_still_says_its_private_dimensions_in_training() -> None:
+    made = network(ProductOfExperts(ProductOfExperts.Config(dim=DIM)), {"x": 1, "y": 1})  # shared, of x, of y
+    rows, hidden = batch(5), {"x": torch.ones(5, dtype=torch.bool), "y": torch.tensor([True, False, True, False, True])}
+    trained, whole, without = made.posterior(rows, hidden), made.posterior(rows), made.posterior(rows.only(hidden))
+    torch.testing.assert_close(trained.mean[:, 2], whole.mean[:, 2])
+    torch.testing.assert_close(trained.mean[:, :2], without.mean[:, :2])
+    assert not torch.isclose(without.mean[1, 0], whole.mean[1, 0])
+    of_mixture = network(MixtureOfExperts(MixtureOfExperts.Config(dim=DIM)), {"x": 1, "y": 1})
+    torch.testing.assert_close(of_mixture.posterior(rows, hidden).mean, of_mixture.posterior(rows.only(hidden)).mean)
+
+
 def test_private_dimensions_are_refused_where_there_are_none() -> None:
     with pytest.raises(ValueError, match=r"3 private dimensions leave none of latent\.dim = 3"):
         network(ProductOfExperts(ProductOfExperts.Config(dim=DIM)), {"x": 2, "y": 1})
