@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 TEXT = ["modalities.text.vocabulary=300", "modalities.text.embedding=8", "modalities.text.hidden=8"]
@@ -86,3 +87,12 @@ def test_methods(tmp_path: Path) -> None:
     words = ["--steps", "2", "--k", "2", "--out", tmp_path, "--only", "VQ-VAE", "autoencoder"]
     table = run("methods", *words, "--set", "data.limit=300", "modalities.image.widths=[4]")
     assert table.count("\n| ") == 2
+
+
+def test_joint_examples(tmp_path: Path) -> None:
+    model = trained("joint/emoji", tmp_path / "joint", "data.limit=60", "modalities.image.widths=[4]", "latent.dim=4")
+    table = run("joint_examples", model, "--rows", "3", "--out", tmp_path / "examples.png")
+    assert table.count("\n| ") == 4
+    assert "text to image" in table
+    with Image.open(tmp_path / "examples.png") as picture:
+        assert picture.size == (3 * 64, 5 * 64)

@@ -17,22 +17,33 @@ MOST = 500  # rows, from all over the split
 AMONG = 100  # rows among which the right one is looked for
 
 
-def _complete(store: Store, most: int) -> Tensor:
+def complete(store: Store, most: int) -> Tensor:
     """Numbers of rows that have all modalities, from all over the split."""
     rows = store.complete()
     return rows if len(rows) <= most else rows[torch.linspace(0, len(rows) - 1, most).round().long()]
 
 
-@torch.inference_mode()
 def retrieval(network: Network, store: Store, device: torch.device, seed: int = 0) -> dict[str, float]:
-    """The median place of a row's own observation of one modality among those of 100 rows, by how near its latent is to
-    that of the row's observation of another: 1 is best, the middle is chance, also where z says nothing. Nearness is
-    the cosine between posterior means, in the dimensions that both modalities see."""
-    rows = _complete(store, AMONG)
+    """The medians of `places`, as figures; none where there is nothing to look among."""
+    rows = complete(store, AMONG)
     if len(rows) < 2:
         return {}
+    return {
+        f"retrieval, {source} to {target}: median place among {len(rows)}": found.median().item()
+        for (source, target), found in places(network, store, rows, device, seed).items()
+    }
+
+
+@torch.inference_mode()
+def places(
+    network: Network, store: Store, rows: Tensor, device: torch.device, seed: int = 0
+) -> dict[tuple[str, str], Tensor]:
+    """For each source and target modality, the place of a row's own observation of the target among those of all
+    `rows`, by how near its latent is to that of the row's observation of the source, [rows]: 1 is best, the middle is
+    chance, also where z says nothing. Nearness is the cosine between posterior means, in the dimensions that both
+    modalities see."""
     parts: dict[str, list[Tensor]] = {name: [] for name in store.columns}
-    for _, batch, _ in batches(store, store.at_once(AMONG), device, seed, rows):
+    for _, batch, _ in batches(store, store.at_once(len(rows)), device, seed, rows):
         for name, column in parts.items():
             column.append(network.posterior(batch.of([name])).mean)
     means = {name: torch.cat(column) for name, column in parts.items()}
@@ -42,10 +53,8 @@ def retrieval(network: Network, store: Store, device: torch.device, seed: int = 
         a, b = network.latent.seen_by(target, means[source]), network.latent.seen_by(source, means[target])
         near = torch.cosine_similarity(a[:, None], b, dim=2)
         own = near.diagonal()[:, None]
-        places = (
-            0.5 + (near > own).sum(1) + 0.5 * (near == own).sum(1)
-        )  # of equals the middle: saying nothing is chance
-        found[f"retrieval, {source} to {target}: median place among {len(rows)}"] = places.median().item()
+        # of equals the middle: saying nothing is chance
+        found[source, target] = 0.5 + (near > own).sum(1) + 0.5 * (near == own).sum(1)
     return found
 
 
@@ -54,22 +63,22 @@ def apart(
 ) -> dict[str, float]:
     """In nats, by the importance-weighted bound with k draws, of rows that have all modalities: -log p(x_m) of each
     modality m, and -log p(x_m | the others), the difference of two such bounds. Nothing where no row has all."""
-    complete = _complete(store, MOST)
-    if not len(complete):
+    rows = complete(store, MOST)
+    if not len(rows):
         return {}
     found: dict[frozenset[str], float] = {}
 
     def nll(names: Collection[str]) -> float:
         key = frozenset(names)
         if key not in found:
-            of = importance_nll(network, store, device, k, seed, progress, (), complete, key)
+            of = importance_nll(network, store, device, k, seed, progress, (), rows, key)
             found[key] = of.mean().item()
         return found[key]
 
     figures = {}
     for name in store.columns:
         others = [other for other in store.columns if other != name]
-        figures[f"NLL of {name} alone, k = {k}, N = {len(complete)} (nats)"] = nll([name])
+        figures[f"NLL of {name} alone, k = {k}, N = {len(rows)} (nats)"] = nll([name])
         given = nll(store.columns) - nll(others)
-        figures[f"NLL of {name} given {' and '.join(others)}, k = {k}, N = {len(complete)} (nats)"] = given
+        figures[f"NLL of {name} given {' and '.join(others)}, k = {k}, N = {len(rows)} (nats)"] = given
     return figures
