@@ -77,6 +77,7 @@ def world(tmp_path: Path, models: dict[str, Path], monkeypatch: pytest.MonkeyPat
     soundfile.write(tmp_path / "silent.wav", np.zeros((0, 1), np.float32), 16000)
     (tmp_path / "latin.txt").write_bytes("più\n".encode("latin-1"))
     (tmp_path / "broken.toml").write_text("name = ")
+    (tmp_path / "latin.toml").write_bytes('name = "x"\nabout = "più"\n'.encode("latin-1"))
     (tmp_path / "loop.toml").write_text('extends = "loop"\n')
     (tmp_path / "nameless.toml").write_text('[data]\npath = "digits"\n[modalities.image]\n')
     (tmp_path / "table.csv").write_text("a,b\n1,2\n3,4\n")
@@ -96,6 +97,8 @@ BAD: list[tuple[str, str]] = [
     ("train image/emojy", "did you mean 'image/emoji'?"),
     ("train missing.toml", "no recipe 'missing.toml'"),
     ("train broken.toml", "not a TOML file"),
+    ("train latin.toml", "latin.toml, line 2, byte 12: not UTF-8 text: save the file as UTF-8"),
+    ("recipes show latin.toml", "latin.toml, line 2, byte 12: not UTF-8 text"),
     ("train loop.toml", "extends itself"),
     ("train nameless.toml", "name: missing"),
     ("train image/digits train.stesp=3", "train.stesp: unknown key; did you mean 'steps'?"),
@@ -115,7 +118,7 @@ BAD: list[tuple[str, str]] = [
     ("train image/digits data.path=notes", "it holds 1 .docx"),
     ("train image/digits data.path=bad", "not a readable image"),
     ("train audio/drums data.path=bad", "no file that audio reads"),
-    ("train text/verses data.path=latin.txt", "latin.txt"),
+    ("train text/verses data.path=latin.txt", "latin.txt, line 1, byte 3: not UTF-8 text: save the file as UTF-8"),
     ("train image/digits data.path=table.csv", "which column of table.csv"),
     ("train image/digits modalities.image.column=pixels", "no column 'pixels'"),
     ("train image/digits data.path=nobody/nothing", "no data set 'nobody/nothing'"),

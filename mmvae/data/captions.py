@@ -9,13 +9,16 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmvae.words import check_utf8
+
 NAMES = ("metadata.csv", "metadata.jsonl")
 KEY = "file_name"  # of the column, as in the hub's folders of images and sounds; X_file_name is a file of modality X
 
 
 def is_metadata(path: Path) -> bool:
     """Whether a file is a table that names files."""
-    return path.name in NAMES and KEY in path.read_text(encoding="utf-8", errors="replace")
+    # without the zeros of UTF-16, which is refused when it is read
+    return path.name in NAMES and KEY in path.read_text(encoding="utf-8", errors="replace").replace("\0", "")
 
 
 def captioned(
@@ -79,6 +82,7 @@ def _kind(path: Path, kinds: Mapping[str, Collection[str]]) -> str:
 
 def _read(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Rows with their numbers, counted from 1 without the line of names."""
+    check_utf8(table)
     number = 0
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
@@ -97,5 +101,5 @@ def _read(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 if not isinstance(row, dict):
                     raise ValueError("it is no object")
                 yield number, row
-    except (csv.Error, ValueError) as error:  # of what is no text, no CSV, no JSON
+    except (csv.Error, ValueError) as error:  # of what is no CSV, no JSON
         raise ValueError(f"{table}, row {number}: not readable: {error}") from None

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 from mmvae.data import generated
 from mmvae.data.captions import captioned, is_metadata, paths_of
 from mmvae.modalities.contract import Modality, Raw, as_stream, is_by_product
+from mmvae.words import check_utf8
 
 GENERATED = {"digits": generated.digits, "shapes": generated.shapes, "number-words": generated.number_words}
 BUILTIN = ("emoji", "definitions", "drums", *GENERATED)
@@ -196,6 +197,7 @@ def _folder(folder: Path, modalities: Mapping[str, Modality]) -> Source:
         return Source({split: _media(paths) for split, paths in grouped.items()}, _digest(media, folder))
     tables = [path for path in files if path.suffix.lower() in TABLES]
     if tables:
+        _check_text(tables)
         kinds = {path.suffix.lower() for path in tables if path.name not in ABOUT}
         if len({TABLES[kind] for kind in kinds}) > 1:
             raise ValueError(f"{folder}: tables of several kinds ({', '.join(sorted(kinds))}): give one of them")
@@ -237,8 +239,15 @@ def _digest(paths: Iterable[Path], base: Path) -> str:
 
 
 def _tables(kind: str, files: dict[str, list[Path]], name: str, fingerprint: str) -> Source:
+    _check_text(path for paths in files.values() for path in paths)
     named = {split: [str(path) for path in paths] for split, paths in files.items()}
     return _loaded(kind, name, fingerprint, data_files=named, **AS_IS.get(kind, {}))
+
+
+def _check_text(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.suffix.lower() not in (".parquet", ".arrow"):
+            check_utf8(path)
 
 
 def _loaded(what: str, label: str, fingerprint: str | None, **options: Any) -> Source:

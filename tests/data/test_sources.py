@@ -151,9 +151,16 @@ def test_blank_lines_separate_and_are_no_rows(name: str, opened: Open, tmp_path:
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
 def test_text_that_is_not_utf_8_is_refused_by_name(encoding: str, opened: Open, tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_bytes("caffè\n".encode(encoding))
-    with pytest.raises(ValueError, match=r"a\.txt: could not be read as a data set: 'utf-8' codec can't decode"):
-        opened(tmp_path / "a.txt", "text")
+    where = {"latin-1": "line 2, byte 5", "utf-16": "line 1, byte 1"}[encoding]
+    for name in ("a.txt", "a.csv", "a.jsonl", "metadata.csv"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_bytes(('{"text": "file_name"}\ncaffè\n').encode(encoding))
+        for path in (tmp_path / name / name, tmp_path / name):
+            with pytest.raises(ValueError, match=rf"{name}, {where}: not UTF-8 text: save the file as UTF-8"):
+                opened(path, "text")
+    Pillow.new("L", (8, 8)).save(tmp_path / "metadata.csv" / "a.png")
+    with pytest.raises(ValueError, match=rf"metadata.csv, {where}: not UTF-8 text"):
+        opened(tmp_path / "metadata.csv", "image")
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".csv", ".jsonl", ".parquet", ".png"])
