@@ -27,8 +27,9 @@ def captioned(
     """The rows of the tables in a folder, each with its files as paths, then the files that no row names, each a row of
     its own. A file stands in the column of its modality.
 
-    kinds: the suffixes of the files that each modality reads. Raises ValueError for a row that names no file, or one
-    that is not there or not in the folder, and for tables that cannot be read.
+    kinds: the suffixes of the files that each modality reads. A file that is not there is for whoever reads it to
+    reject. Raises ValueError for a row that names no file, or one that is not in the folder, and for tables that cannot
+    be read.
     """
     rows = []
     for table in tables:
@@ -60,8 +61,6 @@ def _row(read: Mapping[str, Any], beside: Path, folder: Path, kinds: Mapping[str
         path = Path(os.path.normpath(beside / str(cell)))
         if not path.is_relative_to(folder):
             raise ValueError(f"the file '{cell}' is not in {folder}")
-        if not path.is_file():
-            raise ValueError(f"no file '{cell}'")
         kind = _kind(path, kinds) if column == KEY else kind
         if kind in row:
             raise ValueError(f"it has more than one {kind}")

@@ -119,6 +119,8 @@ def open_source(path: str, config: str | None, modalities: Mapping[str, Modality
 def read_cell(modality: Modality, cell: Any) -> Raw:
     """A raw observation from a file's path or a piece of it, bytes as the hub stores them, or any other value."""
     if isinstance(cell, Path):
+        if not cell.is_file():
+            raise FileNotFoundError(f"there is no '{cell.name}', which the metadata name")
         return modality.read(cell)
     if isinstance(cell, Piece):
         return as_stream(modality).read_piece(cell.path, cell.index)
@@ -187,7 +189,7 @@ def _folder(folder: Path, modalities: Mapping[str, Modality]) -> Source:
         columns = tuple(dict.fromkeys(column for row in rows for column in row))
         grouped = _by_split(rows, lambda row: paths_of(row)[0], folder)
         splits = {split: Rows(part, columns, str(folder)) for split, part in grouped.items()}
-        read = sorted({*metadata, *(path for row in rows for path in paths_of(row))})
+        read = sorted({*metadata, *(path for row in rows for path in paths_of(row) if path.is_file())})
         return Source(splits, _digest(read, folder))
     if metadata and len({path.suffix for path in metadata}) == 1:  # for a model of text it is a table as any other
         grouped = _by_split(metadata, lambda path: path, folder)

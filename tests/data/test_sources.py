@@ -320,7 +320,6 @@ def test_a_row_may_name_a_file_for_each_modality_and_folders_name_splits(opened:
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        (["file_name,text", "gone.png,x"], r"metadata.csv, row 1: no file 'gone.png'"),
         (["file_name,text", "../gone.png,x"], r"row 1: the file '../gone.png' is not in "),
         (["file_name,text", "/gone.png,x"], r"row 1: the file '/gone.png' is not in "),
         (["file_name,image_file_name", "000.png,000.png"], "row 1: it has more than one image"),
@@ -330,7 +329,7 @@ def test_a_row_may_name_a_file_for_each_modality_and_folders_name_splits(opened:
             ["", "file_name,text", "000.png,x", "", "000.png"],
             r"row 2: not readable: it has 1 cells, and the first line 2",
         ),
-        (["file_name,text", ",x"], "row 1: it names no file; the column for that is 'file_name'"),
+        (["file_name,text", ",x"], r"metadata.csv, row 1: it names no file; the column for that is 'file_name'"),
         (["file_name,text", "metadata.csv,x"], "no modality of the recipe reads 'metadata.csv'"),
         (["file_name,text", '000.png,"x'], "not readable"),
     ],
