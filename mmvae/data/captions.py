@@ -88,6 +88,8 @@ def _read(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             if table.suffix == ".csv":
                 lines = csv.reader(filter(str.strip, file), strict=True)
                 names = [name.strip() for name in next(lines, [])]
+                if len(names) == 1 and (mark := next((mark for mark in ";\t" if mark in names[0]), None)):
+                    raise ValueError(f"the columns seem to be separated by {mark!r}: save it with commas")
                 if len(set(names)) < len(names):
                     raise ValueError("two of its columns have one name")
                 for number, cells in enumerate(lines, 1):
@@ -101,4 +103,5 @@ def _read(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     raise ValueError("it is no object")
                 yield number, row
     except (csv.Error, ValueError) as error:  # of what is no CSV, no JSON
-        raise ValueError(f"{table}, row {number}: not readable: {error}") from None
+        number += isinstance(error, csv.Error)  # the row was still to come
+        raise ValueError(f"{table}{f', row {number}' if number else ''}: not readable: {error}") from None

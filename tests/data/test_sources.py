@@ -324,14 +324,19 @@ def test_a_row_may_name_a_file_for_each_modality_and_folders_name_splits(opened:
         (["file_name,text", "/gone.png,x"], r"row 1: the file '/gone.png' is not in "),
         (["file_name,image_file_name", "000.png,000.png"], "row 1: it has more than one image"),
         (["file_name,image,text", "000.png,x,y"], "row 1: column 'image' is there twice, or also names a file"),
-        (["file_name,text,text", "000.png,x,y"], "two of its columns have one name"),
+        (["file_name,text,text", "000.png,x,y"], r"metadata.csv: not readable: two of its columns have one name"),
+        (
+            ["file_name;text", "000.png;x, y"],
+            r"metadata.csv: not readable: the columns seem to be separated by ';': save it with commas",
+        ),
+        (["text\tfile_name", "x\t000.png"], r"the columns seem to be separated by '\\t': save it with commas"),
         (
             ["", "file_name,text", "000.png,x", "", "000.png"],
             r"row 2: not readable: it has 1 cells, and the first line 2",
         ),
         (["file_name,text", ",x"], r"metadata.csv, row 1: it names no file; the column for that is 'file_name'"),
         (["file_name,text", "metadata.csv,x"], "no modality of the recipe reads 'metadata.csv'"),
-        (["file_name,text", '000.png,"x'], "not readable"),
+        (["file_name,text", '000.png,"x'], "metadata.csv, row 1: not readable"),
     ],
 )
 def test_what_a_table_of_captions_says_wrong_is_named(
