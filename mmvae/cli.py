@@ -175,7 +175,8 @@ def neighbours(
     vae = VAE.load(model)
     found = neighbours(vae, expand(vae.recipe, vae.modalities, inputs), n, split, data)
     lines = [f"{near['distance']:8.3f}  {near['where']}  {near['shown']}".rstrip() for row in found for near in row]
-    show(found, as_json, "\n".join(lines))
+    searched = f"the nearest of {found[0][0]['rows']:,} rows of the split {split} of {data or vae.recipe.data.path}"
+    show(found, as_json, "\n".join([*lines, searched]))
 
 
 @app.command()

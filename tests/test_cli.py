@@ -375,6 +375,21 @@ def test_info_doctor_and_lists(run: Run, models: dict[str, Path], tmp_path: Path
         assert json.loads(run("doctor", path, "--json")[1])["data"]["modality"] == kind
 
 
+def test_neighbours_say_where_they_were_looked_for(run: Run, models: dict[str, Path], tmp_path: Path) -> None:
+    for given, said in (
+        ([], "60 rows of the split train of definitions"),
+        (["--split", "test"], "60 rows of the split test"),
+    ):
+        *near, last = run("neighbours", models["text"], "a small dog", "-n", "2", *given)[1].splitlines()
+        assert len(near) == 2
+        assert last.startswith(f"the nearest of {said}")
+    (tmp_path / "lines.txt").write_text("one\ntwo\nthree\n")
+    given = ["neighbours", models["text"], "a dog", "--data", tmp_path / "lines.txt"]
+    assert run(*given)[1].endswith(f"the nearest of 3 rows of the split train of {tmp_path / 'lines.txt'}\n")
+    ((near, *_),) = json.loads(run(*given, "--json")[1])
+    assert (near["split"], near["rows"]) == ("train", 3)
+
+
 def test_recipes_are_listed_shown_copied_and_validated(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
