@@ -33,7 +33,7 @@ def captioned(
     """
     rows = []
     for table in tables:
-        for number, read in _read(table):
+        for number, read in read_rows(table):
             try:
                 rows.append(_row(read, table.parent, folder, kinds))
             except ValueError as error:
@@ -79,8 +79,9 @@ def _kind(path: Path, kinds: Mapping[str, Collection[str]]) -> str:
     return found[0]
 
 
-def _read(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Rows with their numbers, counted from 1 without the line of names."""
+def read_rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows of a CSV or JSONL file with their numbers, counted from 1 without the line of names. Raises ValueError for
+    one that cannot be read."""
     check_utf8(table)
     number = 0
     try:
@@ -98,10 +99,23 @@ def _read(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     yield number, dict(zip(names, cells, strict=True))
                 return
             for number, line in enumerate(filter(str.strip, file), 1):
-                row = json.loads(line)
+                row = _parsed(line)
                 if not isinstance(row, dict):
                     raise ValueError("it is no object")
                 yield number, row
     except (csv.Error, ValueError) as error:  # of what is no CSV, no JSON
         number += isinstance(error, csv.Error)  # the row was still to come
         raise ValueError(f"{table}{f', row {number}' if number else ''}: not readable: {error}") from None
+
+
+def _parsed(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg} at character {error.colno}") from None
+
+
+def holds_lines(table: Path) -> bool:
+    """Whether a file holds JSON by lines: a .json may, or is one value."""
+    suffix = table.suffix.lower()
+    return suffix == ".jsonl" or (suffix == ".json" and table.read_bytes().split(b"\n", 1)[0].strip()[-1:] == b"}")

@@ -7,14 +7,14 @@ import io
 import logging
 import math
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from mmvae.data import generated
-from mmvae.data.captions import captioned, is_metadata, paths_of
+from mmvae.data.captions import captioned, holds_lines, is_metadata, paths_of, read_rows
 from mmvae.modalities.contract import Modality, Raw, as_stream, is_by_product
 from mmvae.words import check_utf8
 
@@ -199,14 +199,13 @@ def _folder(folder: Path, modalities: Mapping[str, Modality]) -> Source:
         return Source({split: _media(paths) for split, paths in grouped.items()}, _digest(media, folder))
     tables = [path for path in files if path.suffix.lower() in TABLES]
     if tables:
-        _check_text(tables)
         kinds = {path.suffix.lower() for path in tables if path.name not in ABOUT}
         if len({TABLES[kind] for kind in kinds}) > 1:
             raise ValueError(f"{folder}: tables of several kinds ({', '.join(sorted(kinds))}): give one of them")
         chosen = None if len(files) == len(found) else [str(path.resolve()) for path in tables]
         # of a folder with other files datasets may take the table for one that describes them
         how = AS_IS.get(TABLES[kinds.pop()], {}) if len(kinds) == 1 and len(tables) == len(files) else {}
-        return _loaded(str(folder), str(folder), _digest(files, folder), data_files=chosen, **how)
+        return _loaded(str(folder), str(folder), _digest(files, folder), tables, data_files=chosen, **how)
     held = ", ".join(
         f"{count} {suffix or 'without suffix'}" for suffix, count in Counter(p.suffix for p in files).items()
     )
@@ -241,20 +240,17 @@ def _digest(paths: Iterable[Path], base: Path) -> str:
 
 
 def _tables(kind: str, files: dict[str, list[Path]], name: str, fingerprint: str) -> Source:
-    _check_text(path for paths in files.values() for path in paths)
     named = {split: [str(path) for path in paths] for split, paths in files.items()}
-    return _loaded(kind, name, fingerprint, data_files=named, **AS_IS.get(kind, {}))
+    tables = [path for paths in files.values() for path in paths]
+    return _loaded(kind, name, fingerprint, tables, data_files=named, **AS_IS.get(kind, {}))
 
 
-def _check_text(paths: Iterable[Path]) -> None:
-    for path in paths:
-        if path.suffix.lower() not in (".parquet", ".arrow"):
-            check_utf8(path)
-
-
-def _loaded(what: str, label: str, fingerprint: str | None, **options: Any) -> Source:
+def _loaded(what: str, label: str, fingerprint: str | None, tables: Sequence[Path] = (), **options: Any) -> Source:
     import datasets
 
+    for path in tables:
+        if path.suffix.lower() not in (".parquet", ".arrow"):
+            check_utf8(path)
     loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -264,6 +260,9 @@ def _loaded(what: str, label: str, fingerprint: str | None, **options: Any) -> S
     try:
         loaded = datasets.load_dataset(what, **options)
     except Exception as error:  # datasets raises many kinds: all mean that the data cannot be had
+        for path in tables:
+            if holds_lines(path):
+                deque(read_rows(path), maxlen=0)  # says which row
         reason = (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0][:300]
         if Path(label).exists() or options.get("data_files"):
             raise ValueError(f"{label}: could not be read as a data set: {reason}") from None

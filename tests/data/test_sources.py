@@ -170,15 +170,27 @@ def test_a_file_of_no_bytes_is_refused_by_name(suffix: str, opened: Open, tmp_pa
         opened(tmp_path / f"a{suffix}", "image" if suffix == ".png" else "text")
 
 
-@pytest.mark.parametrize(("suffix", "content"), [(".jsonl", '{"text": "a"}\n{broken\n'), (".parquet", "PAR1 no")])
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.jsonl", '{"text": "a"}\n\n{"text": "b",}\n', "row 2: not readable: Expecting .* at character 14"),
+        ("a.json", '{"text": "a"}\n{broken}\n', "row 2: not readable: "),
+        ("a.jsonl", '{"text": "a"}\n["b"]\n', "row 2: not readable: it is no object"),
+        ("a.json", '[{"text": "a"},\n{"text" "b"}]', "could not be read as a data set"),
+        ("a.parquet", "PAR1 no", "could not be read as a data set"),
+    ],
+)
 def test_a_damaged_table_is_refused_by_name_in_one_line(
-    suffix: str, content: str, opened: Open, tmp_path: Path
+    name: str, content: str, said: str, opened: Open, tmp_path: Path
 ) -> None:
-    (tmp_path / f"a{suffix}").write_text(content)
-    with pytest.raises(ValueError, match="could not be read as a data set") as caught:
-        opened(tmp_path / f"a{suffix}", "text")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / name).write_text(content)
+    with pytest.raises(ValueError, match=said) as caught:
+        opened(tmp_path / "set" / name, "text")
     assert len(str(caught.value).splitlines()) == 1
-    assert f"a{suffix}" in str(caught.value)
+    assert name in str(caught.value)
+    with pytest.raises(ValueError, match=said):
+        opened(tmp_path / "set", "text")
 
 
 def test_a_table_that_changes_is_read_again(opened: Open, tmp_path: Path) -> None:
