@@ -17,6 +17,7 @@ from mmvae.commands.resynthesize import resynthesize
 from mmvae.commands.terminal import Heat, Json, Model, Out, Overrides, Recipe, Seed, Set, show, table, write
 from mmvae.commands.translate import translate
 from mmvae.commands.traverse import traverse
+from mmvae.words import counted
 
 app = typer.Typer(
     help="Generate images, text and sound with variational autoencoders.",
@@ -175,7 +176,9 @@ def neighbours(
     vae = VAE.load(model)
     found = neighbours(vae, expand(vae.recipe, vae.modalities, inputs), n, split, data)
     lines = [f"{near['distance']:8.3f}  {near['where']}  {near['shown']}".rstrip() for row in found for near in row]
-    searched = f"the nearest of {found[0][0]['rows']:,} rows of the split {split} of {data or vae.recipe.data.path}"
+    searched = (
+        f"the nearest of {counted(found[0][0]['rows'], 'row')} of the split {split} of {data or vae.recipe.data.path}"
+    )
     show(found, as_json, "\n".join([*lines, searched]))
 
 

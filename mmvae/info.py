@@ -23,6 +23,7 @@ from mmvae.hardware import best_device, free_cores, has_bf16
 from mmvae.modalities.contract import Modality
 from mmvae.modalities.registry import modalities as registry
 from mmvae.recipe_files import read_config
+from mmvae.words import counted
 
 PACKAGES = ("torch", "torchaudio", "transformers", "datasets", "librosa", "soundfile")
 
@@ -52,7 +53,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "made by": f"mmvae {config['mmvae']}",
         "modalities": ", ".join(f"{name} ({origin})" for name, origin in config["modalities"].items()),
         "parameters": sum(parameter.numel() for parameter in saved.network.parameters()),
-        "latent": f"{recipe.latent['kind']}, {recipe.latent['dim']} dimensions",
+        "latent": f"{recipe.latent['kind']}, {counted(recipe.latent['dim'], 'dimension')}",
         "objective": f"{recipe.objective['kind']}, KL weight {recipe.kl['weight']:g} ({recipe.kl['kind']})",
         "prior": recipe.prior["kind"] + fitted + (", and one over sequences" if saved.sequence else ""),
         "data": recipe.data.path,
@@ -100,8 +101,10 @@ def examine_data(path: str, kind: str | None = None, column: str | None = None) 
 
 def told(found: Mapping[str, Any]) -> str:
     """What `examine_data` found, for a person."""
-    lines = [f"{found['usable']} of {found['rows']} rows of {found['path']} can be used as {found['modality']}"]
-    lines += [f"  {count} rows {what}" for what, count in found["notes"].items()]
+    lines = [
+        f"{found['usable']} of {counted(found['rows'], 'row')} of {found['path']} can be used as {found['modality']}"
+    ]
+    lines += [f"  {counted(count, 'row')} {what}" for what, count in found["notes"].items()]
     lines += [f"  {where}: {reason}" for where, reason in found["rejected"]]
     return "\n".join(lines)
 

@@ -16,6 +16,7 @@ from mmvae.core.registry import Settings
 from mmvae.gallery import cells, is_ours, write_page
 from mmvae.modalities.contract import PAGE, SHEET, Modality, Raw
 from mmvae.modalities.registry import modalities as registry
+from mmvae.words import counted
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Samples:
                 modality.write(raw, paths[-1])
                 modality.tag(paths[-1], json.dumps({**made, "modality": name}))
             modality.sheet(column, folder / f"{SHEET}{label}", self.steps)
-        write_page(folder / PAGE, title, {f"{len(self)} samples": self._repr_html_()})
+        write_page(folder / PAGE, title, {counted(len(self), "sample"): self._repr_html_()})
         return paths
 
 

@@ -1,8 +1,13 @@
-"""Files of words: whether they are UTF-8, and where not."""
+"""Words: so many of a thing, and files that are not UTF-8."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+
+def counted(count: int, thing: str) -> str:
+    """1 row, 2 rows."""
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
 def check_utf8(path: Path) -> None:

@@ -276,7 +276,7 @@ def test_a_table_is_read_by_the_recipes_column_and_its_bad_rows_are_named(
 
 def test_a_sentence_that_is_cut_is_mentioned(run: Run, models: dict[str, Path], tmp_path: Path) -> None:
     _, _, errors = run("reconstruct", models["text"], "the small dog " * 60, "--out", tmp_path / "out")
-    assert "1 inputs longer than max_tokens" in errors
+    assert "1 input longer than max_tokens" in errors
 
 
 def test_samples_replace_earlier_samples_and_nothing_else(

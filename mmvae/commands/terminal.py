@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmvae.words import counted
+
 if TYPE_CHECKING:
     from mmvae.samples import Samples
 
@@ -57,11 +59,11 @@ def write(samples: Samples, out: Path | None, name: str, as_json: bool, inputs: 
     paths = samples.save(out)
     listed = [column for raws in samples.raws.values() for column in raws if isinstance(column, str)]
     apart = "\n\n" if any("\n" in line for line in listed) else "\n"
-    text = "".join(line + apart for line in listed) + f"{len(paths)} files, and gallery.html, are in {out}"
+    text = "".join(line + apart for line in listed) + f"{counted(len(paths), 'file')}, and gallery.html, are in {out}"
     if samples.dims:
         text += f"\nrow by row, along dimension {', '.join(map(str, samples.dims))} of z, counted from 0"
     for modality in samples.modalities.values():
         for what, number in modality.notes.items():
-            typer.echo(f"{number} inputs {what}", err=True)
+            typer.echo(f"{counted(number, 'input')} {what}", err=True)
     figures = {"out": str(out), "files": [str(path) for path in paths]}
     show({**figures, "dimensions": samples.dims} if samples.dims else figures, as_json, text)

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmvae.words import check_utf8
+from mmvae.words import check_utf8, counted
 
 NAMES = ("metadata.csv", "metadata.jsonl")
 KEY = "file_name"  # of the column, as in the hub's folders of images and sounds; X_file_name is a file of modality X
@@ -95,7 +95,7 @@ def read_rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     raise ValueError("two of its columns have one name")
                 for number, cells in enumerate(lines, 1):
                     if len(cells) != len(names):
-                        raise ValueError(f"it has {len(cells)} cells, and the first line {len(names)}")
+                        raise ValueError(f"it has {counted(len(cells), 'cell')}, and the first line {len(names)}")
                     yield number, dict(zip(names, cells, strict=True))
                 return
             for number, line in enumerate(filter(str.strip, file), 1):

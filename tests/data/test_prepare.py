@@ -302,6 +302,7 @@ def test_long_reports_are_cut() -> None:
         "  1.png: broken",
         "  and 8 more",
     ]
+    assert next(Report(notes={"cut short": 1}).lines()) == "1 row cut short"
 
 
 def test_texts_that_were_cut_are_counted_also_when_they_come_from_the_cache(

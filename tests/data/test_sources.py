@@ -344,7 +344,7 @@ def test_a_row_may_name_a_file_for_each_modality_and_folders_name_splits(opened:
         (["text\tfile_name", "x\t000.png"], r"the columns seem to be separated by '\\t': save it with commas"),
         (
             ["", "file_name,text", "000.png,x", "", "000.png"],
-            r"row 2: not readable: it has 1 cells, and the first line 2",
+            r"row 2: not readable: it has 1 cell, and the first line 2",
         ),
         (["file_name,text", ",x"], r"metadata.csv, row 1: it names no file; the column for that is 'file_name'"),
         (["file_name,text", "metadata.csv,x"], "no modality of the recipe reads 'metadata.csv'"),
