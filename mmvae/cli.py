@@ -14,7 +14,21 @@ from mmvae.commands import recipes
 from mmvae.commands.evaluate import evaluate
 from mmvae.commands.fit_prior import fit_prior
 from mmvae.commands.resynthesize import resynthesize
-from mmvae.commands.terminal import Heat, Json, Model, Out, Overrides, Recipe, Seed, Set, show, table, write
+from mmvae.commands.terminal import (
+    Heat,
+    Json,
+    Model,
+    Out,
+    Overrides,
+    Recipe,
+    Seed,
+    Set,
+    fail,
+    mendable,
+    show,
+    table,
+    write,
+)
 from mmvae.commands.translate import translate
 from mmvae.commands.traverse import traverse
 from mmvae.words import counted
@@ -252,24 +266,16 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 def main() -> None:
     """Run a command. What the user can mend ends with one line on stderr and exit status 2."""
     try:
-        status = app(standalone_mode=False)
-    except (ValueError, OSError) as error:
-        status = _fail(str(error))
+        with mendable():
+            status = app(standalone_mode=False)
     except KeyboardInterrupt:
-        status = _fail("stopped", 130)
+        status = fail("stopped", 130)
     except Exception as error:
         usage = getattr(error, "format_message", None)  # of the parser's own errors
         if usage:
-            status = _fail(usage())
+            status = fail(usage())
         elif type(error).__name__ == "Interrupted":
-            status = _fail(str(error), 130)
+            status = fail(str(error), 130)
         else:
             raise
     sys.exit(status)
-
-
-def _fail(message: str, status: int = 2) -> int:
-    first = os.environ.get("RANK", "0") == "0"  # of several processes, which all say the same
-    for line in message.strip().splitlines() if first else ():
-        print(f"mmvae: {line}", file=sys.stderr)
-    return status

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,6 +33,23 @@ Out = Annotated[
 Seed = Annotated[int, typer.Option(help="The same seed gives the same output.")]
 Heat = Annotated[float | None, typer.Option("--temperature", min=0, help="Of the likelihood; 0 takes its mode.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
+
+
+@contextmanager
+def mendable() -> Generator[None]:
+    """What the user can mend ends the program with one line on stderr and exit status 2."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        sys.exit(fail(str(error)))
+
+
+def fail(message: str, status: int = 2) -> int:
+    """Say on stderr what went wrong; returns the exit status."""
+    first = os.environ.get("RANK", "0") == "0"  # of several processes, which all say the same
+    for line in message.strip().splitlines() if first else ():
+        print(f"mmvae: {line}", file=sys.stderr)
+    return status
 
 
 def split_words(value: str | None) -> list[str]:
