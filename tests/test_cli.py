@@ -372,7 +372,14 @@ def test_info_doctor_and_lists(run: Run, models: dict[str, Path], tmp_path: Path
     assert (found["data"]["rows"], found["data"]["usable"]) == (2, 1)
     assert "a.wav" in found["data"]["rejected"][0][0]
     for path, kind in ((tmp_path, "audio"), ("digits", "image"), ("definitions", "text")):
-        assert json.loads(run("doctor", path, "--json")[1])["data"]["modality"] == kind
+        found = json.loads(run("doctor", path, "--json")[1])["data"]
+        assert (found["modality"], found["others"]) == (kind, [])
+    run("generate", models["image"], "-n", "2", "--out", tmp_path / "pictures")
+    (tmp_path / "pictures" / "gallery.html").unlink()
+    said = run("doctor", tmp_path)[1]
+    assert f"1 of 2 rows of {tmp_path} can be used as audio" in said
+    assert said.endswith("only audio was looked at; for what else there is: --modality image\n")
+    assert f"3 of 3 rows of {tmp_path} can be used as image" in run("doctor", tmp_path, "--modality", "image")[1]
 
 
 def test_neighbours_say_where_they_were_looked_for(run: Run, models: dict[str, Path], tmp_path: Path) -> None:
