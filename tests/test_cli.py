@@ -326,7 +326,8 @@ def test_other_data_are_measured_whole(run: Run, models: dict[str, Path], tmp_pa
     (tmp_path / "new" / "bad.png").write_bytes(b"no")
     before = (models["image"] / "evaluation-test.json").exists()
     for split in ("test", "train"):
-        _, printed, _ = run("evaluate", models["image"], "--data", tmp_path / "new", "--split", split, "--json")
+        _, printed, errors = run("evaluate", models["image"], "--data", tmp_path / "new", "--split", split, "--json")
+        assert errors == ""
         figures = json.loads(printed)
         assert (figures["rows"], figures["rows that could not be used"]) == (20, 1)
     assert (models["image"] / "evaluation-test.json").exists() == before
@@ -346,11 +347,12 @@ def test_evaluate_prints_and_writes_the_same_figures(
     run: Run, models: dict[str, Path], tmp_path: Path, kind: str
 ) -> None:
     path = tmp_path / "figures.json"
-    status, printed, _ = run("evaluate", models[kind], "--limit", "8", "--k", "4", "--out", path, "--json")
+    status, printed, errors = run("evaluate", models[kind], "--limit", "8", "--k", "4", "--out", path, "--json")
     figures: dict[str, Any] = json.loads(printed)
     assert status == 0
     assert json.loads(path.read_text()) == figures
     assert figures["rows"] == 8
+    assert errors == "measured on 8 rows of test: figures of fewer than 20 say little\n"
     assert figures["-ELBO (nats)"] == pytest.approx(
         figures["rate (nats)"] + figures[f"distortion, {kind} (nats)"], rel=1e-6
     )
