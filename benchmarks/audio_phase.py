@@ -19,6 +19,7 @@ import torch
 import torchaudio
 from torch import Tensor, nn
 
+from mmvae.commands.terminal import mendable
 from mmvae.data.sources import default_column, open_source, read_cell
 from mmvae.modalities.audio import Audio
 from mmvae.modalities.hearing import convergence
@@ -70,4 +71,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with mendable():
+        main()

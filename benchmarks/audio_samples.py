@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 import mmvae
+from mmvae.commands.terminal import mendable
 from mmvae.data.prepare import prepare
 from mmvae.evaluation.recognition import coverage
 from mmvae.modalities.audio import Audio
@@ -42,8 +43,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     vae = mmvae.VAE.load(args.model)
-    ((name, modality),) = vae.modalities.items()
-    assert isinstance(modality, Audio)
+    name, modality = next(iter(vae.modalities.items()))
+    if len(vae.modalities) > 1 or not isinstance(modality, Audio):
+        raise ValueError(f"{args.model} is a model of {' and '.join(vae.modalities)}: name one of audio alone")
     split = prepare(vae.recipe, vae.modalities, "train").splits["train"]
     real = features([split.raw(name, index) for index in range(len(split))], modality)
     samples = vae.generate(args.n, args.seed)[name]
@@ -70,4 +72,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with mendable():
+        main()

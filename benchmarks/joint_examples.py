@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 import mmvae
+from mmvae.commands.terminal import mendable
 from mmvae.data.prepare import prepare
 from mmvae.evaluation.apart import AMONG, complete, places
 
@@ -33,7 +34,7 @@ def main() -> None:
     args = parser.parse_args()
     vae = mmvae.VAE.load(args.model)
     if not {"image", "text"} <= set(vae.modalities):
-        parser.error(f"the model has {', '.join(vae.modalities)}: it takes one of image and text")
+        raise ValueError(f"{args.model} has {', '.join(vae.modalities)}: it takes a model of image and text")
     split = prepare(vae.recipe, vae.modalities, "test").splits["test"]
     among = complete(split.store, AMONG)
     found = places(vae.network, split.store, among, vae.device, args.seed)
@@ -55,4 +56,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with mendable():
+        main()

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 import mmvae
+from mmvae.commands.terminal import mendable
 from mmvae.modalities.networks import DenseDecoder, DenseEncoder
 
 WIDTHS, DIM, ROWS, DRAWN = (512, 512), 20, 128, 2000
@@ -228,4 +229,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with mendable():
+        main()

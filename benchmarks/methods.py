@@ -14,6 +14,7 @@ import re
 from pathlib import Path
 
 import mmvae
+from mmvae.commands.terminal import mendable
 
 CODES = "prior.kind=codes prior.fitted=codes"
 IMPORTANCE = "objective.kind=importance objective.samples"
@@ -100,4 +101,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with mendable():
+        main()

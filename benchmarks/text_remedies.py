@@ -14,6 +14,7 @@ import json
 from pathlib import Path
 
 import mmvae
+from mmvae.commands.terminal import mendable
 
 NETWORK = [
     "modalities.text.vocabulary=4000",
@@ -106,4 +107,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with mendable():
+        main()

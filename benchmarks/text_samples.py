@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 
 import mmvae
+from mmvae.commands.terminal import mendable
 from mmvae.data.prepare import prepare
 from mmvae.recipe import Recipe
 
@@ -45,6 +46,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     args = parser.parse_args()
     vae = mmvae.VAE.load(args.model)
+    if list(vae.modalities) != ["text"]:
+        raise ValueError(f"{args.model} is a model of {' and '.join(vae.modalities)}: name one of text alone")
     recipe = Recipe.load(vae.recipe, [f"data.path={args.data}"])
     splits = prepare(recipe, vae.modalities).splits
     rows = len(splits["train"])
@@ -72,4 +75,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with mendable():
+        main()

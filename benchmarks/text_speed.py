@@ -25,6 +25,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 import torch
 from torch import Tensor, nn
 
+from mmvae.commands.terminal import mendable
 from mmvae.core.noise import StepNoise
 from mmvae.core.vae import Network
 from mmvae.evaluation import bounds
@@ -155,7 +156,10 @@ def main() -> None:
     losses = ["ours loss", "plain loss"] if args.loss else []
     for name in ("plain", "ours", "plain", "ours", "generation", *losses):
         line = [sys.executable, __file__, *sys.argv[1:], "--only", name]
-        done = json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout)
+        ran = subprocess.run(line, stdout=subprocess.PIPE, text=True)
+        if ran.returncode:  # it has said why
+            sys.exit(ran.returncode)
+        done = json.loads(ran.stdout)
         found[name] = max(done, found[name]) if name in found else done
     generated = found["generation"]
     print(
@@ -173,4 +177,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with mendable():
+        main()

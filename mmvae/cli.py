@@ -14,9 +14,24 @@ from mmvae.commands import recipes
 from mmvae.commands.evaluate import evaluate
 from mmvae.commands.fit_prior import fit_prior
 from mmvae.commands.resynthesize import resynthesize
-from mmvae.commands.terminal import Heat, Json, Model, Out, Overrides, Recipe, Seed, Set, show, table, write
+from mmvae.commands.terminal import (
+    Heat,
+    Json,
+    Model,
+    Out,
+    Overrides,
+    Recipe,
+    Seed,
+    Set,
+    fail,
+    mendable,
+    show,
+    table,
+    write,
+)
 from mmvae.commands.translate import translate
 from mmvae.commands.traverse import traverse
+from mmvae.words import counted
 
 app = typer.Typer(
     help="Generate images, text and sound with variational autoencoders.",
@@ -175,7 +190,10 @@ def neighbours(
     vae = VAE.load(model)
     found = neighbours(vae, expand(vae.recipe, vae.modalities, inputs), n, split, data)
     lines = [f"{near['distance']:8.3f}  {near['where']}  {near['shown']}".rstrip() for row in found for near in row]
-    show(found, as_json, "\n".join(lines))
+    searched = (
+        f"the nearest of {counted(found[0][0]['rows'], 'row')} of the split {split} of {data or vae.recipe.data.path}"
+    )
+    show(found, as_json, "\n".join([*lines, searched]))
 
 
 @app.command()
@@ -248,24 +266,16 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 def main() -> None:
     """Run a command. What the user can mend ends with one line on stderr and exit status 2."""
     try:
-        status = app(standalone_mode=False)
-    except (ValueError, OSError) as error:
-        status = _fail(str(error))
+        with mendable():
+            status = app(standalone_mode=False)
     except KeyboardInterrupt:
-        status = _fail("stopped", 130)
+        status = fail("stopped", 130)
     except Exception as error:
         usage = getattr(error, "format_message", None)  # of the parser's own errors
         if usage:
-            status = _fail(usage())
+            status = fail(usage())
         elif type(error).__name__ == "Interrupted":
-            status = _fail(str(error), 130)
+            status = fail(str(error), 130)
         else:
             raise
     sys.exit(status)
-
-
-def _fail(message: str, status: int = 2) -> int:
-    first = os.environ.get("RANK", "0") == "0"  # of several processes, which all say the same
-    for line in message.strip().splitlines() if first else ():
-        print(f"mmvae: {line}", file=sys.stderr)
-    return status

@@ -23,6 +23,7 @@ from mmvae.generation import VAE
 from mmvae.progress import Display
 from mmvae.recipe_files import read_config
 from mmvae.resume import Interrupted, claim
+from mmvae.words import counted
 
 P = TypeVar("P", bound=nn.Module)
 
@@ -82,7 +83,7 @@ def fit_prior(vae: VAE, prepared: Prepared, display: Display) -> None:
     kind = vae.recipe.prior["fitted"]
     draws, others = _draws(vae, train, DRAWS), _draws(vae, prepared.splits["validation"].store, DRAWS).flatten(0, 1)
     if kind not in FITTED:
-        display.say(f"fitting the prior: {kind} Gaussians")
+        display.say(f"fitting the prior: {counted(kind, 'Gaussian')}")
         vae.fitted = FittedMixture.fit(draws, others, kind, seed).to(vae.device)
         return
     torch.manual_seed(mix(seed, "prior"))

@@ -27,6 +27,7 @@ from mmvae.inputs import Inputs, hear, to_batch, unquote
 from mmvae.modalities.contract import Modality, Raw, as_stream
 from mmvae.recipe import Recipe
 from mmvae.samples import Samples
+from mmvae.words import counted
 
 ROWS = 64  # decoded at a time
 LONGEST = 1000  # observations of a sequence: their latents are kept in the notes of files
@@ -149,7 +150,7 @@ class VAE:
         path: "sphere" keeps the length of z typical of the prior on the way, "line" is straight.
         """
         if path not in ("sphere", "line") or steps < 2:
-            raise ValueError(f"path '{path}', {steps} steps: it is 'sphere' or 'line', with at least 2")
+            raise ValueError(f"path '{path}', {counted(steps, 'step')}: it is 'sphere' or 'line', with at least 2")
         if (first is None) != (last is None):
             raise ValueError("interpolation needs two inputs, or none for two draws from the prior")
         if first is None:

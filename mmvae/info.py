@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -23,6 +22,7 @@ from mmvae.hardware import best_device, free_cores, has_bf16
 from mmvae.modalities.contract import Modality
 from mmvae.modalities.registry import modalities as registry
 from mmvae.recipe_files import read_config
+from mmvae.words import counted
 
 PACKAGES = ("torch", "torchaudio", "transformers", "datasets", "librosa", "soundfile")
 
@@ -52,7 +52,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "made by": f"mmvae {config['mmvae']}",
         "modalities": ", ".join(f"{name} ({origin})" for name, origin in config["modalities"].items()),
         "parameters": sum(parameter.numel() for parameter in saved.network.parameters()),
-        "latent": f"{recipe.latent['kind']}, {recipe.latent['dim']} dimensions",
+        "latent": f"{recipe.latent['kind']}, {counted(recipe.latent['dim'], 'dimension')}",
         "objective": f"{recipe.objective['kind']}, KL weight {recipe.kl['weight']:g} ({recipe.kl['kind']})",
         "prior": recipe.prior["kind"] + fitted + (", and one over sequences" if saved.sequence else ""),
         "data": recipe.data.path,
@@ -79,7 +79,7 @@ def examine_data(path: str, kind: str | None = None, column: str | None = None) 
 
     Raises ValueError or FileNotFoundError when there is no such data set, or nothing reads it.
     """
-    kind = kind or _first_that_reads(path, column)
+    kind, *others = [kind] if kind else _that_read(path, column)
     modality, cells = _cells(path, kind, column)
     rejected, rows = [], 0
     for where, cell in cells:
@@ -91,6 +91,7 @@ def examine_data(path: str, kind: str | None = None, column: str | None = None) 
     return {
         "path": path,
         "modality": kind,
+        "others": others,
         "rows": rows,
         "usable": rows - len(rejected),
         "rejected": rejected,
@@ -100,9 +101,14 @@ def examine_data(path: str, kind: str | None = None, column: str | None = None) 
 
 def told(found: Mapping[str, Any]) -> str:
     """What `examine_data` found, for a person."""
-    lines = [f"{found['usable']} of {found['rows']} rows of {found['path']} can be used as {found['modality']}"]
-    lines += [f"  {count} rows {what}" for what, count in found["notes"].items()]
+    lines = [
+        f"{found['usable']} of {counted(found['rows'], 'row')} of {found['path']} can be used as {found['modality']}"
+    ]
+    lines += [f"  {counted(count, 'row')} {what}" for what, count in found["notes"].items()]
     lines += [f"  {where}: {reason}" for where, reason in found["rejected"]]
+    if found["others"]:
+        others = " or ".join(f"--modality {kind}" for kind in found["others"])
+        lines.append(f"only {found['modality']} was looked at; for what else there is: {others}")
     return "\n".join(lines)
 
 
@@ -124,29 +130,32 @@ def _cells(path: str, kind: str, wanted: str | None) -> tuple[Modality, Iterator
 
 def _is_sequence(modality: Modality, cell: Any) -> bool:
     """Whether a cell is a list that is not itself an observation."""
-    if not isinstance(cell, list):
-        return False
+    return isinstance(cell, list) and not _reads(modality, cell)
+
+
+def _reads(modality: Modality, cell: Any) -> bool:
     try:
         read_cell(modality, cell)
     except (ValueError, OSError):
-        return True
-    return False
+        return False
+    return True
 
 
-def _first_that_reads(path: str, column: str | None) -> str:
-    reasons = {}
+def _that_read(path: str, column: str | None) -> list[str]:
+    """The modalities that can read one of a data set's first rows, in the order of their names."""
+    found, reasons = [], {}
     for kind in registry.names():
         try:
             modality, cells = _cells(path, kind, column)
-            for _, cell in islice(cells, 100):
-                with suppress(ValueError, OSError):
-                    read_cell(modality, cell)
-                    return kind
+            if any(_reads(modality, cell) for _, cell in islice(cells, 100)):
+                found.append(kind)
             reasons[kind] = "reads none of the first 100 rows"
         except FileNotFoundError:
             raise
         except ValueError as error:
             reasons[kind] = str(error)
+    if found:
+        return found
     raise ValueError(
         f"{path}: no modality reads it: " + "; ".join(f"as {kind}, {why}" for kind, why in reasons.items())
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmvae.core.registry import nearest
+from mmvae.words import check_utf8
 
 CONFIG = "config.json"  # of a run's or model's folder
 
@@ -25,9 +26,11 @@ def recipe_names() -> list[str]:
 
 
 def find_recipe(source: str | Path) -> Path:
-    """The file of a recipe given by path or by the name of a shipped one. Raises FileNotFoundError."""
+    """The file of a recipe given by path or by the name of a shipped one. Raises FileNotFoundError, or ValueError
+    where it is not UTF-8."""
     path = Path(source)
     if path.is_file():
+        check_utf8(path)
         return path
     shipped = recipes_folder() / f"{source}.toml"
     if shipped.is_file():
@@ -86,7 +89,7 @@ def read_recipe(source: str | Path) -> list[dict[str, Any]]:
         seen.add(path)
         try:
             tables = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except tomllib.TOMLDecodeError as error:
             raise ValueError(f"{path}: not a TOML file: {error}") from None
         base = tables.pop("extends", None)
         chain.insert(0, tables)

@@ -19,7 +19,7 @@ from mmvae import checkpoint
 from mmvae.data.prepare import Prepared
 from mmvae.modalities.contract import dump_state
 from mmvae.recipe import Recipe
-from mmvae.recipe_files import is_run, read_config
+from mmvae.recipe_files import CONFIG, find_recipe, is_run, read_config
 
 FILE = "resume.safetensors"
 
@@ -78,6 +78,19 @@ def saved_threads(folder: Path) -> int:
     """How many threads the run in a folder used."""
     _, about = checkpoint.read_tensors(folder / FILE)
     return int(about["threads"])
+
+
+def find_run(source: str | Path) -> Path | None:
+    """The folder of the run that is resumed, if it is named in place of its recipe. Raises FileNotFoundError where it
+    is neither."""
+    if is_run(source):
+        return Path(source)
+    try:
+        find_recipe(source)
+    except FileNotFoundError:
+        reason = f"it has no {CONFIG}" if Path(source).is_dir() else "there is no such folder"
+        raise FileNotFoundError(f"nothing to resume in '{source}': {reason}, nor is it a recipe") from None
+    return None
 
 
 def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:

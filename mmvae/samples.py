@@ -16,6 +16,7 @@ from mmvae.core.registry import Settings
 from mmvae.gallery import cells, is_ours, write_page
 from mmvae.modalities.contract import PAGE, SHEET, Modality, Raw
 from mmvae.modalities.registry import modalities as registry
+from mmvae.words import counted
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Samples:
     made: list[dict[str, Any]]
     modalities: Mapping[str, Modality]
     steps: int | None = None  # of each of the walks that they are
+    dims: tuple[int, ...] = ()  # of the latent, along which the walks go
 
     def __len__(self) -> int:
         return len(self.z)
@@ -36,7 +38,10 @@ class Samples:
         return self.raws[name]
 
     def _repr_html_(self) -> str:
-        return cells(self.modalities, self.raws, map(str, range(len(self))))
+        return cells(self.modalities, self.raws, map(self._caption, range(len(self))))
+
+    def _caption(self, index: int) -> str:
+        return f"{index}, dimension {self.dims[index // self.steps]}" if self.dims and self.steps else str(index)
 
     def save(self, folder: str | Path, title: str = "mmvae") -> list[Path]:
         """Write a file for each observation, with how it was made in it or beside it; contact sheets that show
@@ -60,7 +65,7 @@ class Samples:
                 modality.write(raw, paths[-1])
                 modality.tag(paths[-1], json.dumps({**made, "modality": name}))
             modality.sheet(column, folder / f"{SHEET}{label}", self.steps)
-        write_page(folder / PAGE, title, {f"{len(self)} samples": self._repr_html_()})
+        write_page(folder / PAGE, title, {counted(len(self), "sample"): self._repr_html_()})
         return paths
 
 

@@ -34,13 +34,13 @@ from mmvae.pretraining import renew_decoders
 from mmvae.previews import write_previews
 from mmvae.progress import Display
 from mmvae.recipe import Recipe
-from mmvae.recipe_files import is_run
 from mmvae.resume import (
     Interrupted,
     check_data,
     check_folder,
     claim,
     cut_log,
+    find_run,
     on_signals,
     restore_signals,
     restore_state,
@@ -62,7 +62,7 @@ def train(
     without a stop; the recipe may then be the run's folder. Raises ValueError or FileNotFoundError for what the user
     can mend, Interrupted after Ctrl-C.
     """
-    run = Path(recipe) if resume and isinstance(recipe, str | Path) and is_run(recipe) else None
+    run = find_run(recipe) if resume and isinstance(recipe, str | Path) else None
     recipe = Recipe.load(recipe, overrides)
     folder = Path(out or run or Path("runs") / recipe.name)
     world = int(os.environ.get("WORLD_SIZE", "1"))

@@ -29,6 +29,7 @@ def traverse(
     temperature: float | None = 0.0,
 ) -> Samples:
     """A walk of `steps` observations along each of the `dims` dimensions that are most in use, the most used first.
+    `Samples.dims` says which they are, counted from 0.
 
     start: a file or raw observation from whose latent they set out; by default one sample. A dimension goes from
     `reach` standard deviations below its mean to as many above. In use: by the variance of its posterior mean (as Burda
@@ -61,4 +62,4 @@ def traverse(
         way[:, dim] = drawn[:, dim].mean() + drawn[:, dim].std() * torch.linspace(
             -reach, reach, steps, device=vae.device
         )
-    return replace(vae.decode(ways.flatten(0, 1), seed, temperature, "traverse"), steps=steps)
+    return replace(vae.decode(ways.flatten(0, 1), seed, temperature, "traverse"), steps=steps, dims=tuple(used))

@@ -6,26 +6,34 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mmvae.generation import VAE
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 TEXT = ["modalities.text.vocabulary=300", "modalities.text.embedding=8", "modalities.text.hidden=8"]
 SHORT = ["train.batch_size=8", "train.steps=2", "train.evaluate_every=2", "latent.dim=4", "prior.fitted=0"]
 
 
-def run(program: str, *words: str | Path) -> str:
-    """What a benchmark prints."""
-    done = subprocess.run(
+def start(program: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """A benchmark, run."""
+    return subprocess.run(
         [sys.executable, BENCHMARKS / f"{program}.py", *map(str, words)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=280,
     )
+
+
+def run(program: str, *words: str | Path) -> str:
+    """What a benchmark prints."""
+    done = start(program, *words)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -49,6 +57,31 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_program_is_tried() -> None:
     here = Path(__file__).read_text(encoding="utf-8")
     assert [path.stem for path in BENCHMARKS.glob("*.py") if f'run("{path.stem}"' not in here] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("audio_samples text", "text is a model of text: name one of audio alone"),
+        ("text_samples image lines.txt", "image is a model of image: name one of text alone"),
+        ("audio_samples nowhere", "no model folder 'nowhere'"),
+        ("audio_phase --data definitions", "modalities.audio: which column of definitions?"),
+        ("text_speed --data nowhere.txt", "no file or folder 'nowhere.txt'"),
+        ("text_remedies --data nowhere.txt", "no file or folder 'nowhere.txt'"),
+        ("methods --recipe nowhere", "no recipe 'nowhere'"),
+    ],
+)
+def test_a_model_or_data_of_another_kind_are_refused_in_one_line(
+    line: str, said: str, vae_for: Callable[..., VAE], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for kind in ("text", "image"):
+        vae_for(kind).save(kind)
+    done = start(*line.split())
+    assert done.returncode == 2
+    assert done.stderr.startswith("mmvae: ")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_phases() -> None:

@@ -77,6 +77,7 @@ def world(tmp_path: Path, models: dict[str, Path], monkeypatch: pytest.MonkeyPat
     soundfile.write(tmp_path / "silent.wav", np.zeros((0, 1), np.float32), 16000)
     (tmp_path / "latin.txt").write_bytes("più\n".encode("latin-1"))
     (tmp_path / "broken.toml").write_text("name = ")
+    (tmp_path / "latin.toml").write_bytes('name = "x"\nabout = "più"\n'.encode("latin-1"))
     (tmp_path / "loop.toml").write_text('extends = "loop"\n')
     (tmp_path / "nameless.toml").write_text('[data]\npath = "digits"\n[modalities.image]\n')
     (tmp_path / "table.csv").write_text("a,b\n1,2\n3,4\n")
@@ -96,6 +97,8 @@ BAD: list[tuple[str, str]] = [
     ("train image/emojy", "did you mean 'image/emoji'?"),
     ("train missing.toml", "no recipe 'missing.toml'"),
     ("train broken.toml", "not a TOML file"),
+    ("train latin.toml", "latin.toml, line 2, byte 12: not UTF-8 text: save the file as UTF-8"),
+    ("recipes show latin.toml", "latin.toml, line 2, byte 12: not UTF-8 text"),
     ("train loop.toml", "extends itself"),
     ("train nameless.toml", "name: missing"),
     ("train image/digits train.stesp=3", "train.stesp: unknown key; did you mean 'steps'?"),
@@ -115,7 +118,7 @@ BAD: list[tuple[str, str]] = [
     ("train image/digits data.path=notes", "it holds 1 .docx"),
     ("train image/digits data.path=bad", "not a readable image"),
     ("train audio/drums data.path=bad", "no file that audio reads"),
-    ("train text/verses data.path=latin.txt", "latin.txt"),
+    ("train text/verses data.path=latin.txt", "latin.txt, line 1, byte 3: not UTF-8 text: save the file as UTF-8"),
     ("train image/digits data.path=table.csv", "which column of table.csv"),
     ("train image/digits modalities.image.column=pixels", "no column 'pixels'"),
     ("train image/digits data.path=nobody/nothing", "no data set 'nobody/nothing'"),
@@ -153,7 +156,8 @@ BAD: list[tuple[str, str]] = [
     ("train image/digits train.steps=true", "train.steps: true is no value for it"),
     ("train image/digits modalities.image.mixture=false", "modalities.image.mixture: false is no value"),
     ("train text/verses data.path=poems", "no file or folder 'poems', and no built-in set"),
-    ("train empty --resume", "no recipe 'empty'"),
+    ("train empty --resume", "nothing to resume in 'empty': it has no config.json, nor is it a recipe"),
+    ("train runs/nosuch --resume", "nothing to resume in 'runs/nosuch': there is no such folder"),
     ("train image/digits --out notes", "notes holds other files: name another folder"),
     ("train image/digits name=..", "name: string should match pattern"),
     ("generate image --out notes", "notes holds other files: name another folder"),
@@ -272,7 +276,7 @@ def test_a_table_is_read_by_the_recipes_column_and_its_bad_rows_are_named(
 
 def test_a_sentence_that_is_cut_is_mentioned(run: Run, models: dict[str, Path], tmp_path: Path) -> None:
     _, _, errors = run("reconstruct", models["text"], "the small dog " * 60, "--out", tmp_path / "out")
-    assert "1 inputs longer than max_tokens" in errors
+    assert "1 input longer than max_tokens" in errors
 
 
 def test_samples_replace_earlier_samples_and_nothing_else(
@@ -322,7 +326,8 @@ def test_other_data_are_measured_whole(run: Run, models: dict[str, Path], tmp_pa
     (tmp_path / "new" / "bad.png").write_bytes(b"no")
     before = (models["image"] / "evaluation-test.json").exists()
     for split in ("test", "train"):
-        _, printed, _ = run("evaluate", models["image"], "--data", tmp_path / "new", "--split", split, "--json")
+        _, printed, errors = run("evaluate", models["image"], "--data", tmp_path / "new", "--split", split, "--json")
+        assert errors == ""
         figures = json.loads(printed)
         assert (figures["rows"], figures["rows that could not be used"]) == (20, 1)
     assert (models["image"] / "evaluation-test.json").exists() == before
@@ -342,11 +347,12 @@ def test_evaluate_prints_and_writes_the_same_figures(
     run: Run, models: dict[str, Path], tmp_path: Path, kind: str
 ) -> None:
     path = tmp_path / "figures.json"
-    status, printed, _ = run("evaluate", models[kind], "--limit", "8", "--k", "4", "--out", path, "--json")
+    status, printed, errors = run("evaluate", models[kind], "--limit", "8", "--k", "4", "--out", path, "--json")
     figures: dict[str, Any] = json.loads(printed)
     assert status == 0
     assert json.loads(path.read_text()) == figures
     assert figures["rows"] == 8
+    assert errors == "measured on 8 rows of test: figures of fewer than 20 say little\n"
     assert figures["-ELBO (nats)"] == pytest.approx(
         figures["rate (nats)"] + figures[f"distortion, {kind} (nats)"], rel=1e-6
     )
@@ -368,7 +374,29 @@ def test_info_doctor_and_lists(run: Run, models: dict[str, Path], tmp_path: Path
     assert (found["data"]["rows"], found["data"]["usable"]) == (2, 1)
     assert "a.wav" in found["data"]["rejected"][0][0]
     for path, kind in ((tmp_path, "audio"), ("digits", "image"), ("definitions", "text")):
-        assert json.loads(run("doctor", path, "--json")[1])["data"]["modality"] == kind
+        found = json.loads(run("doctor", path, "--json")[1])["data"]
+        assert (found["modality"], found["others"]) == (kind, [])
+    run("generate", models["image"], "-n", "2", "--out", tmp_path / "pictures")
+    (tmp_path / "pictures" / "gallery.html").unlink()
+    said = run("doctor", tmp_path)[1]
+    assert f"1 of 2 rows of {tmp_path} can be used as audio" in said
+    assert said.endswith("only audio was looked at; for what else there is: --modality image\n")
+    assert f"3 of 3 rows of {tmp_path} can be used as image" in run("doctor", tmp_path, "--modality", "image")[1]
+
+
+def test_neighbours_say_where_they_were_looked_for(run: Run, models: dict[str, Path], tmp_path: Path) -> None:
+    for given, said in (
+        ([], "60 rows of the split train of definitions"),
+        (["--split", "test"], "60 rows of the split test"),
+    ):
+        *near, last = run("neighbours", models["text"], "a small dog", "-n", "2", *given)[1].splitlines()
+        assert len(near) == 2
+        assert last.startswith(f"the nearest of {said}")
+    (tmp_path / "lines.txt").write_text("one\ntwo\nthree\n")
+    given = ["neighbours", models["text"], "a dog", "--data", tmp_path / "lines.txt"]
+    assert run(*given)[1].endswith(f"the nearest of 3 rows of the split train of {tmp_path / 'lines.txt'}\n")
+    ((near, *_),) = json.loads(run(*given, "--json")[1])
+    assert (near["split"], near["rows"]) == ("train", 3)
 
 
 def test_recipes_are_listed_shown_copied_and_validated(

@@ -36,6 +36,7 @@ def test_one_dimension_after_another_moves_and_the_others_stay(
         others = [other for other in range(4) if other != dim]
         assert torch.equal(way[:, others], start[others].expand(5, -1))
         assert way[-1, dim] > way[0, dim]
+    assert made.dims == tuple(dim for (dim,) in moved)
     assert len(traverse(vae, steps=2)) == 2 * 4  # there are no more dimensions
 
 
@@ -107,7 +108,12 @@ def test_the_command_writes_walks_that_can_be_made_again(vae_for: Callable[..., 
     vae_for("image").save(tmp_path / "model")
     command = [sys.executable, "-m", "mmvae", "traverse", "model", "--dims", "2", "--steps", "3", "--json"]
     told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    files = json.loads(told.stdout)["files"]
+    files, dims = (json.loads(told.stdout)[key] for key in ("files", "dimensions"))
+    assert len(set(dims)) == 2
+    page = (tmp_path / "traversed" / "gallery.html").read_text()
+    assert [f"{i}, dimension {dims[i // 3]}<" in page for i in range(6)] == [True] * 6
+    said = subprocess.run(command[:-1], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert f"row by row, along dimension {dims[0]}, {dims[1]} of z, counted from 0" in said
     assert [Path(file).name for file in files] == [f"{i:03d}.png" for i in range(6)]
     again = [sys.executable, "-m", "mmvae", "reproduce", files[4], "--out", "again.png"]
     subprocess.run(again, cwd=tmp_path, capture_output=True, text=True, check=True)

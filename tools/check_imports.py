@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LAYERS = (  # from the bottom; rooms of one layer do not import one another
-    {"core", "launch"},
+    {"core", "launch", "words"},
     {"combinations", "modalities", "recipe_files"},
     {"recipe", "testing"},
     {"data", "gallery", "hardware", "optimizing", "progress"},

@@ -9,6 +9,9 @@ from typing import Annotated
 import typer
 
 from mmvae.commands.terminal import Json, Model, Seed, show, split_words, table
+from mmvae.words import counted
+
+FEW = 20  # rows
 
 
 def evaluate(
@@ -39,6 +42,9 @@ def evaluate(
     with Display(not as_json) as display:
         figures = evaluate(model, split, k, data, limit, seed, display, label, split_words(factors))
     show(figures, as_json, table(figures))
+    if figures["rows"] < FEW:
+        measured = counted(figures["rows"], "row")
+        typer.echo(f"measured on {measured} of {split}: figures of fewer than {FEW} say little", err=True)
     path = out or (model / f"evaluation-{split}.json" if data is None and limit is None else None)
     if path:
         path.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

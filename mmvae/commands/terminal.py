@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from mmvae.words import counted
 
 if TYPE_CHECKING:
     from mmvae.samples import Samples
@@ -29,6 +33,23 @@ Out = Annotated[
 Seed = Annotated[int, typer.Option(help="The same seed gives the same output.")]
 Heat = Annotated[float | None, typer.Option("--temperature", min=0, help="Of the likelihood; 0 takes its mode.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
+
+
+@contextmanager
+def mendable() -> Generator[None]:
+    """What the user can mend ends the program with one line on stderr and exit status 2."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        sys.exit(fail(str(error)))
+
+
+def fail(message: str, status: int = 2) -> int:
+    """Say on stderr what went wrong; returns the exit status."""
+    first = os.environ.get("RANK", "0") == "0"  # of several processes, which all say the same
+    for line in message.strip().splitlines() if first else ():
+        print(f"mmvae: {line}", file=sys.stderr)
+    return status
 
 
 def split_words(value: str | None) -> list[str]:
@@ -57,8 +78,11 @@ def write(samples: Samples, out: Path | None, name: str, as_json: bool, inputs: 
     paths = samples.save(out)
     listed = [column for raws in samples.raws.values() for column in raws if isinstance(column, str)]
     apart = "\n\n" if any("\n" in line for line in listed) else "\n"
-    text = "".join(line + apart for line in listed) + f"{len(paths)} files, and gallery.html, are in {out}"
+    text = "".join(line + apart for line in listed) + f"{counted(len(paths), 'file')}, and gallery.html, are in {out}"
+    if samples.dims:
+        text += f"\nrow by row, along dimension {', '.join(map(str, samples.dims))} of z, counted from 0"
     for modality in samples.modalities.values():
         for what, number in modality.notes.items():
-            typer.echo(f"{number} inputs {what}", err=True)
-    show({"out": str(out), "files": [str(path) for path in paths]}, as_json, text)
+            typer.echo(f"{counted(number, 'input')} {what}", err=True)
+    figures = {"out": str(out), "files": [str(path) for path in paths]}
+    show({**figures, "dimensions": samples.dims} if samples.dims else figures, as_json, text)

@@ -16,7 +16,8 @@ T = TypeVar("T")
 
 
 class Settings(BaseModel):
-    """Base of every table of a recipe: unknown keys, nan and infinity are refused; values are frozen."""
+    """Base of every table of a recipe: unknown keys, nan and infinity are refused; values are frozen; a path is taken
+    as its string."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
         extra="forbid", allow_inf_nan=False, frozen=True, validate_default=True
@@ -24,7 +25,9 @@ class Settings(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_number(cls, value: Any, info: ValidationInfo) -> Any:
+    def _plain(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, Path):
+            return str(value)
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
             raise ValueError(f"{str(value).lower()} is no value for it")  # pydantic would take it for 1 or 0
         return value

@@ -9,13 +9,16 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmvae.words import check_utf8, counted
+
 NAMES = ("metadata.csv", "metadata.jsonl")
 KEY = "file_name"  # of the column, as in the hub's folders of images and sounds; X_file_name is a file of modality X
 
 
 def is_metadata(path: Path) -> bool:
     """Whether a file is a table that names files."""
-    return path.name in NAMES and KEY in path.read_text(encoding="utf-8", errors="replace")
+    # without the zeros of UTF-16, which is refused when it is read
+    return path.name in NAMES and KEY in path.read_text(encoding="utf-8", errors="replace").replace("\0", "")
 
 
 def captioned(
@@ -24,12 +27,13 @@ def captioned(
     """The rows of the tables in a folder, each with its files as paths, then the files that no row names, each a row of
     its own. A file stands in the column of its modality.
 
-    kinds: the suffixes of the files that each modality reads. Raises ValueError for a row that names no file, or one
-    that is not there or not in the folder, and for tables that cannot be read.
+    kinds: the suffixes of the files that each modality reads. A file that is not there is for whoever reads it to
+    reject. Raises ValueError for a row that names no file, or one that is not in the folder, and for tables that cannot
+    be read.
     """
     rows = []
     for table in tables:
-        for number, read in _read(table):
+        for number, read in read_rows(table):
             try:
                 rows.append(_row(read, table.parent, folder, kinds))
             except ValueError as error:
@@ -57,8 +61,6 @@ def _row(read: Mapping[str, Any], beside: Path, folder: Path, kinds: Mapping[str
         path = Path(os.path.normpath(beside / str(cell)))
         if not path.is_relative_to(folder):
             raise ValueError(f"the file '{cell}' is not in {folder}")
-        if not path.is_file():
-            raise ValueError(f"no file '{cell}'")
         kind = _kind(path, kinds) if column == KEY else kind
         if kind in row:
             raise ValueError(f"it has more than one {kind}")
@@ -77,25 +79,43 @@ def _kind(path: Path, kinds: Mapping[str, Collection[str]]) -> str:
     return found[0]
 
 
-def _read(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Rows with their numbers, counted from 1 without the line of names."""
+def read_rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows of a CSV or JSONL file with their numbers, counted from 1 without the line of names. Raises ValueError for
+    one that cannot be read."""
+    check_utf8(table)
     number = 0
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             if table.suffix == ".csv":
                 lines = csv.reader(filter(str.strip, file), strict=True)
                 names = [name.strip() for name in next(lines, [])]
+                if len(names) == 1 and (mark := next((mark for mark in ";\t" if mark in names[0]), None)):
+                    raise ValueError(f"the columns seem to be separated by {mark!r}: save it with commas")
                 if len(set(names)) < len(names):
                     raise ValueError("two of its columns have one name")
                 for number, cells in enumerate(lines, 1):
                     if len(cells) != len(names):
-                        raise ValueError(f"it has {len(cells)} cells, and the first line {len(names)}")
+                        raise ValueError(f"it has {counted(len(cells), 'cell')}, and the first line {len(names)}")
                     yield number, dict(zip(names, cells, strict=True))
                 return
             for number, line in enumerate(filter(str.strip, file), 1):
-                row = json.loads(line)
+                row = _parsed(line)
                 if not isinstance(row, dict):
                     raise ValueError("it is no object")
                 yield number, row
-    except (csv.Error, ValueError) as error:  # of what is no text, no CSV, no JSON
-        raise ValueError(f"{table}, row {number}: not readable: {error}") from None
+    except (csv.Error, ValueError) as error:  # of what is no CSV, no JSON
+        number += isinstance(error, csv.Error)  # the row was still to come
+        raise ValueError(f"{table}{f', row {number}' if number else ''}: not readable: {error}") from None
+
+
+def _parsed(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg} at character {error.colno}") from None
+
+
+def holds_lines(table: Path) -> bool:
+    """Whether a file holds JSON by lines: a .json may, or is one value."""
+    suffix = table.suffix.lower()
+    return suffix == ".jsonl" or (suffix == ".json" and table.read_bytes().split(b"\n", 1)[0].strip()[-1:] == b"}")

@@ -24,6 +24,7 @@ from mmvae.data.store import ColumnWriter, Store
 from mmvae.modalities.contract import Modality, Raw, dump_state
 from mmvae.modalities.registry import modalities as registry
 from mmvae.recipe import Recipe
+from mmvae.words import counted
 
 FORMAT = 1  # of the cache
 Progress = Callable[[str, int, int], None]  # what, done, of
@@ -40,9 +41,10 @@ class Report:
     def lines(self, most: int = 5) -> Iterator[str]:
         """The report for a person, at most `most` rejected rows by name."""
         for what, count in self.notes.items():
-            yield f"{count} rows {what}"
+            yield f"{counted(count, 'row')} {what}"
         if self.rejected:
-            yield f"{len(self.rejected)} of {sum(self.rows.values()) + len(self.rejected)} rows could not be used:"
+            whole = counted(sum(self.rows.values()) + len(self.rejected), "row")
+            yield f"{len(self.rejected)} of {whole} could not be used:"
             yield from (f"  {where}: {reason}" for where, reason in self.rejected[:most])
             if len(self.rejected) > most:
                 yield f"  and {len(self.rejected) - most} more"
@@ -93,7 +95,7 @@ class Prepared:
     def _about(self, split: str) -> str:
         held = self.splits[split]
         if isinstance(held.rows, Items):
-            return f" in {len(held.sequences()):,} sequences"
+            return f" in {counted(len(held.sequences()), 'sequence')}"
         has = {name: int(column.present.sum()) for name, column in held.store.columns.items()}
         gaps = ", ".join(f"{count:,} with {name}" for name, count in has.items() if count < len(held))
         versions = len(held) // max(1, self.report.rows[split])
@@ -258,7 +260,7 @@ def _judge(report: Report, max_rejected: float) -> None:
     if share > max_rejected or empty:
         where, reason = report.rejected[0] if report.rejected else ("the data", "no rows")
         raise ValueError(
-            f"{len(report.rejected)} rows could not be used, a share of {share:.0%} "
+            f"{counted(len(report.rejected), 'row')} could not be used, a share of {share:.0%} "
             f"(data.max_rejected = {max_rejected:.0%})"
             + (f", and nothing is left in {', '.join(empty)}" if empty else "")
             + f"; the first: {where}: {reason}; mmvae doctor names them all"

@@ -7,15 +7,16 @@ import io
 import logging
 import math
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from mmvae.data import generated
-from mmvae.data.captions import captioned, is_metadata, paths_of
+from mmvae.data.captions import captioned, holds_lines, is_metadata, paths_of, read_rows
 from mmvae.modalities.contract import Modality, Raw, as_stream, is_by_product
+from mmvae.words import check_utf8
 
 GENERATED = {"digits": generated.digits, "shapes": generated.shapes, "number-words": generated.number_words}
 BUILTIN = ("emoji", "definitions", "drums", *GENERATED)
@@ -118,6 +119,8 @@ def open_source(path: str, config: str | None, modalities: Mapping[str, Modality
 def read_cell(modality: Modality, cell: Any) -> Raw:
     """A raw observation from a file's path or a piece of it, bytes as the hub stores them, or any other value."""
     if isinstance(cell, Path):
+        if not cell.is_file():
+            raise FileNotFoundError(f"there is no '{cell.name}', which the metadata name")
         return modality.read(cell)
     if isinstance(cell, Piece):
         return as_stream(modality).read_piece(cell.path, cell.index)
@@ -186,7 +189,7 @@ def _folder(folder: Path, modalities: Mapping[str, Modality]) -> Source:
         columns = tuple(dict.fromkeys(column for row in rows for column in row))
         grouped = _by_split(rows, lambda row: paths_of(row)[0], folder)
         splits = {split: Rows(part, columns, str(folder)) for split, part in grouped.items()}
-        read = sorted({*metadata, *(path for row in rows for path in paths_of(row))})
+        read = sorted({*metadata, *(path for row in rows for path in paths_of(row) if path.is_file())})
         return Source(splits, _digest(read, folder))
     if metadata and len({path.suffix for path in metadata}) == 1:  # for a model of text it is a table as any other
         grouped = _by_split(metadata, lambda path: path, folder)
@@ -202,7 +205,7 @@ def _folder(folder: Path, modalities: Mapping[str, Modality]) -> Source:
         chosen = None if len(files) == len(found) else [str(path.resolve()) for path in tables]
         # of a folder with other files datasets may take the table for one that describes them
         how = AS_IS.get(TABLES[kinds.pop()], {}) if len(kinds) == 1 and len(tables) == len(files) else {}
-        return _loaded(str(folder), str(folder), _digest(files, folder), data_files=chosen, **how)
+        return _loaded(str(folder), str(folder), _digest(files, folder), tables, data_files=chosen, **how)
     held = ", ".join(
         f"{count} {suffix or 'without suffix'}" for suffix, count in Counter(p.suffix for p in files).items()
     )
@@ -238,12 +241,16 @@ def _digest(paths: Iterable[Path], base: Path) -> str:
 
 def _tables(kind: str, files: dict[str, list[Path]], name: str, fingerprint: str) -> Source:
     named = {split: [str(path) for path in paths] for split, paths in files.items()}
-    return _loaded(kind, name, fingerprint, data_files=named, **AS_IS.get(kind, {}))
+    tables = [path for paths in files.values() for path in paths]
+    return _loaded(kind, name, fingerprint, tables, data_files=named, **AS_IS.get(kind, {}))
 
 
-def _loaded(what: str, label: str, fingerprint: str | None, **options: Any) -> Source:
+def _loaded(what: str, label: str, fingerprint: str | None, tables: Sequence[Path] = (), **options: Any) -> Source:
     import datasets
 
+    for path in tables:
+        if path.suffix.lower() not in (".parquet", ".arrow"):
+            check_utf8(path)
     loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -253,6 +260,9 @@ def _loaded(what: str, label: str, fingerprint: str | None, **options: Any) -> S
     try:
         loaded = datasets.load_dataset(what, **options)
     except Exception as error:  # datasets raises many kinds: all mean that the data cannot be had
+        for path in tables:
+            if holds_lines(path):
+                deque(read_rows(path), maxlen=0)  # says which row
         reason = (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0][:300]
         if Path(label).exists() or options.get("data_files"):
             raise ValueError(f"{label}: could not be read as a data set: {reason}") from None

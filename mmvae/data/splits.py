@@ -7,6 +7,7 @@ import torch
 from mmvae.core.noise import mix
 from mmvae.data.sources import Selection, Source
 from mmvae.recipe import Data
+from mmvae.words import counted
 
 SHARED = ("validation", "test")  # made of training rows where they are not declared
 
@@ -35,9 +36,9 @@ def _divided(train: Selection, missing: set[str], data: Data) -> dict[str, Selec
     if start < len(train):
         made["train"] = train.rows.select(sorted(shuffled[start:]))
     elif not whole:
-        rows = "sequences" if data.ordered else "rows"
+        rows = counted(len(train), "sequence" if data.ordered else "row")
         raise ValueError(
-            f"{len(train)} {rows} are too few for a training, a validation and a test split: "
+            f"{rows}: too few for a training, a validation and a test split; "
             "bring more, or set data.validation or data.test to 0"
         )
     return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -20,27 +21,26 @@ TREES, DEPTH = 20, 12
 LEAST = 50  # rows
 
 
-def find_factors(split: Split, columns: Sequence[str]) -> dict[str, np.ndarray]:
-    """The values of each column, numbers or words, of all rows. Raises ValueError where a row lacks one, or where all
-    rows have the same."""
+def find_factors(split: Split, columns: Sequence[str]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The values of each column, numbers or words, of the rows that have one in every column, and which these are,
+    True or False for each row. Raises ValueError where they are too few, or all have the same."""
+    table = {column: cells_of(split, column) for column in columns}
+    whole = np.array([None not in cells for cells in zip(*table.values(), strict=True)])
+    if whole.sum() < LEAST:
+        lack = " and ".join(f"{cells.count(None)} lack '{column}'" for column, cells in table.items() if None in cells)
+        raise ValueError(
+            f"{len(split)} rows{lack and f', of which {lack}'}: it takes {LEAST} that have all factors to hold latent "
+            "dimensions to them; try another split"
+        )
     found = {}
-    for column in columns:
-        cells: list[Any] = cells_of(split, column)
-        if None in cells:
-            row = cells.index(None)
-            raise ValueError(
-                f"column '{column}': {split.rows.where(split.kept[row])} has none; factors are of all rows"
-            )
+    for column, all_cells in table.items():
+        cells: list[Any] = list(compress(all_cells, whole))
         if len({isinstance(cell, str) for cell in cells}) > 1 or len(set(cells)) < 2:
             raise ValueError(f"column '{column}': a factor is a number, or a word, and differs from row to row")
         with suppress(ValueError):  # tables of text hold their numbers as words
             cells = [float(cell) for cell in cells]
         found[column] = np.array(cells)
-    if len(split) < LEAST:
-        raise ValueError(
-            f"{len(split)} rows are too few to hold latent dimensions to factors: it takes {LEAST}; try another split"
-        )
-    return found
+    return found, whole
 
 
 def disentanglement(codes: np.ndarray, factors: dict[str, np.ndarray], seed: int = 0) -> dict[str, float]:

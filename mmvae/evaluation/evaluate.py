@@ -43,7 +43,7 @@ def evaluate(
 
     k: draws of the importance-weighted NLL. label: a column of classes, by which a classifier is trained that judges
     reconstructions and samples. factors: columns that are known to have made the rows, to which latent dimensions are
-    held. data: a path in place of the recipe's, used whole unless it declares the
+    held, on the rows that have them all. data: a path in place of the recipe's, used whole unless it declares the
     split. limit: rows of it at most.
     Bounds and distortions are in nats a row, at KL weight 1, with the prior of training unless another one is named.
     Raises ValueError or FileNotFoundError when the data cannot be had.
@@ -61,7 +61,7 @@ def evaluate(
     if factors:
         from mmvae.evaluation.disentanglement import disentanglement, find_factors  # a second of scikit-learn
 
-        known = find_factors(rows, factors)
+        known, whole = find_factors(rows, factors)
     terms = bounds.elbo(vae.network, rows.store, vae.device, seed)
     use = bounds.latent_use(vae.network, rows.store, vae.device, seed)
     figures = {
@@ -84,7 +84,9 @@ def evaluate(
     }
     if factors:
         means, _ = bounds.encode(vae.network, rows.store, vae.device, seed)
-        figures |= disentanglement(means.cpu().numpy(), known, seed)
+        if lacking := int((~whole).sum()):
+            figures["rows that lack a factor, left out of MIG, SAP and DCI"] = lacking
+        figures |= disentanglement(means.cpu().numpy()[whole], known, seed)
     return {
         "model": str(vae.folder),
         "data": recipe.data.path,

@@ -20,15 +20,17 @@ def neighbours(
     """For each input the n rows of a split whose posterior means are nearest to its own, the nearest first.
 
     distance: Euclidean, between posterior means. where: the row's file, or its number in the table. shown: the row
-    itself where it is text. Raises ValueError or FileNotFoundError when inputs or data cannot be had.
+    itself where it is text. split, rows: which was searched, and how many rows it has. Raises ValueError or
+    FileNotFoundError when inputs or data cannot be had.
     """
     wanted = vae.encode(inputs).cpu()
     rows = prepare(on_other_data(vae.recipe, split, data), vae.modalities, split).splits[split]
     means, _ = encode(vae.network, rows.store, vae.device)
     distances, nearest = torch.cdist(wanted, means.cpu()).topk(min(n, len(rows)), largest=False)
+    searched = {"split": split, "rows": len(rows)}
     return [
         [
-            {"distance": distance, "where": rows.rows.where(rows.kept[i]), "shown": _shown(vae, rows, i)}
+            {"distance": distance, "where": rows.rows.where(rows.kept[i]), "shown": _shown(vae, rows, i), **searched}
             for distance, i in zip(*pair, strict=True)
         ]
         for pair in zip(distances.tolist(), nearest.tolist(), strict=True)

@@ -14,6 +14,7 @@ from mmvae.data.labels import cells_of
 from mmvae.data.prepare import Progress, Split
 from mmvae.generation import VAE
 from mmvae.modalities.contract import Modality, Raw, stack
+from mmvae.words import counted
 
 FEATURES = 64
 EPOCHS, ROWS, RATE = 12, 64, 2e-3
@@ -55,15 +56,16 @@ def find_classes(train: Split, held: Split, label: str) -> list[Any]:
     few of the rows held out have one of them."""
     classes = sorted({value for value in _labels(train, label) if value is not None}, key=str)
     if not 2 <= len(classes) <= len(train) // 2:
-        raise ValueError(f"column '{label}' has {len(classes)} values in {len(train)} rows: they are no classes")
+        values = f"{counted(len(classes), 'value')} in {counted(len(train), 'row')}"
+        raise ValueError(f"column '{label}' has {values}: they are no classes")
     for name, column in held.store.columns.items():
         count = sum(
             value in classes for value, there in zip(_labels(held, label), column.present, strict=True) if there
         )
         if count <= NEIGHBOURS:
             raise ValueError(
-                f"column '{label}': {count} rows with {name} to judge by have a label of those of the training split; "
-                f"it takes {NEIGHBOURS + 1} at least"
+                f"column '{label}': {counted(count, 'row')} with {name} to judge by whose label is one of the training "
+                f"split; it takes {NEIGHBOURS + 1} at least"
             )
     return classes
 

@@ -68,7 +68,9 @@ class Text(Modality):
         try:
             return self.parse(data.decode("utf-8").removesuffix("\n"))
         except UnicodeDecodeError as error:
-            raise ValueError(f"not UTF-8 text: byte {error.start} is 0x{data[error.start]:02x}") from None
+            raise ValueError(
+                f"not UTF-8 text: byte {error.start} is 0x{data[error.start]:02x}; save it as UTF-8"
+            ) from None
 
     def parse(self, value: Any) -> str:
         if not isinstance(value, str):

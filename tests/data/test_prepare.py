@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image as Pillow
 from torch import Tensor
 
 from mmvae.data.prepare import Prepared, prepare
@@ -115,6 +116,25 @@ def test_rows_may_lack_a_modality_but_not_all(tmp_path: Path) -> None:
     for index in range(len(split)):
         if batch.present["image"][index]:
             assert np.array_equal(next(values).permute(1, 2, 0).numpy(), split.raw("image", index))
+
+
+def test_a_row_whose_file_is_missing_is_rejected_as_one_that_cannot_be_read(
+    recipe_for: MakeRecipe, picture_folder: Folder, tmp_path: Path
+) -> None:
+    names = sorted(path.name for path in picture_folder(tmp_path, 30).iterdir())
+    rows = [f"{name},{label}" for label, name in enumerate([*names, "gone.png"])]
+    (tmp_path / "metadata.csv").write_text("\n".join(["file_name,label", *rows]))
+    (tmp_path / names[3]).write_bytes(b"no picture")
+    prepared = prepare(recipe_for("image", tmp_path, data={"max_rejected": 0.07}))
+    assert sum(sizes(prepared).values()) == 29
+    rejected = dict(prepared.report.rejected)
+    assert rejected.keys() == {str(tmp_path / names[3]), str(tmp_path / "gone.png")}
+    assert rejected[str(tmp_path / "gone.png")] == "there is no 'gone.png', which the metadata name"
+    (tmp_path / names[3]).unlink()
+    with pytest.raises(ValueError, match=r"2 rows could not be used, a share of 6% .*; the first: .*: there is no '"):
+        prepare(recipe_for("image", tmp_path))
+    Pillow.new("RGB", (8, 8)).save(tmp_path / "gone.png")
+    assert sum(sizes(prepare(recipe_for("image", tmp_path))).values()) == 30
 
 
 def test_a_column_of_the_recipe_is_taken_or_said_to_be_missing(recipe_for: MakeRecipe, tmp_path: Path) -> None:
@@ -282,6 +302,7 @@ def test_long_reports_are_cut() -> None:
         "  1.png: broken",
         "  and 8 more",
     ]
+    assert next(Report(notes={"cut short": 1}).lines()) == "1 row cut short"
 
 
 def test_texts_that_were_cut_are_counted_also_when_they_come_from_the_cache(

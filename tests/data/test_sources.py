@@ -151,9 +151,16 @@ def test_blank_lines_separate_and_are_no_rows(name: str, opened: Open, tmp_path:
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
 def test_text_that_is_not_utf_8_is_refused_by_name(encoding: str, opened: Open, tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_bytes("caffè\n".encode(encoding))
-    with pytest.raises(ValueError, match=r"a\.txt: could not be read as a data set: 'utf-8' codec can't decode"):
-        opened(tmp_path / "a.txt", "text")
+    where = {"latin-1": "line 2, byte 5", "utf-16": "line 1, byte 1"}[encoding]
+    for name in ("a.txt", "a.csv", "a.jsonl", "metadata.csv"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_bytes(('{"text": "file_name"}\ncaffè\n').encode(encoding))
+        for path in (tmp_path / name / name, tmp_path / name):
+            with pytest.raises(ValueError, match=rf"{name}, {where}: not UTF-8 text: save the file as UTF-8"):
+                opened(path, "text")
+    Pillow.new("L", (8, 8)).save(tmp_path / "metadata.csv" / "a.png")
+    with pytest.raises(ValueError, match=rf"metadata.csv, {where}: not UTF-8 text"):
+        opened(tmp_path / "metadata.csv", "image")
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".csv", ".jsonl", ".parquet", ".png"])
@@ -163,15 +170,27 @@ def test_a_file_of_no_bytes_is_refused_by_name(suffix: str, opened: Open, tmp_pa
         opened(tmp_path / f"a{suffix}", "image" if suffix == ".png" else "text")
 
 
-@pytest.mark.parametrize(("suffix", "content"), [(".jsonl", '{"text": "a"}\n{broken\n'), (".parquet", "PAR1 no")])
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.jsonl", '{"text": "a"}\n\n{"text": "b",}\n', "row 2: not readable: Expecting .* at character 14"),
+        ("a.json", '{"text": "a"}\n{broken}\n', "row 2: not readable: "),
+        ("a.jsonl", '{"text": "a"}\n["b"]\n', "row 2: not readable: it is no object"),
+        ("a.json", '[{"text": "a"},\n{"text" "b"}]', "could not be read as a data set"),
+        ("a.parquet", "PAR1 no", "could not be read as a data set"),
+    ],
+)
 def test_a_damaged_table_is_refused_by_name_in_one_line(
-    suffix: str, content: str, opened: Open, tmp_path: Path
+    name: str, content: str, said: str, opened: Open, tmp_path: Path
 ) -> None:
-    (tmp_path / f"a{suffix}").write_text(content)
-    with pytest.raises(ValueError, match="could not be read as a data set") as caught:
-        opened(tmp_path / f"a{suffix}", "text")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / name).write_text(content)
+    with pytest.raises(ValueError, match=said) as caught:
+        opened(tmp_path / "set" / name, "text")
     assert len(str(caught.value).splitlines()) == 1
-    assert f"a{suffix}" in str(caught.value)
+    assert name in str(caught.value)
+    with pytest.raises(ValueError, match=said):
+        opened(tmp_path / "set", "text")
 
 
 def test_a_table_that_changes_is_read_again(opened: Open, tmp_path: Path) -> None:
@@ -313,19 +332,23 @@ def test_a_row_may_name_a_file_for_each_modality_and_folders_name_splits(opened:
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        (["file_name,text", "gone.png,x"], r"metadata.csv, row 1: no file 'gone.png'"),
         (["file_name,text", "../gone.png,x"], r"row 1: the file '../gone.png' is not in "),
         (["file_name,text", "/gone.png,x"], r"row 1: the file '/gone.png' is not in "),
         (["file_name,image_file_name", "000.png,000.png"], "row 1: it has more than one image"),
         (["file_name,image,text", "000.png,x,y"], "row 1: column 'image' is there twice, or also names a file"),
-        (["file_name,text,text", "000.png,x,y"], "two of its columns have one name"),
+        (["file_name,text,text", "000.png,x,y"], r"metadata.csv: not readable: two of its columns have one name"),
+        (
+            ["file_name;text", "000.png;x, y"],
+            r"metadata.csv: not readable: the columns seem to be separated by ';': save it with commas",
+        ),
+        (["text\tfile_name", "x\t000.png"], r"the columns seem to be separated by '\\t': save it with commas"),
         (
             ["", "file_name,text", "000.png,x", "", "000.png"],
-            r"row 2: not readable: it has 1 cells, and the first line 2",
+            r"row 2: not readable: it has 1 cell, and the first line 2",
         ),
-        (["file_name,text", ",x"], "row 1: it names no file; the column for that is 'file_name'"),
+        (["file_name,text", ",x"], r"metadata.csv, row 1: it names no file; the column for that is 'file_name'"),
         (["file_name,text", "metadata.csv,x"], "no modality of the recipe reads 'metadata.csv'"),
-        (["file_name,text", '000.png,"x'], "not readable"),
+        (["file_name,text", '000.png,"x'], "metadata.csv, row 1: not readable"),
     ],
 )
 def test_what_a_table_of_captions_says_wrong_is_named(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from mmvae.data.generated import shapes
-from mmvae.evaluation.disentanglement import disentanglement
+from mmvae.data.prepare import Split
+from mmvae.data.sources import Rows
+from mmvae.evaluation.disentanglement import disentanglement, find_factors
 from mmvae.evaluation.evaluate import evaluate
 from mmvae.recipe import Recipe
 from mmvae.training import train
@@ -80,3 +84,34 @@ def test_evaluate_holds_dimensions_to_the_factors_named(tmp_path: Path, recipe_f
     for columns, said in ((["shap"], "did you mean 'shape'"), (["image"], "holds no labels")):
         with pytest.raises(ValueError, match=said):
             evaluate(model, k=1, factors=columns)
+
+
+def test_rows_that_lack_a_factor_are_left_out_and_counted(tmp_path: Path, recipe_for: Callable[..., Recipe]) -> None:
+    for name, cut in (("few", 150), ("many", 40)):
+        rows = [
+            {"text": f"word {i % 7} {i % 5}", "seven": i % 7, "five": i % 5 if i > cut else None, "six": i % 6}
+            for i in range(180)
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    model = train(
+        recipe_for("text", tmp_path / "many.jsonl"),
+        ["train.steps=2", "train.threads=1"],
+        tmp_path / "run",
+        progress=False,
+    )
+    found = evaluate(model, k=1, data=str(tmp_path / "many.jsonl"), factors=["seven", "five"])
+    assert found["rows that lack a factor, left out of MIG, SAP and DCI"] == 41
+    assert 0 <= found["MIG"] <= 1
+    assert "rows that lack a factor, left out of MIG, SAP and DCI" not in evaluate(
+        model, k=1, data=str(tmp_path / "many.jsonl"), factors=["seven", "six"]
+    )
+    with pytest.raises(ValueError, match=r"180 rows, of which 151 lack 'five': it takes 50 that have all factors"):
+        evaluate(model, k=1, data=str(tmp_path / "few.jsonl"), factors=["seven", "five"])
+
+
+def test_the_rows_left_out_are_those_that_lack_one(tmp_path: Path) -> None:
+    cells = [{"a": i, "b": None if i % 3 == 0 else str(i % 2)} for i in range(90)]
+    rows = Rows(cells, ("a", "b"), "x").select(range(90))
+    known, whole = find_factors(Split(cast(Any, None), rows, list(range(90)), {}, {}), ["a", "b"])
+    assert whole.tolist() == [i % 3 > 0 for i in range(90)]
+    assert known["a"].tolist() == [i for i in range(90) if i % 3]

@@ -196,7 +196,7 @@ def test_text_survives_the_way_to_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["caffè".encode("latin-1"), "caffè".encode("utf-16"), b"\x00\xff\xfe"])
 def test_bytes_that_are_not_utf_8_are_refused_with_their_place(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(content)
-    with pytest.raises(ValueError, match=r"not UTF-8 text: byte \d+ is 0x"):
+    with pytest.raises(ValueError, match=r"not UTF-8 text: byte \d+ is 0x\w+; save it as UTF-8"):
         BPE.read(tmp_path / "a.txt")
 
 
