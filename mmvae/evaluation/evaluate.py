@@ -55,8 +55,8 @@ def evaluate(
     prepared = prepare(recipe, vae.modalities, split, progress)
     rows, report = prepared.splits[split], prepared.report
     if label:  # found before all else is measured
-        whole = on_other_data(vae.recipe, split, data)  # a classifier of `limit` rows would judge badly
-        training = prepare(whole, vae.modalities, "train", progress).splits["train"]
+        unlimited = on_other_data(vae.recipe, split, data)  # a classifier of `limit` rows would judge badly
+        training = prepare(unlimited, vae.modalities, "train", progress).splits["train"]
         classes = find_classes(training, rows, label)
     if factors:
         from mmvae.evaluation.disentanglement import disentanglement, find_factors  # a second of scikit-learn
