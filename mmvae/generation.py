@@ -23,6 +23,7 @@ from mmvae.core.sequences import SequencePrior
 from mmvae.core.vae import Batch, Network
 from mmvae.data.store import digest
 from mmvae.hardware import best_device
+from mmvae.inferring import completed, infer
 from mmvae.inputs import Inputs, hear, to_batch, unquote
 from mmvae.modalities.contract import Modality, Raw, as_stream
 from mmvae.recipe import Recipe
@@ -156,7 +157,8 @@ class VAE:
         if first is None:
             ends = self.prior().sample(Noise([mix(seed, "prior", i) for i in range(2)], self.device))
         else:
-            ends = self.encode([first, last])
+            batch = to_batch(self.modalities, [first, last])
+            ends = completed(self.network, self.prior(), self.encode(batch)[:, None], batch, seed)[:, 0]
         weights = torch.linspace(0, 1, steps, device=self.device)[:, None]
         z = (slerp if path == "sphere" else torch.lerp)(ends[0], ends[1], weights)
         return replace(self.decode(z, seed, temperature, "interpolate"), steps=steps)
@@ -185,12 +187,8 @@ class VAE:
 
     @torch.inference_mode()
     def infer(self, batch: Batch, n: int = 1, seed: int = 0) -> Tensor:
-        """n posterior draws of each row of a batch, one after another, [B * n, D]."""
-        draws = []
-        for number, part in enumerate(batch.split(ROWS)):
-            noise = Noise([mix(seed, "translate", number * ROWS + row) for row in range(len(part))], self.device)
-            draws.append(self.network.posterior(part.to(self.device)).sample(noise, n).flatten(0, 1))
-        return torch.cat(draws)
+        """n draws of z given each row of a batch, one after another, [B * n, D]."""
+        return infer(self.network, self.prior(), batch, n, seed, self.device)
 
     @torch.inference_mode()
     def decode(

@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmvae.core.fitted import FittedMixture
 from mmvae.core.latents import slerp
 from mmvae.core.noise import Noise, mix
 from mmvae.generation import ROWS, VAE
@@ -183,6 +184,22 @@ def test_one_modality_is_translated_to_the_others(vae_for: MakeVAE, raws_of: Mak
         vae.translate({"image": [picture]}, ["sound"])
     with pytest.raises(ValueError, match="say with --to which are wanted"):
         vae.translate({"image": [picture], "text": ["the cat sat"]})
+
+
+def test_what_a_missing_modality_has_of_its_own_is_drawn_from_the_fitted_prior(
+    vae_for: MakeVAE, raws_of: MakeRaws
+) -> None:
+    vae, (picture,) = vae_for("image", "text", fitted=True), raws_of("image", 1)
+    vae.network.latent.attach({"image": 1, "text": 1})  # dimensions: two shared, one of the picture, one of the words
+    assert isinstance(vae.fitted, FittedMixture)
+    vae.fitted.means[:, 3], vae.fitted.factors[:, 3] = 100.0, torch.tensor([0.0, 0.0, 0.0, 1.0])
+    z = vae.translate({"image": [picture]}, n=200, seed=5).z
+    assert z[:, 3].mean().item() == pytest.approx(100, abs=0.3)
+    assert z[:, 3].std().item() == pytest.approx(1, abs=0.2)
+    assert z[:, :3].abs().max() < 10
+    assert vae.interpolate("the cat sat", picture, steps=2).z[:, 3].tolist()[1] == pytest.approx(100, abs=5)
+    whole = vae.translate({"image": [picture], "text": ["the cat sat"]}, ["image"], n=2)
+    assert whole.z[:, 3].abs().max() < 10
 
 
 def test_inputs_of_one_modality_are_rows_and_those_of_several_a_row(vae_for: MakeVAE) -> None:

@@ -18,7 +18,7 @@ LAYERS = (  # from the bottom; rooms of one layer do not import one another
     {"recipe", "testing"},
     {"data", "gallery", "hardware", "optimizing", "progress"},
     {"checkpoint", "inputs", "samples"},
-    {"composing"},
+    {"composing", "inferring"},
     {"generation", "info", "resume"},
     {"evaluation", "pretraining", "previews", "reproducing", "resynthesizing", "traversing"},
     {"card", "fitting"},

@@ -66,6 +66,11 @@ class GaussianExperts(Latent):
         """The dimensions [D] that each modality speaks of and sees, 1 or 0; nothing where all are shared."""
         return dict(zip(self.names, self.masks, strict=True))
 
+    def known(self, present: Mapping[str, Tensor]) -> Tensor:
+        if not self.names:
+            return super().known(present)
+        return torch.stack([present[name][:, None] * self.own()[name] for name in present]).any(0)
+
     def seen_by(self, name: str, z: Tensor) -> Tensor:
         return z * self.own()[name] if self.names else z
 

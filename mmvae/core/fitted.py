@@ -75,3 +75,24 @@ class FittedMixture(Prior):
         edges = self.weights.cumsum(0)
         chosen = torch.searchsorted(edges, noise.uniform() * edges[-1]).clamp(max=len(edges) - 1)
         return self.means[chosen] + (self.factors[chosen] @ noise.normal(self.dim, 1)).squeeze(-1)
+
+    def completed(self, z: Tensor, known: Tensor, noise: Noise) -> Tensor:
+        u, normal, drawn = noise.uniform(1), noise.normal(self.dim), z.clone()
+        for pattern in known[~known.all(1)].unique(dim=0):
+            rows = (known == pattern).all(1)
+            drawn[rows] = self._completed(z[rows], pattern, u[rows], normal[rows])
+        return drawn
+
+    def _completed(self, z: Tensor, known: Tensor, u: Tensor, normal: Tensor) -> Tensor:
+        """For rows [B, D] of which the same dimensions [D] are known; u [B, 1], normal [B, D]."""
+        covariances = self.factors @ self.factors.mT
+        within, across = covariances[:, known][:, :, known], covariances[:, known][:, :, ~known]
+        factors = torch.linalg.cholesky(within)
+        of_known = torch.distributions.MultivariateNormal(self.means[:, known], scale_tril=factors)
+        edges = (of_known.log_prob(z[:, None, known]) + self.weights.log()).softmax(1).cumsum(1)
+        chosen = torch.searchsorted(edges, u * edges[:, -1:]).clamp(max=len(self.weights) - 1)[:, 0]
+        slopes = torch.cholesky_solve(across, factors).mT  # [components, unknown, known]
+        left = torch.linalg.cholesky(covariances[:, ~known][:, :, ~known] - slopes @ across)
+        away = (z - self.means[chosen])[:, known, None]
+        drawn = slopes[chosen] @ away + left[chosen] @ normal[:, ~known, None]
+        return z.masked_scatter(~known, self.means[chosen][:, ~known] + drawn.squeeze(-1))

@@ -127,6 +127,11 @@ class Latent(nn.Module, ABC):
         if any(private.values()):
             raise ValueError("modalities.NAME.private: only latent.kind 'gaussian' and 'mixture' have such dimensions")
 
+    def known(self, present: Mapping[str, Tensor]) -> Tensor:
+        """The dimensions that any modality of a row speaks of, bool [B, D]; present: as for forward."""
+        rows = next(iter(present.values()))
+        return torch.ones(len(rows), self.dim, dtype=torch.bool, device=rows.device)
+
     def seen_by(self, name: str, z: Tensor) -> Tensor:
         """What the decoder of a modality sees of z [B, D]."""
         return z

@@ -55,8 +55,8 @@ class Reading(Settings):
 
     subsets: Literal["joint", "each", "all"] = Field(
         "joint",
-        description="what encoders see of a row with several modalities: all of it; or that, every other time, and "
-        "'each' alone, or 'all' subsets, the other times",
+        description="what encoders see of a row with several modalities: all of it; with 'each', all of it or one, "
+        "each as often; with 'all', any subset too",
     )
 
 
@@ -67,7 +67,7 @@ def seen(batch: Batch, subsets: str, noise: Noise) -> dict[str, Tensor] | None:
     if subsets == "joint" or len(names) == 1:
         return None
     u, present = noise.uniform(1 + 2 * len(names)), torch.stack([batch.present[name] for name in names], 1)
-    whole, order, coins = u[:, :1] < 0.5, u[:, 1 : 1 + len(names)], u[:, 1 + len(names) :] < 0.5
+    whole, order, coins = u[:, :1] < 1 / (1 + len(names)), u[:, 1 : 1 + len(names)], u[:, 1 + len(names) :] < 0.5
     one = torch.zeros_like(present).scatter(1, (order * present).argmax(1, keepdim=True), True)
     part = one | coins if subsets == "all" else one
     return dict(zip(names, (present & (whole | part)).unbind(1), strict=True))

@@ -41,6 +41,11 @@ class Prior(nn.Module, ABC):
     def sample(self, noise: Noise) -> Tensor:
         """One z for each row of the noise, [B, D]."""
 
+    def completed(self, z: Tensor, known: Tensor, noise: Noise) -> Tensor:
+        """z [B, D] in which what is not `known`, bool [B, D], is drawn given what is. By default z as it is: posteriors
+        have N(0, I) where they know nothing."""
+        return z
+
     def rate(self, posterior: Posterior, z: Tensor) -> Tensor:
         """KL(q(z|x) || p(z)) in nats, [B, parts]: parts are dimensions where the prior factorizes, else 1.
 

@@ -131,10 +131,8 @@ def prepare(
         selections = {name: unfold(rows, columns.values()) for name, rows in selections.items()}
     if recipe.data.variants and recipe.data.ordered:
         raise ValueError("data.variants: observations that follow one another are not varied; set it to 0")
-    if recipe.data.variants and not fitted:
-        for modality in modalities.values():
-            if type(modality).vary is Modality.vary:
-                modality.vary(None, np.random.default_rng())  # says that it cannot
+    if recipe.data.variants and all(type(modality).vary is Modality.vary for modality in modalities.values()):
+        raise ValueError(f"observations of {' and '.join(modalities)} cannot be varied: set data.variants to 0")
     states = {name: dump_state(modality.state()) for name, modality in modalities.items()} if fitted else None
     settings = {
         "format": FORMAT,

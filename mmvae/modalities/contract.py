@@ -59,8 +59,8 @@ class Modality(ABC):
 
     def vary(self, raw: Raw, random: np.random.Generator) -> Raw:
         """Another observation that could as well have been the given one, such as a sound a little louder, to train on.
-        Raises ValueError where there is no way to."""
-        raise ValueError(f"observations of {type(self).__name__} cannot be varied: set data.variants to 0")
+        By default there is none but itself."""
+        return raw
 
     def fit(self, raws: Iterable[Raw]) -> None:
         """Learn what `state` holds (a vocabulary, statistics) from the training split; may iterate twice."""

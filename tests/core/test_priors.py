@@ -125,6 +125,26 @@ def test_many_components_of_few_rows_come_near_the_density_they_are_of() -> None
     assert 0 < missed < 0.6
 
 
+def test_what_a_fitted_mixture_completes_is_distributed_as_its_draws_and_leaves_what_is_known() -> None:
+    torch.manual_seed(0)
+    prior, n = FittedMixture(4, 3), 200_000
+    prior.means.copy_(2 * torch.randn(3, 4))
+    prior.factors.copy_(0.3 * torch.randn(3, 4, 4).tril() + torch.eye(4))
+    prior.weights.copy_(torch.tensor([0.2, 0.5, 0.3]))
+    z = prior.sample(StepNoise(0, n, slice(None)))
+    known = torch.ones(n, 4, dtype=torch.bool)
+    known[::2, 1::2] = False  # rows of three kinds: some of it, one of it, all of it
+    known[1::4, :3] = False
+    made = prior.completed(z, known, StepNoise(1, n, slice(None)))
+    assert torch.equal(made[known], z[known])
+    assert (made[~known] != z[~known]).all()
+    for rows in (slice(0, None, 2), slice(1, None, 4)):
+        torch.testing.assert_close(made[rows].mean(0), z.mean(0), atol=0.05, rtol=0)
+        torch.testing.assert_close(made[rows].T.cov(), z.T.cov(), atol=0.15, rtol=0)
+        cubes = (made[rows, :, None] ** 2 * made[rows, None]).mean(0)  # what a single Gaussian would get wrong
+        torch.testing.assert_close(cubes, (z[:, :, None] ** 2 * z[:, None]).mean(0), atol=0.8, rtol=0)
+
+
 def test_a_fitted_mixture_draws_have_its_mean_and_covariance() -> None:
     prior = mixture(2)
     drawn = prior.sample(StepNoise(0, 100_000, slice(None)))

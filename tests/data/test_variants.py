@@ -107,7 +107,7 @@ def test_a_variant_stays_within_the_window_and_the_peak_that_was_asked_for() -> 
 
 def test_what_cannot_be_varied_is_said(tmp_path: Path, hits: Path, recipe_for: Callable[..., Recipe]) -> None:
     (tmp_path / "lines.txt").write_text("a b\n" * 20)
-    with pytest.raises(ValueError, match=r"observations of Text cannot be varied: set data\.variants to 0"):
+    with pytest.raises(ValueError, match=r"observations of text cannot be varied: set data\.variants to 0"):
         prepare(recipe_for("text", tmp_path / "lines.txt", {"variants": 1}))
     with pytest.raises(ValueError, match=r"data\.variants: observations that follow one another are not varied"):
         prepare(recipe_for("audio", hits, {"variants": 1, "pieces": True}))
