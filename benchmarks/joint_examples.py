@@ -37,6 +37,8 @@ def main() -> None:
         raise ValueError(f"{args.model} has {', '.join(vae.modalities)}: it takes a model of image and text")
     split = prepare(vae.recipe, vae.modalities, "test").splits["test"]
     among = complete(split.store, AMONG)
+    if len(among) < 2:
+        raise ValueError(f"{args.model}: no two rows of its test split have both a picture and words")
     found = places(vae.network, split.store, among, vae.device, args.seed)
     shown = torch.linspace(0, len(among) - 1, min(args.rows, len(among))).round().long()
     pictures, words = ([split.raw(name, int(row)) for row in among[shown]] for name in ("image", "text"))

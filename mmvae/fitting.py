@@ -107,9 +107,12 @@ def fit_prior(vae: VAE, prepared: Prepared, display: Display) -> None:
 
 @torch.inference_mode()
 def _draws(vae: VAE, store: Store, k: int) -> Tensor:
-    """k posterior draws of rows from all over a split, [N, k, D]."""
-    seed = vae.recipe.train.seed
-    rows = torch.randperm(len(store), generator=torch.Generator().manual_seed(seed))[:ROWS]
+    """k posterior draws of rows from all over a split, [N, k, D]. Where modalities have dimensions of their own, of
+    rows that have all: of others nothing is to be learned of what goes with what."""
+    seed, private = vae.recipe.train.seed, any(table["private"] for table in vae.recipe.modalities.values())
+    whole = store.complete() if private else torch.arange(len(store))
+    whole = whole if len(whole) > 1 else torch.arange(len(store))
+    rows = whole[torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed))[:ROWS]]
     return encode(vae.network, store, vae.device, seed, k, rows)[1]
 
 

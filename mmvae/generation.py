@@ -133,9 +133,14 @@ class VAE:
         batch = inputs if isinstance(inputs, Batch) else to_batch(self.modalities, inputs)
         return torch.cat([self.network.posterior(part.to(self.device)).mean for part in batch.split(ROWS)])
 
+    def place(self, inputs: Inputs | Batch, seed: int = 0) -> Tensor:
+        """Posterior means [n, D] as `encode` gives them, but for what missing modalities have of their own: drawn."""
+        batch = inputs if isinstance(inputs, Batch) else to_batch(self.modalities, inputs)
+        return completed(self.network, self.prior(), self.encode(batch)[:, None], batch, seed)[:, 0]
+
     def reconstruct(self, inputs: Inputs | Batch, seed: int = 0, temperature: float | None = 0.0) -> Samples:
         """What the model makes of each input: the decoded posterior mean, by default the likelihood's mode."""
-        return self.decode(self.encode(inputs), seed, temperature, "reconstruct")
+        return self.decode(self.place(inputs, seed), seed, temperature, "reconstruct")
 
     def interpolate(
         self,
@@ -157,17 +162,16 @@ class VAE:
         if first is None:
             ends = self.prior().sample(Noise([mix(seed, "prior", i) for i in range(2)], self.device))
         else:
-            batch = to_batch(self.modalities, [first, last])
-            ends = completed(self.network, self.prior(), self.encode(batch)[:, None], batch, seed)[:, 0]
+            ends = self.place([first, last], seed)
         weights = torch.linspace(0, 1, steps, device=self.device)[:, None]
         z = (slerp if path == "sphere" else torch.lerp)(ends[0], ends[1], weights)
         return replace(self.decode(z, seed, temperature, "interpolate"), steps=steps)
 
     def combine(self, plus: Inputs, minus: Inputs = (), seed: int = 0, temperature: float | None = 0.0) -> Samples:
         """One observation from latents added up, and others taken away: king - man + woman (Mikolov et al. 2013)."""
-        z = self.encode(plus).sum(0, keepdim=True)
+        z = self.place(plus, seed).sum(0, keepdim=True)
         if len(minus):
-            z = z - self.encode(minus).sum(0, keepdim=True)
+            z = z - self.place(minus, seed).sum(0, keepdim=True)
         return self.decode(z, seed, temperature, "combine")
 
     @torch.inference_mode()
@@ -176,6 +180,8 @@ class VAE:
     ) -> Samples:
         """Each input n times in the modalities `to`, by default all that it is not of: draws of z given the input,
         decoded. Raises ValueError or FileNotFoundError for what cannot be read, and for unknown modalities."""
+        if n < 1:
+            raise ValueError(f"n = {n}: there is nothing to draw")
         unknown = [name for name in to if name not in self.modalities]
         if unknown:
             raise ValueError(f"the model has no modality '{unknown[0]}': it has {', '.join(self.modalities)}")
@@ -210,7 +216,7 @@ class VAE:
             part = z[start : start + ROWS]
             seeds = [mix(seed, "decode", start + i) for i in range(len(part))]
             for name, column in raws.items():
-                column += self._raws(name, self.draw(name, part, seeds, temperature))
+                column += map(self.modalities[name].to_raw, self.draw(name, part, seeds, temperature).cpu())
             made += [self.note(verb, seed, start + row, temperature, len(part), part[row]) for row in range(len(part))]
         return Samples(raws, z, made, self.modalities)
 
@@ -248,9 +254,6 @@ class VAE:
         likelihood = self.network.decode(z, [name])[name]
         heat = self.modalities[name].temperature if temperature is None else temperature
         return likelihood.sample(Noise(seeds, self.device), heat) if heat > 0 else likelihood.mode()
-
-    def _raws(self, name: str, values: Tensor) -> list[Raw]:
-        return [self.modalities[name].to_raw(value) for value in values.cpu()]
 
     def note(self, verb: str, seed: int, index: int, temperature: float | None, rows: int, z: Tensor) -> dict[str, Any]:
         """How an observation was made."""

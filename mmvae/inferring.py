@@ -27,5 +27,7 @@ def completed(network: Network, prior: Prior, z: Tensor, batch: Batch, seed: int
     known = network.latent.known({name: rows.to(z.device) for name, rows in batch.present.items()})[:, None].expand_as(
         z
     )
+    if known.all():
+        return z
     noise = Noise([mix(seed, "complete", row, i) for row in range(len(z)) for i in range(z.shape[1])], z.device)
     return prior.completed(z.flatten(0, 1), known.flatten(0, 1), noise).view_as(z)

@@ -26,11 +26,9 @@ def recipe_names() -> list[str]:
 
 
 def find_recipe(source: str | Path) -> Path:
-    """The file of a recipe given by path or by the name of a shipped one. Raises FileNotFoundError, or ValueError
-    where it is not UTF-8."""
+    """The file of a recipe given by path or by the name of a shipped one. Raises FileNotFoundError."""
     path = Path(source)
     if path.is_file():
-        check_utf8(path)
         return path
     shipped = recipes_folder() / f"{source}.toml"
     if shipped.is_file():
@@ -87,6 +85,7 @@ def read_recipe(source: str | Path) -> list[dict[str, Any]]:
     chain, path, seen = [], find_recipe(source), set()
     while path not in seen:
         seen.add(path)
+        check_utf8(path)
         try:
             tables = tomllib.loads(path.read_text(encoding="utf-8"))
         except tomllib.TOMLDecodeError as error:

@@ -23,7 +23,7 @@ def precisions(
     own: Mapping[str, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Of diagonal Gaussian experts [n, 2 dim], means and log-precisions: the sum of the precisions, and that of the
-    means times them, each [size, dim]. own: the dimensions [dim] that each speaks of, 1 or 0."""
+    means times them, each [size, dim]. own: the dimensions [n, dim] that each speaks of, 1 or 0."""
     split = {name: expert.float().chunk(2, dim=-1) for name, expert in experts.items()}
     of_expert = {name: log_precision.clamp(-12.0, 12.0).exp() for name, (_, log_precision) in split.items()}
     if own:
@@ -61,6 +61,20 @@ class GaussianExperts(Latent):
             mask[first : first + count] = 1.0
             first += count
         self.names, self.masks = list(private), masks.to(self.masks.device)
+
+    @property
+    def hides(self) -> bool:
+        return bool(self.names)
+
+    def spoken(self, present: Mapping[str, Tensor], heard: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The dimensions that each modality speaks of in the n rows that have it, [n, D]: its own, and the shared ones
+        where it is heard, bool [B]; nothing where all are shared."""
+        alone = self.masks.sum(0) == 1
+        return {
+            name: mask * (alone | heard[name][present[name]][:, None])
+            for name, mask in self.own().items()
+            if name in present
+        }
 
     def own(self) -> dict[str, Tensor]:
         """The dimensions [D] that each modality speaks of and sees, 1 or 0; nothing where all are shared."""
@@ -103,10 +117,6 @@ class ProductOfExperts(GaussianExperts):
             )
         super().attach(private)
 
-    @property
-    def hides(self) -> bool:
-        return bool(self.names)
-
     def forward(
         self,
         experts: Mapping[str, Tensor],
@@ -114,13 +124,10 @@ class ProductOfExperts(GaussianExperts):
         size: int,
         seen: Mapping[str, Tensor] | None = None,
     ) -> DiagonalGaussian:
-        own = self.own()
-        if seen:
-            alone = self.masks.sum(0) == 1
-            own = {name: mask * (alone | seen[name][present[name]][:, None]) for name, mask in own.items()}
         known = torch.stack(list(present.values())).any(0)
         # a precision above the prior's is itself a rate, whatever the encoder says (Razavi et al. 2019)
-        of_experts, weighted = precisions(experts, present, size, self.dim, own)
+        spoken = self.spoken(present, seen or present)
+        of_experts, weighted = precisions(experts, present, size, self.dim, spoken)
         precision = torch.where(known, self.least, 1.0)[:, None] + of_experts
         mean = weighted / precision
         if self.normalize is not None:
@@ -212,16 +219,25 @@ class MixtureOfExperts(GaussianExperts):
         super().__init__(config)
         self.products = config.of == "products"
 
-    def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> MixtureOfGaussians:
+    def forward(
+        self,
+        experts: Mapping[str, Tensor],
+        present: Mapping[str, Tensor],
+        size: int,
+        seen: Mapping[str, Tensor] | None = None,
+    ) -> MixtureOfGaussians:
+        heard = seen or present
         most = len(experts) if self.products else 1
         parts = [part for count in range(1, most + 1) for part in combinations(experts, count)]
-        nothing = ~torch.stack(list(present.values())).any(0)
+        nothing = ~torch.stack(list(heard.values())).any(0)
         prior = torch.zeros(size, self.dim, device=nothing.device)
         there, means, log_precisions = [nothing], [prior], [prior]
         for part in parts:
-            given = {name: experts[name] for name in part}
-            of_experts, weighted = precisions(given, present, size, self.dim, self.own())
-            there.append(torch.stack([present[name] for name in part]).all(0))
+            # what is private is said in every component
+            given = experts if self.names else {name: experts[name] for name in part}
+            of_part = {name: rows if name in part else torch.zeros_like(rows) for name, rows in heard.items()}
+            of_experts, weighted = precisions(given, present, size, self.dim, self.spoken(present, of_part))
+            there.append(torch.stack([heard[name] for name in part]).all(0))
             means.append(weighted / (1 + of_experts))
             log_precisions.append(of_experts.log1p())
         stddev = torch.exp(-0.5 * torch.stack(log_precisions, 1))

@@ -11,6 +11,7 @@ from mmvae.core.priors import Prior
 from mmvae.core.registry import Settings
 
 LEAST_ROWS = 4  # of a component, on average
+AT_ONCE = 1024  # rows that are completed together
 STRENGTHS = (0.25, 0.5, 1.0, 2.0)  # rows a dimension that the covariance within all components counts for in each
 
 
@@ -79,20 +80,21 @@ class FittedMixture(Prior):
     def completed(self, z: Tensor, known: Tensor, noise: Noise) -> Tensor:
         u, normal, drawn = noise.uniform(1), noise.normal(self.dim), z.clone()
         for pattern in known[~known.all(1)].unique(dim=0):
-            rows = (known == pattern).all(1)
-            drawn[rows] = self._completed(z[rows], pattern, u[rows], normal[rows])
+            for rows in (known == pattern).all(1).nonzero().squeeze(1).split(AT_ONCE):
+                drawn[rows] = self._completed(z[rows], pattern, u[rows], normal[rows])
         return drawn
 
     def _completed(self, z: Tensor, known: Tensor, u: Tensor, normal: Tensor) -> Tensor:
         """For rows [B, D] of which the same dimensions [D] are known; u [B, 1], normal [B, D]."""
-        covariances = self.factors @ self.factors.mT
-        within, across = covariances[:, known][:, :, known], covariances[:, known][:, :, ~known]
-        factors = torch.linalg.cholesky(within)
-        of_known = torch.distributions.MultivariateNormal(self.means[:, known], scale_tril=factors)
-        edges = (of_known.log_prob(z[:, None, known]) + self.weights.log()).softmax(1).cumsum(1)
+        order, count = known.int().argsort(descending=True, stable=True), int(known.sum())
+        factors = torch.linalg.cholesky((self.factors @ self.factors.mT)[:, order][:, :, order])
+        of_known, unknown = factors[:, :count, :count], order[count:]
+        away = (z[:, None] - self.means)[..., order[:count]].permute(1, 2, 0)  # [components, known, B]
+        white = torch.linalg.solve_triangular(of_known, away, upper=False)
+        volumes = of_known.diagonal(dim1=1, dim2=2).log().sum(1)
+        edges = (self.weights.log() - volumes - 0.5 * white.square().sum(1).T).softmax(1).cumsum(1)
         chosen = torch.searchsorted(edges, u * edges[:, -1:]).clamp(max=len(self.weights) - 1)[:, 0]
-        slopes = torch.cholesky_solve(across, factors).mT  # [components, unknown, known]
-        left = torch.linalg.cholesky(covariances[:, ~known][:, :, ~known] - slopes @ across)
-        away = (z - self.means[chosen])[:, known, None]
-        drawn = slopes[chosen] @ away + left[chosen] @ normal[:, ~known, None]
-        return z.masked_scatter(~known, self.means[chosen][:, ~known] + drawn.squeeze(-1))
+        given = torch.cat([white[chosen, :, torch.arange(len(z))], normal[:, unknown]], 1)
+        drawn = z.clone()
+        drawn[:, unknown] = self.means[chosen][:, unknown] + (factors[chosen, count:] @ given[..., None]).squeeze(-1)
+        return drawn

@@ -55,8 +55,8 @@ class Reading(Settings):
 
     subsets: Literal["joint", "each", "all"] = Field(
         "joint",
-        description="what encoders see of a row with several modalities: all of it; with 'each', all of it or one, "
-        "each as often; with 'all', any subset too",
+        description="what encoders see of a row with several modalities: all of it; with 'each', all of it or one of "
+        "them, each as often; with 'all', any subset, each as often",
     )
 
 
@@ -66,11 +66,14 @@ def seen(batch: Batch, subsets: str, noise: Noise) -> dict[str, Tensor] | None:
     names = list(batch.present)
     if subsets == "joint" or len(names) == 1:
         return None
-    u, present = noise.uniform(1 + 2 * len(names)), torch.stack([batch.present[name] for name in names], 1)
-    whole, order, coins = u[:, :1] < 1 / (1 + len(names)), u[:, 1 : 1 + len(names)], u[:, 1 + len(names) :] < 0.5
-    one = torch.zeros_like(present).scatter(1, (order * present).argmax(1, keepdim=True), True)
-    part = one | coins if subsets == "all" else one
-    return dict(zip(names, (present & (whole | part)).unbind(1), strict=True))
+    present = torch.stack([batch.present[name] for name in names], 1)
+    count, place, u = present.sum(1, keepdim=True), present.cumsum(1) - 1, noise.uniform(1)
+    if subsets == "all":  # the bits of a number say which
+        kept = (1 + (u * (2**count - 1)).long()) >> place.clamp(min=0) & 1
+    else:
+        number = (u * (count + 1)).long()
+        kept = (number == count) | (number == place)
+    return dict(zip(names, (present & (kept > 0)).unbind(1), strict=True))
 
 
 class ELBO(Objective):

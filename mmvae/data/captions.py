@@ -83,7 +83,7 @@ def read_rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Rows of a CSV or JSONL file with their numbers, counted from 1 without the line of names. Raises ValueError for
     one that cannot be read."""
     check_utf8(table)
-    number = 0
+    number, names = 0, None
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             if table.suffix == ".csv":
@@ -104,7 +104,7 @@ def read_rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     raise ValueError("it is no object")
                 yield number, row
     except (csv.Error, ValueError) as error:  # of what is no CSV, no JSON
-        number += isinstance(error, csv.Error)  # the row was still to come
+        number += isinstance(error, csv.Error) and names is not None  # the row was still to come
         raise ValueError(f"{table}{f', row {number}' if number else ''}: not readable: {error}") from None
 
 

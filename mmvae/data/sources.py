@@ -120,7 +120,7 @@ def read_cell(modality: Modality, cell: Any) -> Raw:
     """A raw observation from a file's path or a piece of it, bytes as the hub stores them, or any other value."""
     if isinstance(cell, Path):
         if not cell.is_file():
-            raise FileNotFoundError(f"there is no '{cell.name}', which the metadata name")
+            raise FileNotFoundError(f"there is no file '{cell.name}'")
         return modality.read(cell)
     if isinstance(cell, Piece):
         return as_stream(modality).read_piece(cell.path, cell.index)

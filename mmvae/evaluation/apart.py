@@ -43,10 +43,13 @@ def places(
     chance, also where z says nothing. Nearness is the cosine between posterior means, in the dimensions that both
     modalities see."""
     parts: dict[str, list[Tensor]] = {name: [] for name in store.columns}
-    for _, batch, _ in batches(store, store.at_once(len(rows)), device, seed, rows):
+    order = []
+    for numbers, batch, _ in batches(store, store.at_once(len(rows)), device, seed, rows):
+        order.append(numbers)
         for name, column in parts.items():
             column.append(network.posterior(batch.of([name])).mean)
-    means = {name: torch.cat(column) for name, column in parts.items()}
+    back = torch.cat(order).argsort()
+    means = {name: torch.cat(column)[back] for name, column in parts.items()}
     found = {}
     for source, target in permutations(means, 2):
         # of private dimensions only the owner says anything

@@ -25,7 +25,7 @@ from mmvae.core.priors import Prior, StandardNormal
 from mmvae.core.vae import Batch, Network
 from mmvae.data.store import Store
 from mmvae.evaluation import bounds
-from mmvae.evaluation.apart import apart, retrieval
+from mmvae.evaluation.apart import apart, places, retrieval
 
 DIM, SCALE = 3, 0.6
 CPU = torch.device("cpu")
@@ -327,6 +327,16 @@ def test_the_right_one_is_found_where_both_modalities_say_the_same_and_by_chance
     silent = linear({"x": 20 * WEIGHT, "y": 20 * SECOND}, spread=1e9)
     silent.encoders["y"].forward = lambda rows: torch.full((len(rows), 2 * DIM), -12.0)
     assert retrieval(silent, Kept(x=x, y=y), CPU)[what] == pytest.approx(50.5)
+
+
+def test_places_are_those_of_the_rows_in_order_whatever_order_they_are_read_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    z = torch.randn(100, DIM, generator=torch.Generator().manual_seed(0))
+    x, y = z @ (20 * WEIGHT).T, z @ (20 * SECOND).T
+    store = Kept(x=x, y=torch.cat([y[:50], y[50:].roll(7, 0)]))
+    monkeypatch.setattr(store, "by_length", lambda: torch.arange(99, -1, -1))
+    found = places(linear({"x": 20 * WEIGHT, "y": 20 * SECOND}), store, torch.arange(100), CPU)["x", "y"]
+    assert (found[:50] == 1).double().mean() > 0.9
+    assert found[50:].median() > 10
 
 
 def test_what_only_one_modality_says_does_not_count_in_a_search() -> None:

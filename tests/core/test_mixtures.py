@@ -142,8 +142,20 @@ def test_a_modality_that_is_not_seen_still_says_its_private_dimensions_in_traini
     torch.testing.assert_close(trained.mean[:, 2], whole.mean[:, 2])
     torch.testing.assert_close(trained.mean[:, :2], without.mean[:, :2])
     assert not torch.isclose(without.mean[1, 0], whole.mean[1, 0])
-    of_mixture = network(MixtureOfExperts(MixtureOfExperts.Config(dim=DIM)), {"x": 1, "y": 1})
-    torch.testing.assert_close(of_mixture.posterior(rows, hidden).mean, of_mixture.posterior(rows.only(hidden)).mean)
+
+
+def test_every_component_of_a_mixture_says_the_private_dimensions_of_all_that_a_row_has() -> None:
+    made = network(MixtureOfExperts(MixtureOfExperts.Config(dim=DIM)), {"x": 1, "y": 1})
+    rows, all_rows = batch(5), torch.ones(5, dtype=torch.bool)
+    whole = made.posterior(rows)
+    expected = network(ProductOfExperts(ProductOfExperts.Config(dim=DIM)), {"x": 1, "y": 1}).posterior(rows)
+    assert isinstance(whole, MixtureOfGaussians)
+    for component in (1, 2):  # of x alone, of y alone; the first is the prior
+        torch.testing.assert_close(whole.means[:, component, 1:], expected.mean[:, 1:])
+    hidden = made.posterior(rows, {"x": all_rows, "y": ~all_rows})
+    assert isinstance(hidden, MixtureOfGaussians)
+    assert hidden.there.tolist() == [[False, True, False]] * 5
+    torch.testing.assert_close(hidden.mean, whole.means[:, 1])
 
 
 def test_private_dimensions_are_refused_where_there_are_none() -> None:

@@ -32,11 +32,10 @@ def test_a_row_is_seen_whole_or_in_part_but_never_not_at_all(subsets: str) -> No
     full = torch.stack([whole.present[name] for name in NAMES]).sum(0)
     assert (counts >= 1).all()
     assert (counts <= full).all()
-    three = full == 3
+    three, two = full == 3, full == 2
     shares = [(counts[three] == count).double().mean().item() for count in (1, 2, 3)]
-    # of all subsets: the one that is kept for sure, and each of the two others with a coin
-    expected = [0.75, 0.0, 0.25] if subsets == "each" else [0.1875, 0.375, 0.4375]
-    assert shares == pytest.approx(expected, abs=0.03)
+    assert shares == pytest.approx([3 / 4, 0, 1 / 4] if subsets == "each" else [3 / 7, 3 / 7, 1 / 7], abs=0.03)
+    assert (counts[two] == 2).double().mean().item() == pytest.approx(1 / 3, abs=0.03)
     for name in NAMES:
         assert torch.equal(part.values[name][:, 0].long(), part.present[name].nonzero().squeeze(1))
         alone = part.present[name][three & (counts == 1)].double().mean().item()
