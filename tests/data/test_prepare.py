@@ -131,7 +131,9 @@ def test_a_row_whose_file_is_missing_is_rejected_as_one_that_cannot_be_read(
     assert rejected.keys() == {str(tmp_path / names[3]), str(tmp_path / "gone.png")}
     assert rejected[str(tmp_path / "gone.png")] == "there is no file 'gone.png'"
     (tmp_path / names[3]).unlink()
-    with pytest.raises(ValueError, match=r"2 rows could not be used, a share of 6% .*; the first: .*: there is no file '"):
+    with pytest.raises(
+        ValueError, match=r"2 rows could not be used, a share of 6% .*; the first: .*: there is no file '"
+    ):
         prepare(recipe_for("image", tmp_path))
     Pillow.new("RGB", (8, 8)).save(tmp_path / "gone.png")
     assert sum(sizes(prepare(recipe_for("image", tmp_path))).values()) == 30
