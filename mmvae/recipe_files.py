@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmvae.core.registry import nearest
-from mmvae.words import check_utf8
+from mmvae.words import read_utf8
 
 CONFIG = "config.json"  # of a run's or model's folder
 
@@ -47,7 +47,7 @@ def copy_recipe(source: str, out: Path | None = None) -> Path:
         raise FileExistsError(f"{path} exists already: name another file")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"no folder '{path.parent}' to write {path.name} to")
-    path.write_text(found.read_text(encoding="utf-8"), encoding="utf-8")
+    path.write_text(read_utf8(found), encoding="utf-8")
     return path
 
 
@@ -85,9 +85,9 @@ def read_recipe(source: str | Path) -> list[dict[str, Any]]:
     chain, path, seen = [], find_recipe(source), set()
     while path not in seen:
         seen.add(path)
-        check_utf8(path)
+        text = read_utf8(path)
         try:
-            tables = tomllib.loads(path.read_text(encoding="utf-8"))
+            tables = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise ValueError(f"{path}: not a TOML file: {error}") from None
         base = tables.pop("extends", None)

@@ -22,3 +22,9 @@ def check_utf8(path: Path) -> None:
                 where = f"{path}, line {before + len(above) + 1}, byte {len(line) + 1}"
                 raise ValueError(f"{where}: not UTF-8 text: save the file as UTF-8") from None
             before += len(lines)
+
+
+def read_utf8(path: Path) -> str:
+    """A text file's text. Raises ValueError as check_utf8 does."""
+    check_utf8(path)
+    return path.read_text(encoding="utf-8")

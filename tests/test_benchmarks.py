@@ -124,7 +124,9 @@ def test_methods(tmp_path: Path) -> None:
 
 
 def test_joint_examples(tmp_path: Path) -> None:
-    model = trained("joint/emoji", tmp_path / "joint", "data.limit=60", "modalities.image.widths=[4]", "latent.dim=4")
+    model = trained(
+        "joint/emoji", tmp_path / "joint", "data.limit=60", "modalities.image.widths=[4]", "modalities.image.private=2"
+    )
     table = run("joint_examples", model, "--rows", "3", "--out", tmp_path / "examples.png")
     assert table.count("\n| ") == 4
     assert "text to image" in table

@@ -28,10 +28,11 @@ def show_one(recipe: Shipped, overrides: Overrides = None, as_json: Json = False
     """Print a recipe's file; with --json, the whole of it with overrides and every default."""
     if not as_json:
         from mmvae.recipe_files import find_recipe
+        from mmvae.words import read_utf8
 
         if overrides:
             raise ValueError("overrides are shown with --json")
-        typer.echo(find_recipe(recipe).read_text(encoding="utf-8").rstrip())
+        typer.echo(read_utf8(find_recipe(recipe)).rstrip())
         return
     from mmvae.recipe import Recipe
 
