@@ -24,10 +24,9 @@ def infer(network: Network, prior: Prior, batch: Batch, n: int, seed: int, devic
 def completed(network: Network, prior: Prior, z: Tensor, batch: Batch, seed: int) -> Tensor:
     """z [B, n, D] of a batch's rows, in which the private dimensions of modalities that a row lacks are drawn from the
     prior given all others: what a picture has of its own goes with what is shared, as it did in the training set."""
-    known = network.latent.known({name: rows.to(z.device) for name, rows in batch.present.items()})[:, None].expand_as(
-        z
-    )
+    present = {name: rows.to(z.device) for name, rows in batch.present.items()}
+    known = network.latent.known(present).repeat_interleave(z.shape[1], 0)
     if known.all():
         return z
     noise = Noise([mix(seed, "complete", row, i) for row in range(len(z)) for i in range(z.shape[1])], z.device)
-    return prior.completed(z.flatten(0, 1), known.flatten(0, 1), noise).view_as(z)
+    return prior.completed(z.flatten(0, 1), known, noise).view_as(z)

@@ -76,6 +76,14 @@ def seen(batch: Batch, subsets: str, noise: Noise) -> dict[str, Tensor] | None:
     return dict(zip(names, (present & (kept > 0)).unbind(1), strict=True))
 
 
+def inferred(network: Network, batch: Batch, subsets: str, noise: Noise) -> tuple[Batch, Posterior]:
+    """A batch as the encoders see it, and q(z|x) of its rows. A hidden modality still says its private dimensions."""
+    kept = seen(batch, subsets, noise)
+    if kept and not network.latent.hides:
+        batch, kept = batch.only(kept), None
+    return batch, network.posterior(batch, kept)
+
+
 class ELBO(Objective):
     """The evidence lower bound (Kingma & Welling 2014); a final KL weight other than 1 is beta-VAE (Higgins 2017).
 
@@ -93,8 +101,7 @@ class ELBO(Objective):
         target_rate: float = Field(0.0, ge=0, description="nats to which the rate is pulled, from either side; 0: none")
 
     def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
-        kept = seen(batch, self.config.subsets, noise)
-        posterior = network.posterior(batch, kept)
+        given, posterior = inferred(network, batch, self.config.subsets, noise)
         z = posterior.sample(noise)
         rate = network.prior.rate(posterior, z)
         scores, auxiliary = network.score(batch, z[:, 0])
@@ -103,7 +110,6 @@ class ELBO(Objective):
         loss = (network.weighted(distortion) + auxiliary).mean() + kl_weight * cost
         if (asked := posterior.auxiliary()) is not None:
             loss = loss + asked.mean()
-        given = batch.only(kept) if kept else batch
         return Terms(loss + self.penalty(network, given, posterior, z[:, 0], noise), rate.sum(1), distortion)
 
     def penalty(self, network: Network, batch: Batch, posterior: Posterior, z: Tensor, noise: Noise) -> Tensor | float:
@@ -145,7 +151,7 @@ class ImportanceWeighted(Objective):
             raise ValueError("encoder = dreg is a gradient of the bound alone: set objective.elbo to 0")
 
     def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
-        posterior = network.posterior(batch, seen(batch, self.config.subsets, noise))
+        _, posterior = inferred(network, batch, self.config.subsets, noise)
         z = posterior.sample(noise, self.config.groups * self.config.samples)
         ratio = torch.ones_like(z[..., :1])
         log_likelihood, auxiliary = score_draws(network, batch, _scaled(z, ratio))

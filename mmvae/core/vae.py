@@ -85,12 +85,10 @@ class Network(nn.Module):
     def posterior(self, batch: Batch, seen: Mapping[str, Tensor] | None = None) -> Posterior:
         """q(z|x) of every row, from the modalities it has; if it has none, what its family gives without evidence.
 
-        seen: of which rows each modality says anything of shared dimensions, bool [B]; all, by default.
+        seen: where latent.hides, the rows in which each modality speaks of shared dimensions, bool [B]; by default all.
         """
-        if seen and self.latent.hides:
-            return self.latent(self.experts(batch), batch.present, len(batch), seen)
-        given = batch.only(seen) if seen else batch
-        return self.latent(self.experts(given), given.present, len(batch))
+        told = (seen,) if seen else ()
+        return self.latent(self.experts(batch), batch.present, len(batch), *told)
 
     def experts(self, batch: Batch) -> dict[str, Tensor]:
         """What each encoder says of the rows that have its modality, [n, latent.outputs]."""
