@@ -2,7 +2,7 @@
 
 The sources are system packages:
 
-    apt-get install fonts-noto-color-emoji wordnet-base sonic-pi-samples
+    apt-get install fonts-noto-color-emoji unicode-data wordnet-base sonic-pi-samples
     pip install emoji
 
 Every run over the same versions of the sources and libraries writes byte-identical files.
@@ -29,6 +29,7 @@ from PIL import Image, ImageDraw, ImageFont, features
 
 OUT = Path(__file__).resolve().parents[1] / "mmvae" / "data" / "builtin"
 FONT = "usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
+GROUPS = "usr/share/unicode/emoji/emoji-test.txt"
 WORDNET = "usr/share/wordnet"
 SAMPLES = "usr/share/sonic-pi/samples"
 
@@ -85,9 +86,22 @@ def png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def groups(path: Path) -> dict[str, str]:
+    """The group of each fully qualified emoji that Unicode lists, such as "Food & Drink"."""
+    found, group = {}, ""
+    for line in path.read_text("utf-8").splitlines():
+        if line.startswith("# group: "):
+            group = line.removeprefix("# group: ")
+        elif "; fully-qualified" in line:
+            points = line.split(";")[0].split()
+            found["".join(chr(int(point, 16)) for point in points)] = group
+    return found
+
+
 def emoji_rows(root: Path) -> tuple[list[Row], str]:
     """Every emoji the font draws as one glyph, no skin tones, and each drawing once."""
     path = source(root, FONT, "fonts-noto-color-emoji")
+    group_of = groups(source(root, GROUPS, "unicode-data"))
     if importlib.util.find_spec("emoji") is None:
         raise MissingSource("the package emoji is missing: pip install emoji")
     if not features.check("raqm"):
@@ -110,6 +124,7 @@ def emoji_rows(root: Path) -> tuple[list[Row], str]:
         data = png(icon(char, font))
         file = "-".join(f"{ord(point):x}" for point in char) + ".png"
         row = {"image": {"bytes": data, "path": file}, "char": char, "name": names.pop("en")}
+        row["group"] = group_of.get(char)  # none for those newer than the list
         row |= {f"name_{key}": name for key, name in names.items()}
         # Territories share the flags of their countries: the plainest name stays
         twice += data in drawn
@@ -204,7 +219,7 @@ def strings(*names: str) -> dict[str, Value]:
 NAMES = ("name", *(f"name_{language}" for language in LANGUAGES))
 Build = Callable[[Path], tuple[list[Row], str]]
 SETS: dict[str, tuple[Build, Features]] = {
-    "emoji": (emoji_rows, Features({"image": ImageFeature(), **strings("char", *NAMES)})),
+    "emoji": (emoji_rows, Features({"image": ImageFeature(), **strings("char", *NAMES, "group")})),
     "definitions": (definition_rows, Features(strings("word", "pos", "text"))),
     "drums": (drum_rows, Features({"audio": Audio(RATE), **strings("name", "kind")})),
 }
@@ -231,7 +246,7 @@ def main() -> int:
             file,
             compression="zstd",
             compression_level=19,
-            use_dictionary=["pos", "kind"],
+            use_dictionary=["pos", "kind", "group"],
             data_page_size=2**24,
         )
         print(f"{file.name}: {len(rows)} rows, {file.stat().st_size / 1e6:.2f} MB ({note})")
