@@ -207,9 +207,11 @@ def info(model: Model, as_json: Json = False) -> None:
 
 @app.command()
 def reproduce(
-    file: Annotated[Path, typer.Argument(help="A file that mmvae wrote.")],
+    file: Annotated[Path, typer.Argument(help="A sample that mmvae wrote.")],
     model: Annotated[Path | None, typer.Option(help="The model's folder, if it has moved.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write [default: reproduced-FILE].")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write [default: reproduced-FILE, beside it].")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a file again from the note in it."""

@@ -83,8 +83,10 @@ def fit_prior(vae: VAE, prepared: Prepared, display: Display) -> None:
     kind = vae.recipe.prior["fitted"]
     draws, others = _draws(vae, train, DRAWS), _draws(vae, prepared.splits["validation"].store, DRAWS).flatten(0, 1)
     if kind not in FITTED:
-        display.say(f"fitting the prior: {counted(kind, 'Gaussian')}")
-        vae.fitted = FittedMixture.fit(draws, others, kind, seed).to(vae.device)
+        count = FittedMixture.components(kind, len(draws))
+        fewer = f", of so few rows, in place of {kind:,}" if count < kind else ""
+        display.say(f"fitting the prior: {counted(count, 'Gaussian')}{fewer}")
+        vae.fitted = FittedMixture.fit(draws, others, count, seed).to(vae.device)
         return
     torch.manual_seed(mix(seed, "prior"))
     prior = FITTED[kind](vae.network.latent).to(vae.device)

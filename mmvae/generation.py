@@ -112,7 +112,7 @@ class VAE:
         temperature: float | None = None,
         prior: Literal["fitted", "standard"] | None = None,
     ) -> Samples:
-        """n new observations. The i-th depends on the seed and i, not on n.
+        """n new observations. The i-th depends on the seed and i, on n only in rounding.
 
         temperature: of the likelihood; 0 takes its mode; by default what suits each modality.
         """
@@ -276,7 +276,7 @@ class VAE:
     def remake(self, made: Mapping[str, Any]) -> Raw:
         """The observation that a note in a file describes. Raises ValueError when it is of another model."""
         if made["weights"] != self.weights or made["modality"] not in self.modalities:
-            raise ValueError(f"{self.folder} is not the model that made the file (its weights differ)")
+            raise ValueError(f"{self.folder} is not the model that made the file, or its prior was fitted again since")
         z = torch.frombuffer(bytearray(base64.b64decode(made["z"])), dtype=torch.float32).to(self.device)
         name, rows, values = made["modality"], made["rows"], []
         for place, latent in enumerate(z.view(-1, self.network.latent.dim)):

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -108,12 +108,21 @@ def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
         raise FileNotFoundError(f"nothing to resume in '{folder}': it has no {FILE}")
     before = Recipe.load(folder).model_dump(mode="json")
     now = recipe.model_dump(mode="json")
-    changed = [key for key in now if now[key] != before[key]]
+    changed = sorted(set(_leaves(now)) ^ set(_leaves(before)))
     if changed:
         raise ValueError(
-            f"cannot resume {folder}: the recipe has changed in {', '.join(changed)}; "
+            f"cannot resume {folder}: the recipe has changed in {', '.join(dict.fromkeys(key for key, _ in changed))}; "
             f"mmvae train {folder} --resume goes on with the one it began with"
         )
+
+
+def _leaves(table: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, str]]:
+    """The keys of nested tables, with dots between, and their values as text."""
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{within}{key}.")
+        else:
+            yield within + key, repr(value)
 
 
 def check_data(folder: Path, prepared: Prepared) -> None:

@@ -50,6 +50,8 @@ class Samples:
         Earlier samples in the folder are replaced. Raises ValueError where it holds anything else.
         """
         folder = Path(folder)
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{folder} is a file: name a folder")
         if folder.is_dir() and any(folder.iterdir()) and not is_ours(folder / PAGE):
             raise ValueError(f"{folder} holds other files: name another folder")
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,7 +98,7 @@ def read_note(path: Path) -> dict[str, Any]:
                 return Note.model_validate_json(kind.read_tag(path) or "{}").model_dump()
         except Exception:  # a file may be damaged, and a plugin fail, in any way: no note is found so
             continue
-    raise ValueError(f"{path}: holds no note of how it was made; files that mmvae wrote do")
+    raise ValueError(f"{path}: holds no note of how it was made; single samples that mmvae wrote do")
 
 
 def new_file(out: str | Path, suffix: str) -> Path:

@@ -105,7 +105,8 @@ class Run:
         self.device = best_device()
         self.prepared = self._prepare()
         store = self.prepared.splits["train"].store
-        self.order = Order(len(store), recipe.train.batch_size, mix(recipe.train.seed, "order"), store.lengths())
+        seed = mix(recipe.train.seed, "order")
+        self.order = Order(len(store), recipe.train.batch_size, seed, store.lengths(), store.numbers(), self.world)
         torch.manual_seed(recipe.train.seed)
         network = checkpoint.build(recipe, self.prepared.modalities).to(self.device)
         if count := network.prior.examples:
@@ -189,10 +190,9 @@ class Run:
         return self._finish()
 
     def _one(self, module: nn.Module, kl_weight: float) -> tuple[Terms, Tensor]:
-        settings = self.recipe.train
-        part = slice(self.rank, None, self.world)
-        noise = StepNoise(mix(settings.seed, "noise", self.step), settings.batch_size, part, self.device)
-        batch = self.prepared.splits["train"].store.observed(self.order(self.step)[part], noise)
+        settings, part, rows = self.recipe.train, slice(self.rank, None, self.world), self.order(self.step)
+        noise = StepNoise(mix(settings.seed, "noise", self.step), len(rows), part, self.device)
+        batch = self.prepared.splits["train"].store.observed(rows[part], noise)
         torch.manual_seed(mix(settings.seed, "dropout", self.step, self.rank))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, settings)
@@ -206,7 +206,7 @@ class Run:
                 + (f"; the best model so far is in {self.folder}" if self.best < math.inf else "")
             )
         self.optimizer.zero_grad()
-        terms.loss.backward()
+        (terms.loss * (len(rows[part]) * self.world / settings.batch_size)).backward()  # all rows weigh the same
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
         self.optimizer.step()
         self.average.update_parameters(self.network)
@@ -287,9 +287,9 @@ class Run:
         vae = VAE.load(self.folder, str(self.device))
         if self.rank == 0:
             fit_first_priors(vae, self.prepared, self.display)
-            validation = self.prepared.splits["validation"]
-            write_previews(vae, validation, self.folder / "previews", self.step)  # as the finished model generates
-            terms = bounds.elbo(vae.network, validation.store, self.device)
+            held = self.prepared.splits["validation"]
+            write_previews(vae, held, self.folder / "previews", self.step)  # as the finished model generates
+            terms = bounds.elbo(vae.network, held.store, self.device)
             write_card(self.folder, self.recipe, terms, self.prepared.report.rows)
         return vae
 

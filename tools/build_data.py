@@ -123,7 +123,7 @@ def emoji_rows(root: Path) -> tuple[list[Row], str]:
         names = {key: entry[key].strip(":").replace("_", " ") for key in ("en", *LANGUAGES)}
         data = png(icon(char, font))
         file = "-".join(f"{ord(point):x}" for point in char) + ".png"
-        row = {"image": {"bytes": data, "path": file}, "char": char, "name": names.pop("en")}
+        row: Row = {"image": {"bytes": data, "path": file}, "char": char, "name": names.pop("en")}
         row["group"] = group_of.get(char)  # none for those newer than the list
         row |= {f"name_{key}": name for key, name in names.items()}
         # Territories share the flags of their countries: the plainest name stays

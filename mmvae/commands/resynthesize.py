@@ -13,9 +13,9 @@ from mmvae.commands.terminal import Json, Model, Set, show
 def resynthesize(
     model: Model,
     file: Annotated[Path, typer.Argument(help="A sound of any length.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write, a .wav.")],
     toward: Annotated[Path | None, typer.Option(help="Another sound, to which it is moved.")] = None,
-    weight: Annotated[float, typer.Option(min=0, max=1, help="How far, from 0 to 1.")] = 0.5,
+    weight: Annotated[float | None, typer.Option(min=0, max=1, help="How far, from 0 to 1 [default: 0.5].")] = None,
     changes: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -24,6 +24,9 @@ def resynthesize(
     from mmvae.progress import Display
     from mmvae.resynthesizing import resynthesize as run
 
+    if weight is not None and toward is None:
+        raise ValueError("--weight says how far to go toward another sound: name it with --toward")
     with Display(not as_json) as display:
-        path = run(VAE.load(model, overrides=changes or []), file, out, toward, weight, display)
+        vae = VAE.load(model, overrides=changes or [])
+        path = run(vae, file, out, toward, 0.5 if weight is None else weight, display)
     show({"file": str(path)}, as_json, str(path))

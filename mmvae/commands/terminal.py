@@ -84,5 +84,6 @@ def write(samples: Samples, out: Path | None, name: str, as_json: bool, inputs: 
     for modality in samples.modalities.values():
         for what, number in modality.notes.items():
             typer.echo(f"{counted(number, 'input')} {what}", err=True)
-    figures = {"out": str(out), "files": [str(path) for path in paths]}
+    figures: dict[str, Any] = {"out": str(out), "files": [str(path) for path in paths]}
+    figures |= {"texts": listed} if listed else {}
     show({**figures, "dimensions": samples.dims} if samples.dims else figures, as_json, text)

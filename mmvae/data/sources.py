@@ -83,6 +83,10 @@ class Selection:
         """The words that name a row in a message."""
         return self.rows.where(self.indices[index])
 
+    def words(self, index: int) -> str:
+        """What a row's columns of text say."""
+        return ", ".join(cell for cell in self.rows.cells[self.indices[index]].values() if isinstance(cell, str))
+
     def cell(self, index: int, column: str) -> Any:
         """One cell; None where the row lacks it."""
         return self.rows.cells[self.indices[index]].get(column)
@@ -198,6 +202,8 @@ def _folder(folder: Path, modalities: Mapping[str, Modality]) -> Source:
         grouped = _by_split(media, lambda path: path, folder)
         return Source({split: _media(paths) for split, paths in grouped.items()}, _digest(media, folder))
     tables = [path for path in files if path.suffix.lower() in TABLES]
+    if len(tables) == 1:  # whatever else lies beside it
+        return _file(tables[0], modalities)
     if tables:
         kinds = {path.suffix.lower() for path in tables if path.name not in ABOUT}
         if len({TABLES[kind] for kind in kinds}) > 1:
@@ -206,9 +212,8 @@ def _folder(folder: Path, modalities: Mapping[str, Modality]) -> Source:
         # of a folder with other files datasets may take the table for one that describes them
         how = AS_IS.get(TABLES[kinds.pop()], {}) if len(kinds) == 1 and len(tables) == len(files) else {}
         return _loaded(str(folder), str(folder), _digest(files, folder), tables, data_files=chosen, **how)
-    held = ", ".join(
-        f"{count} {suffix or 'without suffix'}" for suffix, count in Counter(p.suffix for p in files).items()
-    )
+    suffixes = Counter(path.suffix or "without suffix" for path in files)
+    held = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.items())
     raise ValueError(
         f"{folder}: no file that {' or '.join(modalities)} reads ({', '.join(sorted(_suffixes(modalities)))}); "
         f"it holds {held or 'no files'}"

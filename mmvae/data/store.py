@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,10 +82,10 @@ class Column:
             self.data = torch.from_numpy(flat)
             self.offsets = np.concatenate([[0], self.shapes.prod(1).cumsum()])
 
-    def lengths(self) -> Tensor | None:
-        """Numbers in each row [N] where shapes differ, else None."""
+    def numbers(self) -> Tensor:
+        """How many numbers each row holds [N], 0 where it lacks the modality."""
         if self.shapes is None:
-            return None
+            return self.present.long() * math.prod(self.data.shape[1:])
         sizes = torch.from_numpy(self.shapes.prod(1))
         return torch.where(self.present, sizes[self.slot.clamp(min=0)] if len(sizes) else 0, 0)
 
@@ -131,9 +132,13 @@ class Store:
         """The numbers of the rows that have all modalities."""
         return torch.stack([column.present for column in self.columns.values()]).all(0).nonzero().squeeze(1)
 
+    def numbers(self) -> Tensor:
+        """How many numbers each row holds [N], over all modalities."""
+        return torch.stack([column.numbers() for column in self.columns.values()]).sum(0)
+
     def lengths(self) -> Tensor | None:
         """Numbers in each row [N], summed over the modalities whose shapes differ; None where none do."""
-        lengths = [length for column in self.columns.values() if (length := column.lengths()) is not None]
+        lengths = [column.numbers() for column in self.columns.values() if column.shapes is not None]
         return torch.stack(lengths).sum(0) if lengths else None
 
     def at_once(self, most: int) -> int:
@@ -154,13 +159,27 @@ class Order:
     """Which rows each training step takes: a pure function of seed and step, so that resuming is exact.
 
     Epochs follow one another without a short batch between them. Rows of unlike length are sorted within
-    windows of some batches, and the batches of a window shuffled, so that little is spent on padding.
+    windows of some batches, and the batches of a window shuffled, so that little is spent on padding. Batches of a
+    window are of like size in numbers, not in rows: short rows are many to a batch and long ones few, from about half
+    to twice `batch_size`, which is what a step takes on average. So every step is of like weight.
     """
 
     WINDOW = 32
 
-    def __init__(self, rows: int, batch_size: int, seed: int, lengths: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        rows: int,
+        batch_size: int,
+        seed: int,
+        lengths: Tensor | None = None,
+        numbers: Tensor | None = None,
+        processes: int = 1,
+    ) -> None:
+        """lengths: by which rows are sorted, [rows]. numbers: how much each holds in all, by default its length.
+        processes: among which a batch is shared, each of which needs some rows."""
         self.rows, self.batch_size, self.seed, self.lengths = rows, batch_size, seed, lengths
+        self.numbers = lengths if numbers is None else numbers
+        self.unlike = 2 if batch_size >= 8 * processes else 1
         # no longer than an epoch: sorted, a row and its copy of the next epoch would share a batch
         self.window = min(self.WINDOW, max(1, rows // batch_size))
         self._epoch: dict[int, Tensor] = {}
@@ -183,18 +202,26 @@ class Order:
         return torch.cat(parts)
 
     def __call__(self, step: int) -> Tensor:
-        """Row numbers [batch_size] of a step counted from 0."""
-        if self.lengths is None:
+        """Row numbers [n] of a step counted from 0; n is `batch_size`, or about it where rows differ in length."""
+        if self.lengths is None or self.numbers is None:
             return self._positions(step * self.batch_size, self.batch_size)
         window, place = divmod(step, self.window)
         if self._window[0] != window:
             size = self.window * self.batch_size
             rows = self._positions(window * size, size)
-            batches = rows[self.lengths[rows].argsort(stable=True)].split(self.batch_size)
+            rows = rows[self.lengths[rows].argsort(stable=True)]
+            batches = rows.split(self._shares(self.numbers[rows].double()).tolist())
             generator = torch.Generator().manual_seed(self.seed ^ (window + 1))
             shuffled = torch.randperm(self.window, generator=generator).tolist()
             self._window = (window, [batches[i] for i in shuffled])
         return self._window[1][place]
+
+    def _shares(self, numbers: Tensor) -> Tensor:
+        """How many of a window's rows, in their order, each of its batches takes."""
+        mean = numbers.mean()
+        size = numbers.clamp(mean / self.unlike, mean * self.unlike)
+        middle = (size.cumsum(0) - size / 2) / size.sum()
+        return (middle * self.window).long().clamp(max=self.window - 1).bincount(minlength=self.window)
 
 
 def digest(path: Path) -> str:

@@ -20,8 +20,8 @@ def neighbours(
     """For each input the n rows of a split whose posterior means are nearest to its own, the nearest first.
 
     distance: Euclidean, between posterior means. where: the row's file, or its number in the table. shown: the row
-    itself where it is text. split, rows: which was searched, and how many rows it has. Raises ValueError or
-    FileNotFoundError when inputs or data cannot be had.
+    itself where it is text, else what its table says of it in words. split, rows: which was searched, and how many
+    rows it has. Raises ValueError or FileNotFoundError when inputs or data cannot be had.
     """
     wanted = vae.encode(inputs).cpu()
     rows = prepare(on_other_data(vae.recipe, split, data), vae.modalities, split).splits[split]
@@ -39,4 +39,4 @@ def neighbours(
 
 def _shown(vae: VAE, rows: Any, index: int) -> str:
     raws = [rows.raw(name, index) for name in vae.modalities if rows.store.columns[name].present[index]]
-    return " | ".join(raw for raw in raws if isinstance(raw, str))
+    return " | ".join(raw for raw in raws if isinstance(raw, str)) or rows.rows.words(rows.kept[index])

@@ -140,7 +140,7 @@ class Audio(Stream):
             if isinstance(value, Mapping) and {"array", "sampling_rate"} <= value.keys():  # as the hub's library has it
                 value, rate = value["array"], int(value["sampling_rate"])
             samples = np.atleast_2d(np.asarray(value, dtype=np.float32))
-        except (TypeError, OverflowError) as error:
+        except (TypeError, OverflowError, ValueError) as error:
             raise ValueError(f"a sound is an array of numbers: {error}") from None
         if samples.ndim != 2 or not samples.size or samples.shape[0] > 64:
             raise ValueError(f"a sound is an array [samples] or [channels, samples], not {samples.shape}")

@@ -42,10 +42,33 @@ def test_a_step_takes_the_same_rows_whatever_was_asked_before(steps: list[int], 
         assert torch.equal(order(step), Order(500, 7, 3, lengths)(step))
 
 
-def test_every_step_has_a_full_batch() -> None:
-    for lengths in (None, LENGTHS):
-        order = Order(500, 32, 0, lengths)
-        assert {len(order(step)) for step in range(100)} == {32}
+def test_every_step_has_a_full_batch_of_rows_of_one_length() -> None:
+    order = Order(500, 32, 0)
+    assert {len(order(step)) for step in range(100)} == {32}
+
+
+def test_batches_of_rows_of_unlike_length_hold_as_many_numbers() -> None:
+    order = Order(500, 32, 0, LENGTHS)
+    batches = [order(step) for step in range(10 * order.window)]
+    rows = torch.tensor([len(batch) for batch in batches])
+    assert rows.double().mean() == 32
+    assert rows.min() >= 14
+    assert rows.max() <= 72
+    numbers = torch.stack([LENGTHS[batch].sum() for batch in batches]).double()
+    sorted_rows = LENGTHS.sort().values.split(32)
+    alike = torch.stack([part.sum() for part in sorted_rows[:-1]]).double()
+    assert numbers.std() / numbers.mean() < 0.4 < alike.std() / alike.mean()
+
+
+def test_rows_that_hold_much_else_are_shared_by_that() -> None:
+    order = Order(500, 32, 0, LENGTHS, LENGTHS + 100_000)
+    assert {len(order(step)) for step in range(100)} <= {31, 32, 33}
+
+
+def test_every_process_has_rows_of_every_batch() -> None:
+    for batch_size, processes in ((1, 1), (4, 1), (8, 1), (8, 4), (16, 2)):
+        order = Order(500, batch_size, 0, LENGTHS, processes=processes)
+        assert min(len(order(step)) for step in range(200)) >= processes
 
 
 def test_a_window_of_rows_of_unlike_length_is_the_rows_of_the_plain_order() -> None:

@@ -89,6 +89,11 @@ def test_rows_of_one_shape_have_no_lengths_and_others_the_sum_over_modalities(tm
     assert lengths.tolist() == [1, 4, 8]
 
 
+def test_the_numbers_of_a_row_are_those_of_all_its_modalities(tmp_path: Path) -> None:
+    store = written(tmp_path, x=[FIXED[0], None, FIXED[2]], y=[None, RAGGED[1], RAGGED[4]])
+    assert store.numbers().tolist() == [FIXED[0].numel(), 2, FIXED[2].numel() + 5]
+
+
 def test_a_modality_that_no_row_has_is_an_empty_column(tmp_path: Path) -> None:
     batch = written(tmp_path, x=FIXED[:2], y=[None, None]).batch([0, 1])
     assert len(batch.values["y"]) == 0
