@@ -150,6 +150,7 @@ class MeanNorm(nn.Module):
 
     running_mean: Tensor
     running_var: Tensor
+    running_rows: Tensor  # of a batch: those of unlike length are not as many in each, and every row counts the same
 
     def __init__(self, dim: int, scale: float, momentum: float = 0.1) -> None:
         super().__init__()
@@ -157,14 +158,17 @@ class MeanNorm(nn.Module):
         self.shift = nn.Parameter(torch.zeros(dim))
         self.register_buffer("running_mean", torch.zeros(dim))
         self.register_buffer("running_var", torch.ones(dim))
+        self.register_buffer("running_rows", torch.zeros(()))
 
     def forward(self, mean: Tensor, known: Tensor) -> Tensor:
         """Means [B, D], of which those of the `known` rows count, to normalized ones [B, D]."""
         center, variance = self.running_mean, self.running_var
         if self.training and known.sum() > 1:
             variance, center = torch.var_mean(mean[known], 0)
-            self.running_mean.lerp_(center.detach(), self.momentum)
-            self.running_var.lerp_(variance.detach(), self.momentum)
+            self.running_rows.lerp_(known.sum().float(), self.momentum)
+            share = self.momentum * known.sum() / self.running_rows
+            self.running_mean.lerp_(center.detach(), share)
+            self.running_var.lerp_(variance.detach(), share)
         # an expert of no precision gives means near 0, which a usual epsilon would take for constant: a way to collapse
         return self.scale * (mean - center) * (variance + 1e-20).rsqrt() + self.shift
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmvae.core.experts import ProductOfExperts, least_precision
+from mmvae.core.experts import MeanNorm, ProductOfExperts, least_precision
 from mmvae.core.latents import Latent, NoLatent
 from mmvae.core.noise import Noise
 from mmvae.core.priors import NoPrior, StandardNormal
@@ -80,3 +80,15 @@ def test_without_a_latent_z_is_0_and_costs_nothing() -> None:
     assert not z.any()
     assert not prior.sample(noise).any()
     assert not prior.rate(posterior, z).any()
+
+
+def test_normalized_means_remember_every_row_as_much_whatever_the_size_of_its_batch() -> None:
+    norm = MeanNorm(3, scale=0.6, momentum=0.01).train()
+    generator = torch.Generator().manual_seed(0)
+    few, many = torch.randn(10, 3, generator=generator), 3 + 2 * torch.randn(90, 3, generator=generator)
+    for _ in range(500):
+        for batch in (few, many):
+            norm(batch, torch.ones(len(batch), dtype=torch.bool))
+    expected = 0.1 * few.var(0) + 0.9 * many.var(0)
+    assert torch.allclose(norm.running_var, expected, rtol=0.05)
+    assert torch.allclose(norm.running_mean, 0.1 * few.mean(0) + 0.9 * many.mean(0), rtol=0.05)
