@@ -131,8 +131,9 @@ def load(folder: Path, overrides: Sequence[str] = ()) -> Saved:
         made = ", ".join(sorted(set(map(str, dict(config.get("modalities") or {}).values()))))
         hint = f" (made with {made}: install or register that first)" if "unknown modality" in str(error) else ""
         raise ValueError(f"{error}{hint}") from None
-    if added := recipe.modalities.keys() - dict(config.get("modalities") or {}).keys():
-        known = ", ".join(sorted(recipe.modalities.keys() - added))
+    made_of = dict(config.get("modalities") or {}).keys()
+    if made_of and (added := recipe.modalities.keys() - made_of):
+        known = ", ".join(sorted(made_of))
         raise ValueError(f"{folder}: the model has no modality '{sorted(added)[0]}'; it has {known}")
     modalities = {name: recipe.modality(name) for name in recipe.modalities}
     for name, modality in modalities.items():
@@ -163,6 +164,7 @@ def load(folder: Path, overrides: Sequence[str] = ()) -> Saved:
                 part.load_state_dict(state)
     except RuntimeError as error:
         reason = f": {str(error).splitlines()[1].strip()}"
-        changed = f" with {', '.join(overrides)}, which would need other weights" if overrides else reason
+        blame = overrides and "size mismatch" in str(error)
+        changed = f" with {', '.join(overrides)}, which would need other weights" if blame else reason
         raise ValueError(f"{folder / WEIGHTS}: does not fit the recipe in {CONFIG}{changed}") from None
     return Saved(recipe, modalities, network, fitted, sequence)

@@ -86,7 +86,7 @@ def fit_prior(vae: VAE, prepared: Prepared, display: Display) -> None:
         count = FittedMixture.components(kind, len(draws))
         fewer = f", of so few rows, in place of {kind:,}" if count < kind else ""
         display.say(f"fitting the prior: {counted(count, 'Gaussian')}{fewer}")
-        vae.fitted = FittedMixture.fit(draws, others, count, seed).to(vae.device)
+        vae.fitted = FittedMixture.fit(draws, others, kind, seed).to(vae.device)
         return
     torch.manual_seed(mix(seed, "prior"))
     prior = FITTED[kind](vae.network.latent).to(vae.device)

@@ -165,7 +165,7 @@ class Run:
                 kl_weight = self._kl_weight()
                 terms, norm = self._one(module, kl_weight)
                 self.step += 1
-                seen += settings.batch_size
+                seen += len(self.order(self.step - 1))
                 last = self.step == settings.steps
                 if self.step % 10 == 0 or last:
                     rate = seen / (time.monotonic() - clock)
@@ -206,7 +206,7 @@ class Run:
                 + (f"; the best model so far is in {self.folder}" if self.best < math.inf else "")
             )
         self.optimizer.zero_grad()
-        (terms.loss * (len(rows[part]) * self.world / settings.batch_size)).backward()  # all rows weigh the same
+        (terms.loss * (len(rows) / settings.batch_size)).backward()  # all rows weigh the same
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
         self.optimizer.step()
         self.average.update_parameters(self.network)

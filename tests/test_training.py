@@ -31,6 +31,7 @@ SMALL = [
     "modalities.image.widths=[8,16]",
     "latent.dim=4",
     "prior.fitted=2",
+    "kl.kind=constant",
     "train.steps=20",
     "train.batch_size=32",
     "train.evaluate_every=10",
@@ -189,6 +190,21 @@ def test_two_processes_give_the_loss_of_one(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     one, two = ([entry["loss"] for entry in log(tmp_path / name) if "loss" in entry] for name in ("one", "two"))
     assert two == pytest.approx(one, rel=1e-4)
+
+
+@pytest.mark.parametrize("objective", ["elbo", "mmd"])
+def test_two_processes_share_batches_of_unlike_numbers_of_rows(objective: str, tmp_path: Path) -> None:
+    lines = tmp_path / "lines.txt"
+    lines.write_text("\n".join(f"{a} " * count + f"{count}" for a in "abcdefghij" for count in range(1, 21)))
+    small = "modalities.text.hidden=8 modalities.text.embedding=8 train.steps=8 train.batch_size=32 train.threads=1"
+    changes = [f"data.path={lines}", *small.split(), f"objective.kind={objective}", "train.evaluate_every=8"]
+    quiet = ["modalities.text.word_dropout=0", "modalities.text.dropout=0", "prior.fitted=0"]
+    train("text/names", [*changes, *quiet], tmp_path / "one", progress=False)
+    line = [sys.executable, "-m", "mmvae", "train", "text/names", *changes, *quiet, "--nproc", "2"]
+    subprocess.run([*line, "--out", str(tmp_path / "two")], capture_output=True, timeout=200, check=True)
+    one, two = (checkpoint.read_tensors(tmp_path / name / "model.safetensors")[0] for name in ("one", "two"))
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
 
 
 def test_resuming_on_other_data_is_refused(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ class MeanNorm(nn.Module):
 
     running_mean: Tensor
     running_var: Tensor
-    running_rows: Tensor  # of a batch: those of unlike length are not as many in each, and every row counts the same
+    running_rows: Tensor  # of a batch: where rows differ in length not all have as many, and each counts by its rows
 
     def __init__(self, dim: int, scale: float, momentum: float = 0.1) -> None:
         super().__init__()
@@ -163,10 +163,10 @@ class MeanNorm(nn.Module):
     def forward(self, mean: Tensor, known: Tensor) -> Tensor:
         """Means [B, D], of which those of the `known` rows count, to normalized ones [B, D]."""
         center, variance = self.running_mean, self.running_var
-        if self.training and known.sum() > 1:
+        if self.training and (rows := known.sum()) > 1:
             variance, center = torch.var_mean(mean[known], 0)
-            self.running_rows.lerp_(known.sum().float(), self.momentum)
-            share = self.momentum * known.sum() / self.running_rows
+            self.running_rows.lerp_(rows.float(), self.momentum)
+            share = self.momentum * rows / self.running_rows
             self.running_mean.lerp_(center.detach(), share)
             self.running_var.lerp_(variance.detach(), share)
         # an expert of no precision gives means near 0, which a usual epsilon would take for constant: a way to collapse

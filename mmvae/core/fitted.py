@@ -39,8 +39,8 @@ class FittedMixture(Prior):
 
     @classmethod
     def fit(cls, draws: Tensor, held: Tensor, components: int, seed: int) -> FittedMixture:
-        """Fit so many components to posterior draws of training rows, [N, k, D]; draws of rows held out, [M, D], decide
-        how far the components' covariances are shrunk.
+        """Fit so many components, or as many as rows allow, to posterior draws of training rows, [N, k, D]; draws of
+        rows held out, [M, D], decide how far the components' covariances are shrunk.
 
         Components are clusters (k-means of scikit-learn). Their covariances are shrunk towards that within all of them,
         as by a prior over covariances (Fraley & Raftery 2007), so that there may be many of few rows each: samples of
@@ -49,8 +49,8 @@ class FittedMixture(Prior):
         """
         from sklearn.cluster import KMeans
 
-        (_, k, dim), data = draws.shape, draws.flatten(0, 1).cpu().double().numpy()
-        clusters = KMeans(components, n_init=1, random_state=seed % 2**32).fit_predict(data)
+        (n, k, dim), data = draws.shape, draws.flatten(0, 1).cpu().double().numpy()
+        clusters = KMeans(cls.components(components, n), n_init=1, random_state=seed % 2**32).fit_predict(data)
         fits = [cls._of_clusters(data, clusters, strength * dim * k) for strength in STRENGTHS]
         parts = held.cpu().float().split(1024)
         return max(fits, key=lambda prior: sum(prior.log_prob(part).sum().item() for part in parts))

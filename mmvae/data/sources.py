@@ -84,8 +84,9 @@ class Selection:
         return self.rows.where(self.indices[index])
 
     def words(self, index: int) -> str:
-        """What a row's columns of text say."""
-        return ", ".join(cell for cell in self.rows.cells[self.indices[index]].values() if isinstance(cell, str))
+        """What a row's columns of text say, in one line of at most 80 characters."""
+        cells = self.rows.cells[self.indices[index]].values()
+        return " ".join(", ".join(cell for cell in cells if isinstance(cell, str)).split())[:80]
 
     def cell(self, index: int, column: str) -> Any:
         """One cell; None where the row lacks it."""
@@ -202,8 +203,6 @@ def _folder(folder: Path, modalities: Mapping[str, Modality]) -> Source:
         grouped = _by_split(media, lambda path: path, folder)
         return Source({split: _media(paths) for split, paths in grouped.items()}, _digest(media, folder))
     tables = [path for path in files if path.suffix.lower() in TABLES]
-    if len(tables) == 1:  # whatever else lies beside it
-        return _file(tables[0], modalities)
     if tables:
         kinds = {path.suffix.lower() for path in tables if path.name not in ABOUT}
         if len({TABLES[kind] for kind in kinds}) > 1:

@@ -161,10 +161,12 @@ class Order:
     Epochs follow one another without a short batch between them. Rows of unlike length are sorted within
     windows of some batches, and the batches of a window shuffled, so that little is spent on padding. Batches of a
     window are of like size in numbers, not in rows: short rows are many to a batch and long ones few, from about half
-    to twice `batch_size`, which is what a step takes on average. So every step is of like weight.
+    to twice `batch_size`, which is what a step takes on average. So every step is of like weight. They hold multiples
+    of 8 rows, so that 2, 4 or 8 processes have as many each, and take the same ones as one; small batches, all alike.
     """
 
     WINDOW = 32
+    UNIT = 8  # rows
 
     def __init__(
         self,
@@ -176,10 +178,11 @@ class Order:
         processes: int = 1,
     ) -> None:
         """lengths: by which rows are sorted, [rows]. numbers: how much each holds in all, by default its length.
-        processes: among which a batch is shared, each of which needs some rows."""
+        processes: among which a batch is shared, in equal parts."""
         self.rows, self.batch_size, self.seed, self.lengths = rows, batch_size, seed, lengths
         self.numbers = lengths if numbers is None else numbers
-        self.unlike = 2 if batch_size >= 8 * processes else 1
+        unit = math.lcm(self.UNIT, processes)
+        self.unit = unit if batch_size % unit == 0 and batch_size >= 4 * unit else batch_size
         # no longer than an epoch: sorted, a row and its copy of the next epoch would share a batch
         self.window = min(self.WINDOW, max(1, rows // batch_size))
         self._epoch: dict[int, Tensor] = {}
@@ -210,18 +213,22 @@ class Order:
             size = self.window * self.batch_size
             rows = self._positions(window * size, size)
             rows = rows[self.lengths[rows].argsort(stable=True)]
-            batches = rows.split(self._shares(self.numbers[rows].double()).tolist())
+            shares = self._shares(self.numbers[rows].double()) if self.unit < self.batch_size else self.batch_size
+            batches = rows.split(shares)
             generator = torch.Generator().manual_seed(self.seed ^ (window + 1))
             shuffled = torch.randperm(self.window, generator=generator).tolist()
             self._window = (window, [batches[i] for i in shuffled])
         return self._window[1][place]
 
-    def _shares(self, numbers: Tensor) -> Tensor:
+    def _shares(self, numbers: Tensor) -> list[int]:
         """How many of a window's rows, in their order, each of its batches takes."""
-        mean = numbers.mean()
-        size = numbers.clamp(mean / self.unlike, mean * self.unlike)
+        units = numbers.clamp(min=1).view(-1, self.unit).sum(1)
+        size = units
+        for _ in range(20):  # until none is below half of their mean or above twice
+            size = units.clamp(size.mean() / 2, size.mean() * 2)
         middle = (size.cumsum(0) - size / 2) / size.sum()
-        return (middle * self.window).long().clamp(max=self.window - 1).bincount(minlength=self.window)
+        batch = (middle * self.window).long().clamp(max=self.window - 1)
+        return (self.unit * batch.bincount(minlength=self.window)).tolist()
 
 
 def digest(path: Path) -> str:

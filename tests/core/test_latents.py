@@ -82,7 +82,7 @@ def test_without_a_latent_z_is_0_and_costs_nothing() -> None:
     assert not prior.rate(posterior, z).any()
 
 
-def test_normalized_means_remember_every_row_as_much_whatever_the_size_of_its_batch() -> None:
+def test_batches_count_by_their_rows_in_what_normalization_remembers() -> None:
     norm = MeanNorm(3, scale=0.6, momentum=0.01).train()
     generator = torch.Generator().manual_seed(0)
     few, many = torch.randn(10, 3, generator=generator), 3 + 2 * torch.randn(90, 3, generator=generator)
