@@ -165,7 +165,7 @@ class Run:
                 kl_weight = self._kl_weight()
                 terms, norm = self._one(module, kl_weight)
                 self.step += 1
-                seen += len(self.order(self.step - 1))
+                seen += len(terms.rate) * self.world
                 last = self.step == settings.steps
                 if self.step % 10 == 0 or last:
                     rate = seen / (time.monotonic() - clock)
@@ -287,9 +287,9 @@ class Run:
         vae = VAE.load(self.folder, str(self.device))
         if self.rank == 0:
             fit_first_priors(vae, self.prepared, self.display)
-            held = self.prepared.splits["validation"]
-            write_previews(vae, held, self.folder / "previews", self.step)  # as the finished model generates
-            terms = bounds.elbo(vae.network, held.store, self.device)
+            validation = self.prepared.splits["validation"]
+            write_previews(vae, validation, self.folder / "previews", self.step)  # as the finished model generates
+            terms = bounds.elbo(vae.network, validation.store, self.device)
             write_card(self.folder, self.recipe, terms, self.prepared.report.rows)
         return vae
 

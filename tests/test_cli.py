@@ -193,6 +193,25 @@ def test_a_real_process_ends_without_a_traceback(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("kind", "line", "says"),
+    [
+        ("audio", "generate {} --set modalities.text.top_p=0.9", "the model has no modality 'text'; it has audio"),
+        ("audio", "resynthesize {} tone.wav --out out.wav --weight 0.2", "name it with --toward"),
+        ("text", "generate {} --out taken.txt", "taken.txt is a file: name a folder"),
+    ],
+)
+def test_what_does_not_go_with_a_model_is_said(
+    run: Run, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, line: str, says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken.txt").write_text("mine\n")
+    status, _, errors = run(*line.format(models[kind]).split())
+    assert status == 2
+    assert says in errors
+    assert (tmp_path / "taken.txt").read_text() == "mine\n"
+
+
 # -- what works -----------------------------------------------------------------------------------
 
 
