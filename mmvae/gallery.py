@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from mmvae.modalities.contract import Modality, Raw
 
@@ -13,7 +14,7 @@ body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem
 section { margin-bottom: 3rem } h2 { border-bottom: 1px solid #ccc }
 .cells { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: .75rem }
 .cell { background: #f6f6f4; border-radius: .5rem; padding: .75rem; overflow-wrap: anywhere }
-.cell p { margin: 0 } .cell small { color: #777 } img { max-width: 100% } audio { width: 100% }
+.given { border-bottom: 1px solid #ccc; margin-bottom: .5rem; padding-bottom: .5rem } .cell p { margin: 0 } .cell small { color: #777 } img { max-width: 100% } audio { width: 100% }
 @media (prefers-color-scheme: dark) { body { background: #181818; color: #ddd } .cell { background: #262626 } }
 """
 
@@ -26,11 +27,20 @@ def is_ours(path: Path) -> bool:
     return path.is_file() and MARK in path.read_text(encoding="utf-8", errors="replace")[:1000]
 
 
-def cells(modalities: Mapping[str, Modality], raws: Mapping[str, list[Raw]], captions: Iterable[str]) -> str:
-    """A grid with a cell for each row: the previews of its modalities and a caption."""
+def cells(
+    modalities: Mapping[str, Modality],
+    raws: Mapping[str, list[Raw]],
+    captions: Iterable[str],
+    given: Mapping[str, list[Raw | None]] = MappingProxyType({}),
+) -> str:
+    """A grid with a cell for each row: what it was made of, the previews of its modalities, and a caption."""
     parts = []
     for index, caption in enumerate(captions):
-        shown = "".join(modalities[name].preview(column[index]) for name, column in raws.items())
+        of = "".join(
+            modalities[name].preview(raw) for name, column in given.items() if (raw := column[index]) is not None
+        )
+        shown = f'<div class="given"><small>of</small>{of}</div>' if of else ""
+        shown += "".join(modalities[name].preview(column[index]) for name, column in raws.items())
         parts.append(f'<div class="cell">{shown}<small>{html.escape(caption)}</small></div>')
     return f'<div class="cells">{"".join(parts)}</div>'
 

@@ -24,7 +24,7 @@ from mmvae.core.vae import Batch, Network
 from mmvae.data.store import digest
 from mmvae.hardware import best_device
 from mmvae.inferring import completed, infer
-from mmvae.inputs import Inputs, hear, to_batch, unquote
+from mmvae.inputs import Inputs, hear, taken, to_batch, unquote
 from mmvae.modalities.contract import Modality, Raw, as_stream
 from mmvae.recipe import Recipe
 from mmvae.samples import Samples
@@ -130,17 +130,19 @@ class VAE:
         and None where a row lacks one; or a batch of tensors. Raises ValueError or FileNotFoundError for what cannot
         be read.
         """
-        batch = inputs if isinstance(inputs, Batch) else to_batch(self.modalities, inputs)
+        batch = to_batch(self.modalities, inputs)
         return torch.cat([self.network.posterior(part.to(self.device)).mean for part in batch.split(ROWS)])
 
     def place(self, inputs: Inputs | Batch, seed: int = 0) -> Tensor:
         """Posterior means [n, D] as `encode` gives them, but for what missing modalities have of their own: drawn."""
-        batch = inputs if isinstance(inputs, Batch) else to_batch(self.modalities, inputs)
+        batch = to_batch(self.modalities, inputs)
         return completed(self.network, self.prior(), self.encode(batch)[:, None], batch, seed)[:, 0]
 
     def reconstruct(self, inputs: Inputs | Batch, seed: int = 0, temperature: float | None = 0.0) -> Samples:
         """What the model makes of each input: the decoded posterior mean, by default the likelihood's mode."""
-        return self.decode(self.place(inputs, seed), seed, temperature, "reconstruct")
+        batch = to_batch(self.modalities, inputs)
+        made = self.decode(self.place(batch, seed), seed, temperature, "reconstruct")
+        return replace(made, given=taken(self.modalities, batch))
 
     def interpolate(
         self,
@@ -189,7 +191,8 @@ class VAE:
         others = [name for name in self.modalities if name not in batch.values]
         if not to and not others:
             raise ValueError("the inputs have all modalities of the model: say with --to which are wanted")
-        return self.decode(self.infer(batch, n, seed), seed, temperature, "translate", to or others)
+        made = self.decode(self.infer(batch, n, seed), seed, temperature, "translate", to or others)
+        return replace(made, given=taken(self.modalities, batch, n))
 
     @torch.inference_mode()
     def infer(self, batch: Batch, n: int = 1, seed: int = 0) -> Tensor:
@@ -206,7 +209,6 @@ class VAE:
         to: Sequence[str] = (),
     ) -> Samples:
         """Observations of the modalities `to`, by default of every one, from latents [n, D]."""
-        _check_temperature(temperature)
         z = torch.as_tensor(z, dtype=torch.float32, device=self.device)
         if z.ndim != 2 or z.shape[1] != self.network.latent.dim:
             raise ValueError(f"latents are [n, {self.network.latent.dim}], not {list(z.shape)}")
@@ -243,7 +245,6 @@ class VAE:
             raise ValueError(f"n = {n}, length = {length}: n is from 1, and length from 1 to {LONGEST}")
         if not all(isinstance(item, str | Path) for item in opening) or isinstance(opening, str | Mapping):
             raise ValueError("an opening is a list of sentences or files")
-        _check_temperature(temperature)
         for modality in self.modalities.values():
             if type(modality).join is Modality.join and not self.recipe.data.pieces:
                 modality.join([])  # says that it cannot
@@ -251,8 +252,10 @@ class VAE:
 
     def draw(self, name: str, z: Tensor, seeds: list[int], temperature: float | None) -> Tensor:
         """A modality's tensors from latents [B, D], each row by its own seed."""
-        likelihood = self.network.decode(z, [name])[name]
         heat = self.modalities[name].temperature if temperature is None else temperature
+        if not 0 <= heat < math.inf:
+            raise ValueError(f"a temperature is a number from 0, not {heat}")
+        likelihood = self.network.decode(z, [name])[name]
         return likelihood.sample(Noise(seeds, self.device), heat) if heat > 0 else likelihood.mode()
 
     def note(self, verb: str, seed: int, index: int, temperature: float | None, rows: int, z: Tensor) -> dict[str, Any]:
@@ -292,8 +295,3 @@ class VAE:
         if self.recipe.data.pieces:
             return as_stream(modality).prolong(before[0] if before else None, values)
         return modality.join([*before, *map(modality.to_raw, values)])
-
-
-def _check_temperature(temperature: float | None) -> None:
-    if temperature is not None and not 0 <= temperature < math.inf:
-        raise ValueError(f"a temperature is a number from 0, not {temperature}")

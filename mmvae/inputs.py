@@ -20,12 +20,12 @@ from mmvae.recipe import Recipe
 Inputs = Sequence[Any] | Mapping[str, Sequence[Any]]  # rows, or rows by modality with None where one is missing
 
 
-def to_batch(modalities: Mapping[str, Modality], inputs: Inputs) -> Batch:
-    """Files and raw observations as the network takes them.
+def to_batch(modalities: Mapping[str, Modality], inputs: Inputs | Batch) -> Batch:
+    """Files and raw observations as the network takes them; a batch is that already.
 
     Raises ValueError or FileNotFoundError for what cannot be read.
     """
-    return _collated(modalities, read_inputs(modalities, inputs))
+    return inputs if isinstance(inputs, Batch) else _collated(modalities, read_inputs(modalities, inputs))
 
 
 def read_inputs(modalities: Mapping[str, Modality], inputs: Inputs) -> dict[str, list[Raw | None]]:
@@ -54,6 +54,16 @@ def _collated(modalities: Mapping[str, Modality], columns: Mapping[str, Sequence
         if rows:
             values[name] = stack(modalities[name], rows)
     return Batch(values, present)
+
+
+def taken(modalities: Mapping[str, Modality], batch: Batch, n: int = 1) -> dict[str, list[Raw | None]]:
+    """The rows of a batch as the model takes them, n times each: cut to its window, in its sizes and words."""
+    columns: dict[str, list[Raw | None]] = {}
+    for name, present in batch.present.items():
+        values = iter(batch.values.get(name, ()))
+        rows = [modalities[name].to_raw(next(values).cpu()) if here else None for here in present.tolist()]
+        columns[name] = [row for row in rows for _ in range(n)]
+    return columns
 
 
 def hear(
