@@ -14,7 +14,8 @@ body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem
 section { margin-bottom: 3rem } h2 { border-bottom: 1px solid #ccc }
 .cells { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: .75rem }
 .cell { background: #f6f6f4; border-radius: .5rem; padding: .75rem; overflow-wrap: anywhere }
-.given { border-bottom: 1px solid #ccc; margin-bottom: .5rem; padding-bottom: .5rem } .cell p { margin: 0 } .cell small { color: #777 } img { max-width: 100% } audio { width: 100% }
+.given { border-bottom: 1px solid #ccc; margin-bottom: .5rem; padding-bottom: .5rem }
+.cell p { margin: 0 } .cell small { color: #777 } img { max-width: 100% } audio { width: 100% }
 @media (prefers-color-scheme: dark) { body { background: #181818; color: #ddd } .cell { background: #262626 } }
 """
 
