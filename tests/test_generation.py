@@ -378,6 +378,7 @@ def test_a_page_shows_what_each_was_made_of(vae_for: MakeVAE, raws_of: MakeRaws,
     vae, (picture, other) = vae_for("image", "text"), raws_of("image", 2)
     words = vae.translate({"image": [picture, other]}, n=2)
     for of, raw in zip(words.given["image"], [picture, picture, other, other], strict=True):
+        assert of is not None
         assert np.array_equal(of, raw)
     words.save(tmp_path / "words")
     assert (tmp_path / "words" / "gallery.html").read_text().count("data:image/png;base64") == 4
