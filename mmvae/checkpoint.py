@@ -114,6 +114,17 @@ class Saved:
     sequence: SequencePrior | None
 
 
+def load_modalities(recipe: Recipe, folder: Path) -> dict[str, Modality]:
+    """A recipe's modalities, fitted as those of a saved model are. Raises ValueError where they cannot be."""
+    modalities = {name: recipe.modality(name) for name in recipe.modalities}
+    for name, modality in modalities.items():
+        try:
+            modality.load_state(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")))
+        except Exception as error:  # each modality, those of strangers too, judges its state in its own way
+            raise ValueError(f"{folder}: the state of '{name}' could not be read: {error}") from None
+    return modalities
+
+
 def load(folder: Path, overrides: Sequence[str] = ()) -> Saved:
     """A saved model, on the CPU, with other settings that leave its weights as they are.
 
@@ -135,12 +146,7 @@ def load(folder: Path, overrides: Sequence[str] = ()) -> Saved:
     if made_of and (added := recipe.modalities.keys() - made_of):
         known = ", ".join(sorted(made_of))
         raise ValueError(f"{folder}: the model has no modality '{sorted(added)[0]}'; it has {known}")
-    modalities = {name: recipe.modality(name) for name in recipe.modalities}
-    for name, modality in modalities.items():
-        try:
-            modality.load_state(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")))
-        except Exception as error:  # each modality, those of strangers too, judges its state in its own way
-            raise ValueError(f"{folder}: the state of '{name}' could not be read: {error}") from None
+    modalities = load_modalities(recipe, folder)
     if not (folder / WEIGHTS).is_file():
         raise ValueError(f"{folder}: no {WEIGHTS} yet: it is written at the first validation of `mmvae train`")
     tensors, _ = read_tensors(folder / WEIGHTS)

@@ -30,7 +30,7 @@ from mmvae.fitting import fit_first_priors
 from mmvae.generation import VAE
 from mmvae.hardware import autocast, best_device, free_memory, keep_memory, use_threads
 from mmvae.optimizing import build_optimizer, learning_rate, moving_average
-from mmvae.pretraining import renew_decoders
+from mmvae.pretraining import begin, fitted, renew_decoders
 from mmvae.previews import write_previews
 from mmvae.progress import Display
 from mmvae.recipe import Recipe
@@ -96,14 +96,13 @@ class Run:
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         if recipe.train.batch_size % self.world:
-            size = recipe.train.batch_size
-            raise ValueError(f"train.batch_size = {size} must be a multiple of the {self.world} processes")
+            raise ValueError(f"train.batch_size = {recipe.train.batch_size}: no multiple of the {self.world} processes")
         check_folder(folder, recipe, resume)
         # another number of threads would give other bits
         use_threads(recipe.train.threads or (saved_threads(folder) if resume else None))
         keep_memory()
         self.device = best_device()
-        self.prepared = self._prepare()
+        self.prepared = self._prepare(folder if resume else Path(recipe.train.start or ""))
         store = self.prepared.splits["train"].store
         seed = mix(recipe.train.seed, "order")
         self.order = Order(len(store), recipe.train.batch_size, seed, store.lengths(), store.numbers(), self.world)
@@ -111,6 +110,8 @@ class Run:
         network = checkpoint.build(recipe, self.prepared.modalities).to(self.device)
         if count := network.prior.examples:
             network.prior.show(store.batch(torch.arange(count) * len(store) // count).to(self.device))
+        if not resume:
+            begin(recipe, network)
         self.step_module = Step(network, recipe.build_objective())
         self.schedule = recipe.build_schedule()
         self.optimizer = build_optimizer(network, recipe.train)
@@ -125,11 +126,11 @@ class Run:
             checkpoint.save_config(folder, recipe, self.prepared.modalities, about)
             (folder / "log.jsonl").write_text("")
 
-    def _prepare(self) -> Prepared:
-        prepared = prepare(self.recipe, progress=self.display) if self.rank == 0 else None
+    def _prepare(self, start: Path) -> Prepared:
+        prepared = prepare(self.recipe, fitted(self.recipe, start), progress=self.display) if self.rank == 0 else None
         if self.world > 1:
             dist.barrier()
-        prepared = prepared or prepare(self.recipe)
+        prepared = prepared or prepare(self.recipe, fitted(self.recipe, start))
         if "validation" not in prepared.splits:
             raise ValueError("training needs a validation split: set data.validation above 0")
         for line in prepared.lines():
@@ -159,8 +160,7 @@ class Run:
             clock, seen = time.monotonic(), 0
             while self.step < settings.steps and not self.stopped:
                 if self.step and self.step == settings.pretrain:
-                    both = self.network, self.averaged
-                    renew_decoders(self.recipe, self.prepared.modalities, both, self.optimizer)
+                    renew_decoders(self.recipe, self.prepared.modalities, [self.network, self.averaged], self.optimizer)
                     self.best = math.inf  # measured before, of other decoders
                 kl_weight = self._kl_weight()
                 terms, norm = self._one(module, kl_weight)

@@ -118,7 +118,8 @@ def prepare(
     """The data of a recipe, from the cache where they have been prepared before.
 
     modalities: fitted ones of a trained model, kept as they are; by default new ones are fitted to the training
-    split. split: the only one to prepare. Raises ValueError or FileNotFoundError when the data cannot be used.
+    split. split: the only one to prepare, and not varied, as what is measured is not. Raises ValueError or
+    FileNotFoundError when the data cannot be used.
     """
     fitted = modalities is not None
     modalities = modalities or {name: recipe.modality(name) for name in recipe.modalities}
@@ -151,7 +152,7 @@ def prepare(
         cache_folder().mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=cache_folder()))
         try:
-            _fill(scratch, recipe, modalities, columns, selections, fitted, progress)
+            _fill(scratch, recipe, modalities, columns, selections, fitted, split is None, progress)
             scratch.rename(folder)
         except OSError:
             if not (folder / "report.json").is_file():  # else another process was faster
@@ -193,6 +194,7 @@ def _fill(
     columns: Mapping[str, str],
     selections: Mapping[str, Selection],
     fitted: bool,
+    varied: bool,
     progress: Progress | None,
 ) -> None:
     for name, modality in modalities.items():
@@ -213,7 +215,7 @@ def _fill(
                 if not raws:
                     raise ValueError(f"nothing in {' or '.join(columns.values())}")
                 versions = [raws]
-                if split == "train" and not fitted:  # not where a trained model is measured
+                if split == "train" and varied:
                     versions += _variants(recipe, modalities, raws, index)
                 tensors = [
                     {

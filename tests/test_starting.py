@@ -1,0 +1,92 @@
+"""Training that starts from a trained model: its weights and statistics, and what it says where they do not fit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmvae.data.prepare import prepare
+from mmvae.generation import VAE
+from mmvae.pretraining import fitted
+from mmvae.progress import Display
+from mmvae.recipe import Recipe
+from mmvae.resume import FILE, Interrupted
+from mmvae.training import Run, train
+from tests.test_training import equal, recipe, stop_after
+
+SMALL = [
+    *("modalities.text.embedding=8", "modalities.text.hidden=8", "modalities.text.tokenizer=words"),
+    *("latent.dim=4", "train.steps=6", "train.evaluate_every=3", "train.threads=1", "prior.fitted=0"),
+]
+
+
+def lines(path: Path, words: list[str], *overrides: str) -> Recipe:
+    """A small recipe of text over a file that says each of some words thirty times."""
+    path.write_text("\n".join(f"the {word} and the {word}" for word in words for _ in range(30)), encoding="utf-8")
+    table = {"name": "words", "data": {"path": str(path)}, "modalities": {"text": {"frequent": 0}}}
+    return Recipe.load(table, [*SMALL, *overrides])
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of digits, trained for a few steps."""
+    folder = tmp_path_factory.mktemp("first") / "run"
+    train(recipe(), out=folder, progress=False)
+    return folder
+
+
+def test_it_begins_with_the_weights_that_were_saved(first: Path, tmp_path: Path) -> None:
+    run = Run(recipe(f"train.start={first}", "train.seed=7"), tmp_path / "run", False, Display(False))
+    saved = VAE.load(first, "cpu").network.state_dict()
+    for network in (run.network, run.averaged):
+        assert all(torch.equal(value, saved[name]) for name, value in network.state_dict().items())
+    assert not run.optimizer.state
+
+
+def test_a_run_that_was_started_from_another_resumes_to_the_same_bits(
+    first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = tmp_path / "start"
+    start.symlink_to(first)
+    further = recipe(f"train.start={start}", "train.steps=12", "train.evaluate_every=3")
+    train(further, out=tmp_path / "whole", progress=False)
+    with monkeypatch.context() as patched:
+        stop_after(patched, 5)
+        with pytest.raises(Interrupted):
+            train(further, out=tmp_path / "run", progress=False)
+    start.unlink()  # a run holds all that it needs
+    train(further, out=tmp_path / "run", resume=True, progress=False)
+    assert equal(tmp_path / "run" / FILE, tmp_path / "whole" / FILE)
+
+
+def test_on_other_data_words_keep_their_numbers(tmp_path: Path) -> None:
+    before = lines(tmp_path / "first.txt", ["cat", "dog", "owl"])
+    train(before, out=tmp_path / "first", progress=False)
+    after = lines(tmp_path / "second.txt", ["owl", "emu"], f"train.start={tmp_path / 'first'}")
+    vae = train(after, out=tmp_path / "second", progress=False)
+    states = [json.loads((tmp_path / run / "text.json").read_text()) for run in ("first", "second")]
+    assert states[0] == states[1]
+    assert "emu" not in json.dumps(states[1])
+    assert len(vae.generate(3)["text"]) == 3
+
+
+def test_the_data_of_a_started_run_are_varied_as_any(first: Path) -> None:
+    varied = recipe(f"train.start={first}", "data.variants=2")
+    rows = {split: len(part) for split, part in prepare(varied, fitted(varied, first)).splits.items()}
+    once = {split: len(part) for split, part in prepare(recipe()).splits.items()}
+    assert rows == {**once, "train": 3 * once["train"]}
+
+
+def test_it_says_what_does_not_fit(first: Path, tmp_path: Path) -> None:
+    for override, words in (
+        ("latent.dim=5", r"train\.start = .*run: its weights do not fit the recipe: size mismatch for"),
+        ("train.start=nowhere", "nowhere"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=words):
+            train(recipe(f"train.start={first}", override), out=tmp_path / "run", progress=False)
+    text = lines(tmp_path / "lines.txt", ["cat", "dog", "owl"], f"train.start={first}")
+    with pytest.raises(ValueError, match="a model of image, not of text"):
+        train(text, out=tmp_path / "run", progress=False)
