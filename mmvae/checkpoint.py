@@ -136,6 +136,8 @@ def load(folder: Path, overrides: Sequence[str] = ()) -> Saved:
             f"{folder}: saved in format {config['format']} by mmvae {config.get('mmvae')}; "
             f"this is mmvae {mmvae.__version__}, format {FORMAT}"
         )
+    if idle := next((item for item in overrides if item.startswith(("train.", "objective.", "kl."))), None):
+        raise ValueError(f"{idle}: it changes how a model is trained, and {folder} is trained already")
     try:
         recipe = Recipe.load(folder, overrides)
     except ValueError as error:

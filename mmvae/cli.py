@@ -180,6 +180,7 @@ def neighbours(
     n: Annotated[int, typer.Option("-n", min=1, help="How many of each.")] = 5,
     split: Annotated[str, typer.Option(help="Where to look: train, validation or test.")] = "train",
     data: Annotated[str | None, typer.Option(help="Other data than the recipe's: a path or name.")] = None,
+    changes: Set = None,
     as_json: Json = False,
 ) -> None:
     """Find the observations of a data set whose latents are nearest."""
@@ -187,12 +188,11 @@ def neighbours(
     from mmvae.generation import VAE
     from mmvae.inputs import expand
 
-    vae = VAE.load(model)
+    vae = VAE.load(model, overrides=changes or [])
     found = neighbours(vae, expand(vae.recipe, vae.modalities, inputs), n, split, data)
     lines = [f"{near['distance']:8.3f}  {near['where']}  {near['shown']}".rstrip() for row in found for near in row]
-    searched = (
-        f"the nearest of {counted(found[0][0]['rows'], 'row')} of the split {split} of {data or vae.recipe.data.path}"
-    )
+    where = data or f"the split {split} of {vae.recipe.data.path}"
+    searched = f"the nearest of {counted(found[0][0]['rows'], 'row')} of {where}"
     show(found, as_json, "\n".join([*lines, searched]))
 
 

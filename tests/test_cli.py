@@ -352,6 +352,28 @@ def test_other_data_are_measured_whole(run: Run, models: dict[str, Path], tmp_pa
     assert (models["image"] / "evaluation-test.json").exists() == before
 
 
+def test_settings_for_a_measurement_are_those_that_training_is_done_with(
+    run: Run, models: dict[str, Path], tmp_path: Path
+) -> None:
+    run("generate", models["image"], "-n", "2", "--temperature", "1", "--out", tmp_path / "new")
+    (tmp_path / "new" / "bad.png").write_bytes(b"no")
+    for command in (["evaluate", models["image"]], ["neighbours", models["image"], tmp_path / "new" / "000.png"]):
+        given = [*command, "--data", tmp_path / "new", "--json"]
+        status, _, errors = run(*given)
+        assert status == 2
+        assert "data.max_rejected = 5%" in errors
+        status, printed, _ = run(*given, "--set", "data.max_rejected=0.5")
+        assert status == 0
+        assert json.loads(printed)
+        assert run(*given, "--set", "train.steps=3")[2] == (
+            f"mmvae: train.steps=3: it changes how a model is trained, and {models['image']} is trained already\n"
+        )
+    before = (models["image"] / "evaluation-test.json").exists()
+    printed = run("evaluate", models["image"], "--k", "2", "--json", "--set", "data.max_rejected=0.5")[1]
+    assert json.loads(printed)["settings"] == ["data.max_rejected=0.5"]
+    assert (models["image"] / "evaluation-test.json").exists() == before
+
+
 def test_interpolation_between_inputs_and_between_random_points(
     run: Run, models: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -413,7 +435,7 @@ def test_neighbours_say_where_they_were_looked_for(run: Run, models: dict[str, P
         assert last.startswith(f"the nearest of {said}")
     (tmp_path / "lines.txt").write_text("one\ntwo\nthree\n")
     given = ["neighbours", models["text"], "a dog", "--data", tmp_path / "lines.txt"]
-    assert run(*given)[1].endswith(f"the nearest of 3 rows of the split train of {tmp_path / 'lines.txt'}\n")
+    assert run(*given)[1].endswith(f"the nearest of 3 rows of {tmp_path / 'lines.txt'}\n")
     ((near, *_),) = json.loads(run(*given, "--json")[1])
     assert (near["split"], near["rows"]) == ("train", 3)
 

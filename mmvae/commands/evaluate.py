@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mmvae.commands.terminal import Json, Model, Seed, show, split_words, table
+from mmvae.commands.terminal import Json, Model, Seed, Set, show, split_words, table
 from mmvae.words import counted
 
 FEW = 20  # rows
@@ -29,22 +29,27 @@ def evaluate(
     seed: Seed = 0,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="File [default: MODEL/evaluation-SPLIT.json; none with --data or --limit]."),
+        typer.Option(
+            "--out", "-o", help="File [default: MODEL/evaluation-SPLIT.json; none with --data, --limit or --set]."
+        ),
     ] = None,
+    changes: Set = None,
     as_json: Json = False,
 ) -> None:
     """Measure a model; prints a table and writes JSON."""
     from mmvae.evaluation.evaluate import evaluate
+    from mmvae.generation import VAE
     from mmvae.progress import Display
 
     if out and not out.parent.is_dir():
         raise FileNotFoundError(f"no folder '{out.parent}' to write {out.name} to")
     with Display(not as_json) as display:
-        figures = evaluate(model, split, k, data, limit, seed, display, label, split_words(factors))
+        vae = VAE.load(model, overrides=changes or [])
+        figures = evaluate(vae, split, k, data, limit, seed, display, label, split_words(factors))
     show(figures, as_json, table(figures))
     if figures["rows"] < FEW:
         measured = counted(figures["rows"], "row")
-        typer.echo(f"measured on {measured} of {split}: figures of fewer than {FEW} say little", err=True)
-    path = out or (model / f"evaluation-{split}.json" if data is None and limit is None else None)
+        typer.echo(f"measured on {measured} of {data or split}: figures of fewer than {FEW} say little", err=True)
+    path = out or (model / f"evaluation-{split}.json" if data is limit is changes is None else None)
     if path:
         path.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

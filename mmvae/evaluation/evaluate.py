@@ -95,6 +95,7 @@ def evaluate(
         **({"rows that could not be used": len(report.rejected)} if report.rejected else {}),
         **{f"rows {what}": count for what, count in report.notes.items()},
         "seed": seed,
+        **({"settings": vae.overrides} if vae.overrides else {}),
         **figures,
     }
 
