@@ -80,6 +80,16 @@ def test_the_data_of_a_started_run_are_varied_as_any(first: Path) -> None:
     assert rows == {**once, "train": 3 * once["train"]}
 
 
+def test_what_a_training_prepared_is_not_prepared_again_for_its_model(cache: Path) -> None:
+    prepared = prepare(recipe("data.variants=1"))
+    again = prepare(recipe("data.variants=1"), prepared.modalities)
+    assert len(list(cache.iterdir())) == 1
+    values = [data.splits["train"].store.batch(range(4)).values["image"] for data in (prepared, again)]
+    assert torch.equal(*values)
+    prepare(recipe("data.variants=1"), prepared.modalities, "train")  # without variants
+    assert len(list(cache.iterdir())) == 2
+
+
 def test_it_says_what_does_not_fit(first: Path, tmp_path: Path) -> None:
     for override, words in (
         ("latent.dim=5", r"train\.start = .*run: its weights do not fit the recipe: size mismatch for"),

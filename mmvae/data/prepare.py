@@ -7,9 +7,10 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -134,8 +135,7 @@ def prepare(
         raise ValueError("data.variants: observations that follow one another are not varied; set it to 0")
     if recipe.data.variants and all(type(modality).vary is Modality.vary for modality in modalities.values()):
         raise ValueError(f"observations of {' and '.join(modalities)} cannot be varied: set data.variants to 0")
-    states = {name: dump_state(modality.state()) for name, modality in modalities.items()} if fitted else None
-    settings = {
+    settings: dict[str, Any] = {
         "format": FORMAT,
         "version": mmvae.__version__,
         "source": fingerprint,
@@ -144,13 +144,15 @@ def prepare(
         "modalities": {name: recipe.prepared(name) for name in modalities},
         "code": {name: registry.source(recipe.modalities[name]["kind"]) for name in modalities},
         "splits": list(selections),
-        "states": states,
+        "states": None,
     }
-    key = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=12).hexdigest()
-    folder = cache_folder() / key
+    folder = _cached(settings)
+    states = {name: dump_state(modality.state()) for name, modality in modalities.items()} if fitted else {}
+    if states and (split or _states(folder, states) != states):  # else they are what a training prepared
+        folder = _cached({**settings, "states": states})
     if not (folder / "report.json").is_file():
         cache_folder().mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=cache_folder()))
+        scratch = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=cache_folder()))
         try:
             _fill(scratch, recipe, modalities, columns, selections, fitted, split is None, progress)
             scratch.rename(folder)
@@ -162,6 +164,15 @@ def prepare(
     prepared = _open(folder, modalities, columns, selections, fingerprint, recipe.data.path)
     _judge(prepared.report, recipe.data.max_rejected)  # what is in the cache may have been let in by a larger share
     return prepared
+
+
+def _cached(settings: Mapping[str, Any]) -> Path:
+    return cache_folder() / hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=12).hexdigest()
+
+
+def _states(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    paths = {name: folder / f"{name}.json" for name in names}
+    return {name: path.read_text(encoding="utf-8") for name, path in paths.items() if path.is_file()}
 
 
 class _Readable:
