@@ -1,9 +1,10 @@
 """Published methods as lines of a recipe: each trained on the built-in digits, measured, and shown as a table.
 
-    python benchmarks/methods.py [--recipe image/digits] [--steps 1000] [--out runs/methods] [--only NAME ...]
+    python benchmarks/methods.py [--joint] [--recipe image/digits] [--steps 1000] [--out runs/methods] [--only NAME ...]
 
 trains each (what is in --out already is not trained again), measures it on the test split, and prints a table in
-Markdown: nats a row at KL weight 1, active units, and the Frechet distance of samples in the features of a classifier.
+Markdown: nats a row at KL weight 1, active units, and the Frechet distance of samples in the features of a classifier;
+with --joint, of digits and their names in one model, nats and the coherence of what is made of one and of nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import mmvae
 from mmvae.commands.terminal import mendable
@@ -53,29 +55,69 @@ METHODS = {
     "flow prior (Chen et al. 2017)": "prior.kind=flow",
     "fitted flow": "prior.fitted=flow",
 }
+COLUMNS = {  # of the table: how a figure's name begins, and its digits
+    "-ELBO": ("-ELBO", 1),
+    "NLL": ("NLL, importance", 1),
+    "rate": ("rate", 1),
+    "units": ("active", 0),
+    "Frechet": ("Frechet distance from training, sa", 1),
+}
+
+EXPERTS = "latent.kind=mixture objective.kind=importance objective.samples=10 objective.encoder=dreg"
+OWN = "modalities.image.private=8 modalities.text.private=2"
+JOINT = {
+    "MVAE (Wu & Goodman 2018)": "objective.subsets=all",
+    "TELBO (Vedantam et al. 2018)": "objective.subsets=each",
+    "JMVAE (Suzuki et al. 2017)": "objective.kind=alone objective.alone=0.1",
+    "MVTCAE (Hwang et al. 2021), alpha = 0.9": "objective.kind=alone objective.alone=0.82 kl.weight=0.18",
+    "MMVAE (Shi et al. 2019)": EXPERTS,
+    "MoPoE (Sutter et al. 2021)": "latent.kind=mixture latent.of=products",
+    "DMVAE (Lee & Pavlovic 2021)": f"objective.subsets=each {OWN}",
+    "MMVAE+ (Palumbo et al. 2023)": f"{EXPERTS} {OWN}",
+    "CMVAE (Palumbo et al. 2024)": f"{EXPERTS} {OWN} prior.kind=mixture",
+}
+PAIRS = {
+    "name": "pairs",
+    "data": {"path": "digits", "pair": "label"},
+    "modalities": {
+        "image": {"widths": [32, 64]},
+        "text": {
+            "path": "number-words",
+            "tokenizer": "characters",
+            "max_tokens": 8,
+            "embedding": 16,
+            "hidden": 32,
+            "weight": 10.0,
+        },
+    },
+    "latent": {"dim": 16},
+    "prior": {"fitted": 20},
+    "kl": {"kind": "linear", "warmup": 300},
+    "train": {"batch_size": 64, "learning_rate": 2e-3},
+}
+JOINT_COLUMNS = {
+    "-ELBO": ("-ELBO", 1),
+    "NLL": ("NLL, importance", 1),
+    "words of pictures": ("coherence, image to text", 3),
+    "pictures of words": ("coherence, text to image", 3),
+    "both alike": ("coherence of all", 3),
+}
 
 
-def measure(folder: Path, changes: str, args: argparse.Namespace) -> dict[str, float]:
+def measure(folder: Path, recipe: Any, changes: str, args: argparse.Namespace) -> dict[str, float]:
     """The figures of a model in `folder`, trained if it is not there."""
     kept = folder / "figures.json"
     if not kept.is_file():
         steps = [f"train.steps={args.steps}", f"train.evaluate_every={max(1, args.steps // 4)}"]
-        model = mmvae.train(args.recipe, [*steps, *changes.split(), *args.set], out=folder)
+        model = mmvae.train(recipe, [*steps, *changes.split(), *args.set], out=folder)
         kept.write_text(json.dumps(mmvae.evaluate(model, k=args.k, label=args.label)))
     return json.loads(kept.read_text())
 
 
-def line(figures: dict[str, float]) -> str:
+def line(figures: dict[str, float], columns: dict[str, tuple[str, int]]) -> str:
     """A row of the table; what a method does not have is left open."""
-    starts = (
-        ("-ELBO", 1),
-        ("NLL, importance", 1),
-        ("rate", 1),
-        ("active", 0),
-        ("Frechet distance from training, sa", 1),
-    )
     cells = []
-    for start, digits in starts:
+    for start, digits in columns.values():
         found = [value for name, value in figures.items() if name.startswith(start)]
         cells.append(f"{found[0]:,.{digits}f}" if found else "–")
     return " | ".join(cells)
@@ -84,6 +126,7 @@ def line(figures: dict[str, float]) -> str:
 def main() -> None:
     """Train and measure them one after another."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--joint", action="store_true", help="models of two modalities, of a recipe of their own")
     parser.add_argument("--recipe", default="image/digits")
     parser.add_argument("--label", default="label", help="the column of classes")
     parser.add_argument("--steps", type=int, default=1000)
@@ -92,12 +135,15 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=64)
     parser.add_argument("--set", nargs="*", default=[], help="further changes of all recipes")
     args = parser.parse_args()
+    recipe, methods, columns = (PAIRS, JOINT, JOINT_COLUMNS) if args.joint else (args.recipe, METHODS, COLUMNS)
     only = tuple(args.only or [""])
-    chosen = {name: changes for name, changes in METHODS.items() if name.startswith(only)}
-    rows = {name: measure(args.out / re.sub(r"\W+", "-", name), changes, args) for name, changes in chosen.items()}
-    print("| method | the recipe's lines | -ELBO | NLL | rate | units | Frechet |\n|---|---|---|---|---|---|---|")
+    chosen = {name: changes for name, changes in methods.items() if name.startswith(only)}
+    rows = {
+        name: measure(args.out / re.sub(r"\W+", "-", name), recipe, changes, args) for name, changes in chosen.items()
+    }
+    print(f"| method | the recipe's lines | {' | '.join(columns)} |\n|---|---|{'---|' * len(columns)}")
     for name, figures in rows.items():
-        print(f"| {name} | {f'`{chosen[name]}`' if chosen[name] else '–'} | {line(figures)} |")
+        print(f"| {name} | {f'`{chosen[name]}`' if chosen[name] else '–'} | {line(figures, columns)} |")
 
 
 if __name__ == "__main__":

@@ -123,6 +123,13 @@ def test_methods(tmp_path: Path) -> None:
     assert table.count("\n| ") == 2
 
 
+def test_joint_methods(tmp_path: Path) -> None:
+    words = ["--joint", "--steps", "2", "--k", "2", "--out", tmp_path, "--only", "MVAE", "MMVAE+"]
+    table = run("methods", *words, "--set", "data.limit=300", "modalities.image.widths=[4]")
+    assert table.count("\n| ") == 2
+    assert "–" not in table
+
+
 def test_joint_examples(tmp_path: Path) -> None:
     model = trained(
         "joint/emoji", tmp_path / "joint", "data.limit=60", "modalities.image.widths=[4]", "modalities.image.private=2"
