@@ -37,7 +37,7 @@ MODELS = {
     "MVAE": "objective.subsets=each",  # of two modalities all
     "MVTCAE": "objective.kind=alone objective.alone=0.82 kl.weight=0.18",
     "MoPoE": f"{MIXTURE} latent.of=products",
-    "MMVAE": f"{MIXTURE} objective.kind=importance objective.samples=10 objective.encoder=dreg",
+    "MMVAE": f"{MIXTURE} objective.kind=importance objective.samples=10 objective.groups=2",
 }
 Pictures = dict[str, Tensor]  # by kind, bool [N, C, H, W]
 

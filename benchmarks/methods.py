@@ -63,7 +63,7 @@ COLUMNS = {  # of the table: how a figure's name begins, and its digits
     "Frechet": ("Frechet distance from training, sa", 1),
 }
 
-EXPERTS = "latent.kind=mixture objective.kind=importance objective.samples=10 objective.encoder=dreg"
+EXPERTS = "latent.kind=mixture objective.kind=importance objective.samples=5 objective.groups=2"
 OWN = "modalities.image.private=8 modalities.text.private=2"
 JOINT = {
     "MVAE (Wu & Goodman 2018)": "objective.subsets=all",

@@ -65,6 +65,10 @@ def check_together(latent: Mapping[str, Any], prior: Mapping[str, Any], objectiv
             f"objective.encoder: dreg is not made for latent.kind = {family}",
         ),
         (
+            objective.get("encoder") == "dreg" and family == "mixture" and objective["groups"] > 1,
+            "objective.encoder: dreg is not exact where the groups of draws are of a mixture's parts; set 'same'",
+        ),
+        (
             priors.get(prior["kind"]).learned and bool(objective.get("target_rate")),
             "objective.target_rate: a prior that is learned would move to reach it; set it to 0",
         ),

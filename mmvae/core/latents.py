@@ -28,6 +28,10 @@ class Posterior(ABC):
     def sample(self, noise: Noise, k: int = 1) -> Tensor:
         """k reparametrized draws for each row, [B, k, D]."""
 
+    def sample_groups(self, noise: Noise, groups: int, k: int) -> Tensor:
+        """Groups of k draws for each row, one after another, [B, groups * k, D]; a mixture's parts may take turns."""
+        return self.sample(noise, groups * k)
+
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density of z [B, k, D] in nats, [B, k]."""

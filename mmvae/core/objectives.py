@@ -137,7 +137,11 @@ class ImportanceWeighted(Objective):
 
     class Config(Reading):
         samples: int = Field(5, ge=1, description="draws of z in a bound")
-        groups: int = Field(1, ge=1, description="bounds, of so many draws each, of which the mean is taken")
+        groups: int = Field(
+            1,
+            ge=1,
+            description="bounds, of so many draws each, of which the mean is taken; of a mixture's parts in turn",
+        )
         elbo: float = Field(0.0, ge=0, le=1, description="share of the ELBO in a mean with the bound")
         encoder: Literal["same", "groups", "dreg"] = Field(
             "same", description="its gradient; 'groups': of the mean, while the decoder's is of one bound of all draws"
@@ -152,7 +156,7 @@ class ImportanceWeighted(Objective):
 
     def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
         _, posterior = inferred(network, batch, self.config.subsets, noise)
-        z = posterior.sample(noise, self.config.groups * self.config.samples)
+        z = posterior.sample_groups(noise, self.config.groups, self.config.samples)
         ratio = torch.ones_like(z[..., :1])
         log_likelihood, auxiliary = score_draws(network, batch, _scaled(z, ratio))
         of_prior = network.prior.log_prob(_scaled(z, ratio))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,7 +13,7 @@ from mmvae.core.experts import MixtureOfExperts, MixtureOfGaussians, ProductOfEx
 from mmvae.core.latents import Deterministic, Latent
 from mmvae.core.likelihoods import Gaussian
 from mmvae.core.noise import Noise, StepNoise
-from mmvae.core.objectives import ELBO, ImportanceWeighted, importance_weighted_bound
+from mmvae.core.objectives import ELBO, ImportanceWeighted, importance_terms, importance_weighted_bound
 from mmvae.core.priors import Prior, StandardNormal
 from mmvae.core.regularizers import Alone
 from mmvae.core.vae import Batch, Network
@@ -89,6 +91,26 @@ def test_the_importance_weighted_bound_of_a_mixture_comes_near_to_the_evidence()
     with torch.no_grad():
         bound = importance_weighted_bound(made, rows, Noise(range(6)), 20_000)[0]
     torch.testing.assert_close(bound, evidence, atol=0.1, rtol=0)
+
+
+def test_groups_of_draws_are_of_one_expert_each_and_their_bound_is_that_of_shi() -> None:
+    made, rows = network(MixtureOfExperts(MixtureOfExperts.Config(dim=DIM))), batch(3)
+    posterior = made.posterior(rows)
+    assert isinstance(posterior, MixtureOfGaussians)
+    z = posterior.sample_groups(Noise(range(3)), 2, 40_000)
+    means = torch.stack([part.mean(1) for part in z.chunk(2, 1)], 1)
+    either = posterior.means[:, 1:]  # the first is that of rows that have nothing
+    for mean, expected in zip(means, either, strict=True):
+        torch.testing.assert_close(mean.sort(0).values, expected.sort(0).values, atol=0.05, rtol=0)
+    objective = ImportanceWeighted(ImportanceWeighted.Config.model_validate({"samples": 40_000, "groups": 2}))
+    with torch.no_grad():
+        loss = objective(made, rows, StepNoise(1, 3, slice(None))).loss
+        bounds = []
+        for name in "xy":
+            alone = made.posterior(rows.of([name])).sample(Noise(range(3)), 40_000)
+            rate, distortion = importance_terms(made, rows, posterior, alone)
+            bounds.append(torch.logsumexp(-rate - sum(distortion.values()), 1) - math.log(40_000))
+    torch.testing.assert_close(-loss, torch.stack(bounds).mean(), atol=0.02, rtol=0)
 
 
 @pytest.mark.parametrize("encoder", ["same", "dreg"])
