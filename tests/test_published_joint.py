@@ -11,11 +11,8 @@ import pytest
 import mmvae
 
 PAGE = (Path(__file__).parents[1] / "docs" / "joint.md").read_text(encoding="utf-8")
-ROWS = re.findall(r"^\| ([A-Z][\w+]+) [^|]*\| ([^|]+) \|$", PAGE, re.M)
-LINES = {name: re.findall(r"[\w.]+=[^\s`]+", lines) for name, lines in ROWS if "`" in lines}
-# rows that go on from another one
-LINES["MMVAE+"] = [*LINES["MMVAE"], *LINES["MMVAE+"]]
-LINES["CMVAE"] = [*LINES["MMVAE+"], *LINES["CMVAE"]]
+ROWS = re.findall(r"^\| ([A-Z][\w+]+) [^|]*\| `([^`]+)` \|", PAGE, re.M)
+LINES = {name: lines.split() for name, lines in ROWS}
 RECIPE = {
     "name": "joint",
     "data": {"path": "digits", "pair": "label", "limit": 100},
