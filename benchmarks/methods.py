@@ -107,11 +107,16 @@ JOINT_COLUMNS = {
 def measure(folder: Path, recipe: Any, changes: str, args: argparse.Namespace) -> dict[str, float]:
     """The figures of a model in `folder`, trained if it is not there."""
     kept = folder / "figures.json"
+    steps = [f"train.steps={args.steps}", f"train.evaluate_every={max(1, args.steps // 4)}"]
+    settings = [*steps, *changes.split(), *args.set]
     if not kept.is_file():
-        steps = [f"train.steps={args.steps}", f"train.evaluate_every={max(1, args.steps // 4)}"]
-        model = mmvae.train(recipe, [*steps, *changes.split(), *args.set], out=folder)
-        kept.write_text(json.dumps(mmvae.evaluate(model, k=args.k, label=args.label)))
-    return json.loads(kept.read_text())
+        model = mmvae.train(recipe, settings, out=folder)
+        figures = mmvae.evaluate(model, k=args.k, label=args.label)
+        kept.write_text(json.dumps({"trained with": settings, "figures": figures}))
+    held = json.loads(kept.read_text())
+    if held["trained with"] != settings:
+        raise ValueError(f"{folder}: trained with {' '.join(held['trained with'])}: remove it, or name another --out")
+    return held["figures"]
 
 
 def line(figures: dict[str, float], columns: dict[str, tuple[str, int]]) -> str:
@@ -127,20 +132,24 @@ def main() -> None:
     """Train and measure them one after another."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--joint", action="store_true", help="models of two modalities, of a recipe of their own")
-    parser.add_argument("--recipe", default="image/digits")
+    parser.add_argument("--recipe", help="of one modality, by default image/digits")
     parser.add_argument("--label", default="label", help="the column of classes")
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--out", type=Path, default=Path("runs/methods"))
+    parser.add_argument("--out", type=Path, help="by default runs/methods, or runs/joint-methods")
     parser.add_argument("--only", nargs="*", help="their first words, by default all")
     parser.add_argument("--k", type=int, default=64)
     parser.add_argument("--set", nargs="*", default=[], help="further changes of all recipes")
     args = parser.parse_args()
-    recipe, methods, columns = (PAIRS, JOINT, JOINT_COLUMNS) if args.joint else (args.recipe, METHODS, COLUMNS)
+    if args.joint and args.recipe:
+        parser.error("--recipe: the models of --joint have a recipe of their own")
+    recipe, methods, columns, out = (
+        (PAIRS, JOINT, JOINT_COLUMNS, args.out or Path("runs/joint-methods"))
+        if args.joint
+        else (args.recipe or "image/digits", METHODS, COLUMNS, args.out or Path("runs/methods"))
+    )
     only = tuple(args.only or [""])
     chosen = {name: changes for name, changes in methods.items() if name.startswith(only)}
-    rows = {
-        name: measure(args.out / re.sub(r"\W+", "-", name), recipe, changes, args) for name, changes in chosen.items()
-    }
+    rows = {name: measure(out / re.sub(r"\W+", "-", name), recipe, changes, args) for name, changes in chosen.items()}
     print(f"| method | the recipe's lines | {' | '.join(columns)} |\n|---|---|{'---|' * len(columns)}")
     for name, figures in rows.items():
         print(f"| {name} | {f'`{chosen[name]}`' if chosen[name] else '–'} | {line(figures, columns)} |")

@@ -27,6 +27,7 @@ from mmvae.recipe_files import CONFIG, read_config
 
 FORMAT = 1
 WEIGHTS = "model.safetensors"
+FIXED = ("train", "objective", "kl", "prior")  # tables of a recipe that say nothing to a trained model
 FITTED, SEQUENCE = "fitted.", "sequence."  # prefixes of the tensors of what is fitted after training
 
 
@@ -136,14 +137,21 @@ def load(folder: Path, overrides: Sequence[str] = ()) -> Saved:
             f"{folder}: saved in format {config['format']} by mmvae {config.get('mmvae')}; "
             f"this is mmvae {mmvae.__version__}, format {FORMAT}"
         )
-    if idle := next((item for item in overrides if item.startswith(("train.", "objective.", "kl."))), None):
-        raise ValueError(f"{idle}: it changes how a model is trained, and {folder} is trained already")
     try:
-        recipe = Recipe.load(folder, overrides)
+        recipe, trained = Recipe.load(folder, overrides), Recipe.load(folder)
     except ValueError as error:
         made = ", ".join(sorted(set(map(str, dict(config.get("modalities") or {}).values()))))
         hint = f" (made with {made}: install or register that first)" if "unknown modality" in str(error) else ""
         raise ValueError(f"{error}{hint}") from None
+    changed = {name for name in FIXED if getattr(recipe, name) != getattr(trained, name)}
+    if recipe.data.model_copy(update={"max_rejected": trained.data.max_rejected}) != trained.data:
+        changed.add("data")
+    if changed:
+        but = " but max_rejected" if "data" in changed else ""
+        raise ValueError(
+            f"{', '.join(overrides)}: of {' and '.join(sorted(changed))} nothing{but} can be changed in {folder}, "
+            "which is trained already: leave it out, or train another model (train.start begins with this one)"
+        )
     made_of = dict(config.get("modalities") or {}).keys()
     if made_of and (added := recipe.modalities.keys() - made_of):
         known = ", ".join(sorted(made_of))

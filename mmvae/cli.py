@@ -191,8 +191,9 @@ def neighbours(
     vae = VAE.load(model, overrides=changes or [])
     found = neighbours(vae, expand(vae.recipe, vae.modalities, inputs), n, split, data)
     lines = [f"{near['distance']:8.3f}  {near['where']}  {near['shown']}".rstrip() for row in found for near in row]
-    where = data or f"the split {split} of {vae.recipe.data.path}"
-    searched = f"the nearest of {counted(found[0][0]['rows'], 'row')} of {where}"
+    searched = (
+        f"the nearest of {counted(found[0][0]['rows'], 'row')} of the split {split} of {data or vae.recipe.data.path}"
+    )
     show(found, as_json, "\n".join([*lines, searched]))
 
 

@@ -65,8 +65,8 @@ def check_together(latent: Mapping[str, Any], prior: Mapping[str, Any], objectiv
             f"objective.encoder: dreg is not made for latent.kind = {family}",
         ),
         (
-            objective.get("encoder") == "dreg" and family == "mixture" and objective["groups"] > 1,
-            "objective.encoder: dreg is not exact where the groups of draws are of a mixture's parts; set 'same'",
+            family == "mixture" and objective.get("groups", 1) > 1 and objective["encoder"] != "same",
+            "objective.encoder: where the groups of draws are of a mixture's parts it is 'same'",
         ),
         (
             priors.get(prior["kind"]).learned and bool(objective.get("target_rate")),

@@ -21,6 +21,7 @@ from mmvae.data.store import Store
 from mmvae.evaluation.bounds import encode
 from mmvae.generation import VAE
 from mmvae.progress import Display
+from mmvae.recipe import Recipe
 from mmvae.recipe_files import read_config
 from mmvae.resume import Interrupted, claim
 from mmvae.words import counted
@@ -63,7 +64,8 @@ def refit(folder: str | Path, overrides: Sequence[str], display: Display) -> VAE
         if not item.startswith(("prior.fitted=", "prior.sequence=")):
             raise ValueError(f"'{item}': only prior.fitted and prior.sequence can be fitted to a trained model")
     with claim(Path(folder), True):
-        vae = VAE.load(folder, overrides=overrides)
+        vae = VAE.load(folder)
+        vae.recipe = Recipe.load(folder, overrides)
         keys = [key for key in FITS if any(item.startswith(f"prior.{key}=") for item in overrides)]
         try:
             fit_priors(vae, prepare(vae.recipe, vae.modalities, progress=display), display, keys or FITS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 from mmvae.modalities.contract import Modality, Raw
 
@@ -32,13 +31,15 @@ def cells(
     modalities: Mapping[str, Modality],
     raws: Mapping[str, list[Raw]],
     captions: Iterable[str],
-    given: Mapping[str, list[Raw | None]] = MappingProxyType({}),
+    given: Mapping[str, list[Raw | None]] | None = None,
 ) -> str:
     """A grid with a cell for each row: what it was made of, the previews of its modalities, and a caption."""
     parts = []
     for index, caption in enumerate(captions):
         of = "".join(
-            modalities[name].preview(raw) for name, column in given.items() if (raw := column[index]) is not None
+            modalities[name].preview(raw)
+            for name, column in (given or {}).items()
+            if (raw := column[index]) is not None
         )
         shown = f'<div class="given"><small>of</small>{of}</div>' if of else ""
         shown += "".join(modalities[name].preview(column[index]) for name, column in raws.items())

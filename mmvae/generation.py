@@ -6,6 +6,7 @@ import base64
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -142,7 +143,7 @@ class VAE:
         """What the model makes of each input: the decoded posterior mean, by default the likelihood's mode."""
         batch = to_batch(self.modalities, inputs)
         made = self.decode(self.place(batch, seed), seed, temperature, "reconstruct")
-        return replace(made, given=taken(self.modalities, batch))
+        return replace(made, given=partial(taken, self.modalities, batch))
 
     def interpolate(
         self,
@@ -178,7 +179,12 @@ class VAE:
 
     @torch.inference_mode()
     def translate(
-        self, inputs: Inputs, to: Sequence[str] = (), n: int = 1, seed: int = 0, temperature: float | None = None
+        self,
+        inputs: Inputs | Batch,
+        to: Sequence[str] = (),
+        n: int = 1,
+        seed: int = 0,
+        temperature: float | None = None,
     ) -> Samples:
         """Each input n times in the modalities `to`, by default all that it is not of: draws of z given the input,
         decoded. Raises ValueError or FileNotFoundError for what cannot be read, and for unknown modalities."""
@@ -192,7 +198,7 @@ class VAE:
         if not to and not others:
             raise ValueError("the inputs have all modalities of the model: say with --to which are wanted")
         made = self.decode(self.infer(batch, n, seed), seed, temperature, "translate", to or others)
-        return replace(made, given=taken(self.modalities, batch, n))
+        return replace(made, given=partial(taken, self.modalities, batch, n))
 
     @torch.inference_mode()
     def infer(self, batch: Batch, n: int = 1, seed: int = 0) -> Tensor:

@@ -57,7 +57,8 @@ def _collated(modalities: Mapping[str, Modality], columns: Mapping[str, Sequence
 
 
 def taken(modalities: Mapping[str, Modality], batch: Batch, n: int = 1) -> dict[str, list[Raw | None]]:
-    """The rows of a batch as the model takes them, n times each: cut to its window, in its sizes and words."""
+    """The rows of a batch as the model takes them, n times each: cut to its window, in its sizes and words, a sound by
+    its magnitudes, with phases found anew."""
     columns: dict[str, list[Raw | None]] = {}
     for name, present in batch.present.items():
         values = iter(batch.values.get(name, ()))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -68,3 +69,10 @@ class Display:
         """Print a line that stays."""
         if self.shown:
             self.console.print(line, markup=False)
+
+
+def tensorboard(folder: Path) -> Any:
+    """A writer of TensorBoard's files in a run's folder."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder / "tensorboard"))

@@ -107,7 +107,7 @@ class Train(Settings):
     pretrain: int = Field(
         0, ge=0, description="steps at KL weight 0 first, after which the decoders begin anew (Li et al. 2019)"
     )
-    batch_size: int = Field(64, ge=1, description="rows in a step of all processes; a mean where lengths differ")
+    batch_size: int = Field(64, ge=1, description="rows in a step, over all processes; their mean where lengths differ")
     start: str | None = Field(None, description="folder of a trained model: begin with its weights and statistics")
     learning_rate: float = Field(
         1e-3, gt=0, description="peak of AdamW's rate: up over 5 % of the steps, then a cosine"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,9 @@ class Samples:
     z: Tensor
     made: list[dict[str, Any]]
     modalities: Mapping[str, Modality]
-    given: Mapping[str, list[Raw | None]] = field(default_factory=dict)  # what each was made of, as the model took it
     steps: int | None = None  # of each of the walks that they are
     dims: tuple[int, ...] = ()  # of the latent, along which the walks go
+    given: Callable[[], Mapping[str, list[Raw | None]]] = dict  # what each was made of, as the model took it
 
     def __len__(self) -> int:
         return len(self.z)
@@ -39,7 +39,7 @@ class Samples:
         return self.raws[name]
 
     def _repr_html_(self) -> str:
-        return cells(self.modalities, self.raws, map(self._caption, range(len(self))), self.given)
+        return cells(self.modalities, self.raws, map(self._caption, range(len(self))), self.given())
 
     def _caption(self, index: int) -> str:
         return f"{index}, dimension {self.dims[index // self.steps]}" if self.dims and self.steps else str(index)

@@ -29,10 +29,11 @@ from mmvae.evaluation.collapse import collapse
 from mmvae.fitting import fit_first_priors
 from mmvae.generation import VAE
 from mmvae.hardware import autocast, best_device, free_memory, keep_memory, use_threads
+from mmvae.modalities.contract import Modality
 from mmvae.optimizing import build_optimizer, learning_rate, moving_average
-from mmvae.pretraining import begin, fitted, renew_decoders
+from mmvae.pretraining import renew_decoders
 from mmvae.previews import write_previews
-from mmvae.progress import Display
+from mmvae.progress import Display, tensorboard
 from mmvae.recipe import Recipe
 from mmvae.resume import (
     Interrupted,
@@ -47,6 +48,7 @@ from mmvae.resume import (
     save_state,
     saved_threads,
 )
+from mmvae.starting import load_start, started_modalities
 
 
 def train(
@@ -96,22 +98,23 @@ class Run:
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         if recipe.train.batch_size % self.world:
-            raise ValueError(f"train.batch_size = {recipe.train.batch_size}: no multiple of the {self.world} processes")
+            size = recipe.train.batch_size
+            raise ValueError(f"train.batch_size = {size} must be a multiple of the {self.world} processes")
         check_folder(folder, recipe, resume)
         # another number of threads would give other bits
         use_threads(recipe.train.threads or (saved_threads(folder) if resume else None))
         keep_memory()
         self.device = best_device()
-        self.prepared = self._prepare(folder if resume else Path(recipe.train.start or ""))
+        self.prepared = self._prepare(started_modalities(recipe, folder if resume else None))
         store = self.prepared.splits["train"].store
         seed = mix(recipe.train.seed, "order")
         self.order = Order(len(store), recipe.train.batch_size, seed, store.lengths(), store.numbers(), self.world)
         torch.manual_seed(recipe.train.seed)
         network = checkpoint.build(recipe, self.prepared.modalities).to(self.device)
+        if not resume:
+            load_start(recipe, network)
         if count := network.prior.examples:
             network.prior.show(store.batch(torch.arange(count) * len(store) // count).to(self.device))
-        if not resume:
-            begin(recipe, network)
         self.step_module = Step(network, recipe.build_objective())
         self.schedule = recipe.build_schedule()
         self.optimizer = build_optimizer(network, recipe.train)
@@ -126,11 +129,11 @@ class Run:
             checkpoint.save_config(folder, recipe, self.prepared.modalities, about)
             (folder / "log.jsonl").write_text("")
 
-    def _prepare(self, start: Path) -> Prepared:
-        prepared = prepare(self.recipe, fitted(self.recipe, start), progress=self.display) if self.rank == 0 else None
+    def _prepare(self, modalities: dict[str, Modality] | None) -> Prepared:
+        prepared = prepare(self.recipe, modalities, progress=self.display) if self.rank == 0 else None
         if self.world > 1:
             dist.barrier()
-        prepared = prepared or prepare(self.recipe, fitted(self.recipe, start))
+        prepared = prepared or prepare(self.recipe, modalities)
         if "validation" not in prepared.splits:
             raise ValueError("training needs a validation split: set data.validation above 0")
         for line in prepared.lines():
@@ -155,7 +158,7 @@ class Run:
             # a process's share of a batch may lack a modality, and so leave its networks unused
             module = DistributedDataParallel(module, find_unused_parameters=len(self.prepared.modalities) > 1)
         previous = on_signals(self._stop)
-        writer = _tensorboard(self.folder) if self.rank == 0 else None
+        writer = tensorboard(self.folder) if self.rank == 0 else None
         try:
             clock, seen = time.monotonic(), 0
             while self.step < settings.steps and not self.stopped:
@@ -292,9 +295,3 @@ class Run:
             terms = bounds.elbo(vae.network, validation.store, self.device)
             write_card(self.folder, self.recipe, terms, self.prepared.report.rows)
         return vae
-
-
-def _tensorboard(folder: Path) -> Any:
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(folder / "tensorboard"))

@@ -343,18 +343,14 @@ def test_rows_of_text_are_never_taken_for_files(tmp_path: Path, monkeypatch: pyt
 def test_other_data_are_measured_whole(run: Run, models: dict[str, Path], tmp_path: Path) -> None:
     run("generate", models["image"], "-n", "20", "--temperature", "1", "--out", tmp_path / "new")
     (tmp_path / "new" / "bad.png").write_bytes(b"no")
-    before = (models["image"] / "evaluation-test.json").exists()
     for split in ("test", "train"):
         _, printed, errors = run("evaluate", models["image"], "--data", tmp_path / "new", "--split", split, "--json")
         assert errors == ""
         figures = json.loads(printed)
         assert (figures["rows"], figures["rows that could not be used"]) == (20, 1)
-    assert (models["image"] / "evaluation-test.json").exists() == before
 
 
-def test_settings_for_a_measurement_are_those_that_training_is_done_with(
-    run: Run, models: dict[str, Path], tmp_path: Path
-) -> None:
+def test_what_is_trained_takes_no_settings_of_training(run: Run, models: dict[str, Path], tmp_path: Path) -> None:
     run("generate", models["image"], "-n", "2", "--temperature", "1", "--out", tmp_path / "new")
     (tmp_path / "new" / "bad.png").write_bytes(b"no")
     for command in (["evaluate", models["image"]], ["neighbours", models["image"], tmp_path / "new" / "000.png"]):
@@ -365,13 +361,28 @@ def test_settings_for_a_measurement_are_those_that_training_is_done_with(
         status, printed, _ = run(*given, "--set", "data.max_rejected=0.5")
         assert status == 0
         assert json.loads(printed)
-        assert run(*given, "--set", "train.steps=3")[2] == (
-            f"mmvae: train.steps=3: it changes how a model is trained, and {models['image']} is trained already\n"
-        )
-    before = (models["image"] / "evaluation-test.json").exists()
-    printed = run("evaluate", models["image"], "--k", "2", "--json", "--set", "data.max_rejected=0.5")[1]
+        for change, table in (
+            *(("train.steps=3", "train"), ("train={steps=3}", "train"), ("kl.weight=2", "kl"), ("data.seed=1", "data")),
+            *(("prior.fitted=3", "prior"), ("objective.free_bits=1", "objective")),
+        ):
+            status, _, errors = run(*given, "--set", change)
+            assert status == 2
+            assert errors.startswith(f"mmvae: {change}: of {table} nothing")
+
+
+def test_a_measurement_is_written_beside_the_model_unless_it_is_of_something_else(
+    run: Run, models: dict[str, Path], tmp_path: Path
+) -> None:
+    path = models["image"] / "evaluation-test.json"
+    path.unlink(missing_ok=True)
+    given = ["evaluate", models["image"], "--k", "2", "--json"]
+    printed = run(*given, "--set", "data.max_rejected=0.5")[1]
     assert json.loads(printed)["settings"] == ["data.max_rejected=0.5"]
-    assert (models["image"] / "evaluation-test.json").exists() == before
+    run(*given, "--limit", "3")
+    run(*given, "--out", tmp_path / "figures.json")
+    assert not path.exists()
+    printed = run(*given)[1]
+    assert json.loads(path.read_text()) == json.loads(printed)
 
 
 def test_interpolation_between_inputs_and_between_random_points(
@@ -435,7 +446,7 @@ def test_neighbours_say_where_they_were_looked_for(run: Run, models: dict[str, P
         assert last.startswith(f"the nearest of {said}")
     (tmp_path / "lines.txt").write_text("one\ntwo\nthree\n")
     given = ["neighbours", models["text"], "a dog", "--data", tmp_path / "lines.txt"]
-    assert run(*given)[1].endswith(f"the nearest of 3 rows of {tmp_path / 'lines.txt'}\n")
+    assert run(*given)[1].endswith(f"the nearest of 3 rows of the split train of {tmp_path / 'lines.txt'}\n")
     ((near, *_),) = json.loads(run(*given, "--json")[1])
     assert (near["split"], near["rows"]) == ("train", 3)
 

@@ -377,17 +377,17 @@ def test_samples_are_saved_with_a_sheet_and_a_page_that_holds_everything(vae_for
 def test_a_page_shows_what_each_was_made_of(vae_for: MakeVAE, raws_of: MakeRaws, tmp_path: Path) -> None:
     vae, (picture, other) = vae_for("image", "text"), raws_of("image", 2)
     words = vae.translate({"image": [picture, other]}, n=2)
-    for of, raw in zip(words.given["image"], [picture, picture, other, other], strict=True):
+    for of, raw in zip(words.given()["image"], [picture, picture, other, other], strict=True):
         assert of is not None
         assert np.array_equal(of, raw)
     words.save(tmp_path / "words")
     assert (tmp_path / "words" / "gallery.html").read_text().count("data:image/png;base64") == 4
     again = vae.reconstruct({"image": [picture, None], "text": [None, "the cat sat"]})
-    assert again.given["image"][1] is None
-    assert again.given["text"] == [None, "the cat sat"]
+    assert again.given()["image"][1] is None
+    assert again.given()["text"] == [None, "the cat sat"]
     again.save(tmp_path / "again")
     assert (tmp_path / "again" / "gallery.html").read_text().count("data:image/png;base64") == 3
-    assert not vae.generate(2).given
+    assert not vae.generate(2).given()
 
 
 def test_a_note_of_a_modality_that_the_model_lacks_is_refused(vae_for: MakeVAE, tmp_path: Path) -> None:

@@ -389,7 +389,7 @@ def test_an_extension_of_nothing_is_named(tmp_path: Path) -> None:
         (["objective.kind=importance", "objective.encoder=dreg", "latent.kind=flow"], "dreg is not made for"),
         (
             ["objective.kind=importance", "objective.encoder=dreg", "objective.groups=2", "latent.kind=mixture"],
-            "dreg is not exact where",
+            "of a mixture's parts it is 'same'",
         ),
         (["objective.target_rate=5", "prior.kind=mixture"], "a prior that is learned would move to reach it"),
         (["latent.dim=1", "prior.fitted=flow"], "latent.dim: a flow couples dimensions"),

@@ -10,10 +10,10 @@ import torch
 
 from mmvae.data.prepare import prepare
 from mmvae.generation import VAE
-from mmvae.pretraining import fitted
 from mmvae.progress import Display
 from mmvae.recipe import Recipe
 from mmvae.resume import FILE, Interrupted
+from mmvae.starting import started_modalities
 from mmvae.training import Run, train
 from tests.test_training import equal, recipe, stop_after
 
@@ -73,9 +73,10 @@ def test_on_other_data_words_keep_their_numbers(tmp_path: Path) -> None:
     assert len(vae.generate(3)["text"]) == 3
 
 
+@pytest.mark.usefixtures("cache")
 def test_the_data_of_a_started_run_are_varied_as_any(first: Path) -> None:
     varied = recipe(f"train.start={first}", "data.variants=2")
-    rows = {split: len(part) for split, part in prepare(varied, fitted(varied, first)).splits.items()}
+    rows = {split: len(part) for split, part in prepare(varied, started_modalities(varied)).splits.items()}
     once = {split: len(part) for split, part in prepare(recipe()).splits.items()}
     assert rows == {**once, "train": 3 * once["train"]}
 
@@ -93,10 +94,24 @@ def test_what_a_training_prepared_is_not_prepared_again_for_its_model(cache: Pat
 def test_it_says_what_does_not_fit(first: Path, tmp_path: Path) -> None:
     for override, words in (
         ("latent.dim=5", r"train\.start = .*run: its weights do not fit the recipe: size mismatch for"),
-        ("train.start=nowhere", "nowhere"),
+        ("train.start=nowhere", r"train\.start = nowhere: no model folder"),
+        (
+            "train.pretrain=3",
+            r"train\.pretrain: the decoders that train\.start brings would be thrown away; set it to 0",
+        ),
+        ("modalities.image.size=16", r"modalities\.image\.size is None there and 16 here: make them alike"),
+        ("modalities.image.channels=3", r"modalities\.image\.channels is 1 there and 3 here: make them alike"),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=words):
             train(recipe(f"train.start={first}", override), out=tmp_path / "run", progress=False)
     text = lines(tmp_path / "lines.txt", ["cat", "dog", "owl"], f"train.start={first}")
-    with pytest.raises(ValueError, match="a model of image, not of text"):
+    with pytest.raises(ValueError, match=r"modalities is \['image'\] there and \['text'\] here"):
         train(text, out=tmp_path / "run", progress=False)
+
+
+def test_the_rows_of_a_vamp_prior_are_of_the_new_data(tmp_path: Path) -> None:
+    vamp = ["prior.kind=vamp", "prior.components=5", "prior.fitted=0"]
+    train(recipe(*vamp), out=tmp_path / "first", progress=False)
+    began = recipe(*vamp, f"train.start={tmp_path / 'first'}", "data.seed=3", "prior.components=7")
+    run = Run(began, tmp_path / "second", False, Display(False))
+    assert len(run.network.prior.get_buffer("values_image")) == 7

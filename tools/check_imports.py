@@ -20,7 +20,7 @@ LAYERS = (  # from the bottom; rooms of one layer do not import one another
     {"checkpoint", "inputs", "samples"},
     {"composing", "inferring"},
     {"generation", "info", "resume"},
-    {"evaluation", "pretraining", "previews", "reproducing", "resynthesizing", "traversing"},
+    {"evaluation", "pretraining", "starting", "previews", "reproducing", "resynthesizing", "traversing"},
     {"card", "fitting"},
     {"training"},
     {"commands"},

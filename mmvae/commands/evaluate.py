@@ -49,7 +49,7 @@ def evaluate(
     show(figures, as_json, table(figures))
     if figures["rows"] < FEW:
         measured = counted(figures["rows"], "row")
-        typer.echo(f"measured on {measured} of {data or split}: figures of fewer than {FEW} say little", err=True)
-    path = out or (model / f"evaluation-{split}.json" if data is limit is changes is None else None)
+        typer.echo(f"measured on {measured} of {split}: figures of fewer than {FEW} say little", err=True)
+    path = out or (model / f"evaluation-{split}.json" if not (data or limit or changes) else None)
     if path:
         path.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -125,9 +125,8 @@ def prepare(
     fitted = modalities is not None
     modalities = modalities or {name: recipe.modality(name) for name in recipe.modalities}
     selections, columns, fingerprint = choose_rows(recipe, modalities)
-    for needed in filter(None, (split, None if fitted else "train")):
-        if needed not in selections:
-            raise ValueError(f"{recipe.data.path}: no split '{needed}': it has {', '.join(selections)}")
+    if (needed := split or "train") not in selections:
+        raise ValueError(f"{recipe.data.path}: no split '{needed}': it has {', '.join(selections)}")
     selections = {split: selections[split]} if split else selections
     if recipe.data.ordered:
         selections = {name: unfold(rows, columns.values()) for name, rows in selections.items()}
@@ -144,11 +143,12 @@ def prepare(
         "modalities": {name: recipe.prepared(name) for name in modalities},
         "code": {name: registry.source(recipe.modalities[name]["kind"]) for name in modalities},
         "splits": list(selections),
+        "varied": split is None,
         "states": None,
     }
     folder = _cached(settings)
     states = {name: dump_state(modality.state()) for name, modality in modalities.items()} if fitted else {}
-    if states and (split or _states(folder, states) != states):  # else they are what a training prepared
+    if states and _states(folder, states) != states:  # else they are what a training prepared
         folder = _cached({**settings, "states": states})
     if not (folder / "report.json").is_file():
         cache_folder().mkdir(parents=True, exist_ok=True)

@@ -113,6 +113,18 @@ def test_groups_of_draws_are_of_one_expert_each_and_their_bound_is_that_of_shi()
     torch.testing.assert_close(-loss, torch.stack(bounds).mean(), atol=0.02, rtol=0)
 
 
+def test_groups_take_turns_among_what_a_row_has() -> None:
+    several = [
+        mixture("products").sample_groups(Noise([seed + row for row in range(ROWS)]), 2, 1) for seed in range(3000)
+    ]
+    z = torch.stack(several, 1).flatten(1, 2)  # [rows, draws, D]
+    torch.testing.assert_close(z[0].mean(0), mixture("products").mean[0], atol=0.06, rtol=0)  # of all three parts
+    alone = ProductOfExperts(ProductOfExperts.Config(dim=DIM))(EXPERTS, PRESENT, ROWS)
+    for row in (1, 2, 3):  # the one expert, or the prior
+        torch.testing.assert_close(z[row].mean(0), alone.mean[row], atol=0.06, rtol=0)
+        torch.testing.assert_close(z[row].std(0), alone.stddev[row], atol=0.06, rtol=0)
+
+
 @pytest.mark.parametrize("encoder", ["same", "dreg"])
 def test_gradients_of_a_mixture_are_those_of_its_bound(encoder: str) -> None:
     """Common random numbers: a bound of many draws, differentiated by hand."""
