@@ -156,6 +156,8 @@ def _that_read(path: str, column: str | None) -> list[str]:
             reasons[kind] = str(error)
     if found:
         return found
-    raise ValueError(
-        f"{path}: no modality reads it: " + "; ".join(f"as {kind}, {why}" for kind, why in reasons.items())
-    )
+    kinds: dict[str, list[str]] = {}  # by the reason: one that is all of theirs is said once
+    for kind, why in reasons.items():
+        kinds.setdefault(why, []).append(kind)
+    said = "; ".join(f"as {' or '.join(names)}, {why}" for why, names in kinds.items())
+    raise ValueError(f"{path}: no modality reads it: {said}")

@@ -166,6 +166,7 @@ BAD: list[tuple[str, str]] = [
     ("train text/names data.path= ", "data.path is empty"),
     ("doctor nowhere/", "no file or folder 'nowhere/'"),
     ("doctor notes", "no modality reads it: as audio, notes: no file that audio reads"),
+    ("doctor latin.txt", "no modality reads it: as audio or image or text, latin.txt, line 1, byte 3: not UTF-8"),
     ("recipes show image/digits train.steps=2", "overrides are shown with --json"),
     ("recipes copy image/digits nowhere/mine.toml", "no folder 'nowhere' to write mine.toml to"),
     ("recipes copy image/digits broken.toml", "broken.toml exists already"),
