@@ -179,12 +179,7 @@ class VAE:
 
     @torch.inference_mode()
     def translate(
-        self,
-        inputs: Inputs | Batch,
-        to: Sequence[str] = (),
-        n: int = 1,
-        seed: int = 0,
-        temperature: float | None = None,
+        self, inputs: Inputs, to: Sequence[str] = (), n: int = 1, seed: int = 0, temperature: float | None = None
     ) -> Samples:
         """Each input n times in the modalities `to`, by default all that it is not of: draws of z given the input,
         decoded. Raises ValueError or FileNotFoundError for what cannot be read, and for unknown modalities."""
