@@ -138,7 +138,8 @@ def load(folder: Path, overrides: Sequence[str] = ()) -> Saved:
             f"this is mmvae {mmvae.__version__}, format {FORMAT}"
         )
     try:
-        recipe, trained = Recipe.load(folder, overrides), Recipe.load(folder)
+        recipe = Recipe.load(folder, overrides)
+        trained = Recipe.load(folder) if overrides else recipe
     except ValueError as error:
         made = ", ".join(sorted(set(map(str, dict(config.get("modalities") or {}).values()))))
         hint = f" (made with {made}: install or register that first)" if "unknown modality" in str(error) else ""
