@@ -24,7 +24,7 @@ from mmvae.core.sequences import SequencePrior
 from mmvae.core.vae import Batch, Network
 from mmvae.data.store import digest
 from mmvae.hardware import best_device
-from mmvae.inferring import completed, infer
+from mmvae.inferring import infer, placed
 from mmvae.inputs import Inputs, hear, taken, to_batch, unquote
 from mmvae.modalities.contract import Modality, Raw, as_stream
 from mmvae.recipe import Recipe
@@ -134,10 +134,11 @@ class VAE:
         batch = to_batch(self.modalities, inputs)
         return torch.cat([self.network.posterior(part.to(self.device)).mean for part in batch.split(ROWS)])
 
+    @torch.inference_mode()
     def place(self, inputs: Inputs | Batch, seed: int = 0) -> Tensor:
         """Posterior means [n, D] as `encode` gives them, but for what missing modalities have of their own: drawn."""
         batch = to_batch(self.modalities, inputs)
-        return completed(self.network, self.prior(), self.encode(batch)[:, None], batch, seed)[:, 0]
+        return placed(self.network, self.prior(), batch, seed, self.device)
 
     def reconstruct(self, inputs: Inputs | Batch, seed: int = 0, temperature: float | None = 0.0) -> Samples:
         """What the model makes of each input: the decoded posterior mean, by default the likelihood's mode."""

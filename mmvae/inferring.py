@@ -1,32 +1,46 @@
-"""Draws of z given what a row has, and of what no modality of a row says anything of, given the rest."""
+"""Draws of z given what a row has, where the prior knows what no modality of the row speaks of."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from mmvae.core.latents import DiagonalGaussian
 from mmvae.core.noise import Noise, mix
 from mmvae.core.priors import Prior
 from mmvae.core.vae import Batch, Network
 
 ROWS = 64  # at a time
+SURE = 1e-3  # standard deviation of what is taken as it is
 
 
 def infer(network: Network, prior: Prior, batch: Batch, n: int, seed: int, device: torch.device) -> Tensor:
-    """n draws of each row of a batch, one after another, [B * n, D]."""
+    """n draws of each row of a batch, one after another, [B * n, D]: of its posterior, or, where a row lacks a modality
+    with dimensions of its own, of that with this prior in the place of N(0, I)."""
     draws = []
     for number, part in enumerate(batch.split(ROWS)):
-        noise = Noise([mix(seed, "translate", number * ROWS + row) for row in range(len(part))], device)
-        draws.append(network.posterior(part.to(device)).sample(noise, n))
-    return completed(network, prior, torch.cat(draws), batch, seed).flatten(0, 1)
+        rows = range(number * ROWS, number * ROWS + len(part))
+        noise = Noise([mix(seed, "translate", row) for row in rows], device)
+        part = part.to(device)
+        posterior, whole = network.posterior(part), network.latent.known(part.present).all(1)
+        z = posterior.sample(noise, n)
+        if not whole.all() and (evidence := posterior.gaussians(noise, n)):
+            of_draws = Noise([mix(seed, "given", row, i) for row in rows for i in range(n)], device)
+            z = torch.where(whole[:, None, None], z, prior.given(evidence, of_draws).view_as(z))
+        draws.append(z.flatten(0, 1))
+    return torch.cat(draws)
 
 
-def completed(network: Network, prior: Prior, z: Tensor, batch: Batch, seed: int) -> Tensor:
-    """z [B, n, D] of a batch's rows, in which the private dimensions of modalities that a row lacks are drawn from the
-    prior given all others: what a picture has of its own goes with what is shared, as it did in the training set."""
-    present = {name: rows.to(z.device) for name, rows in batch.present.items()}
-    known = network.latent.known(present).repeat_interleave(z.shape[1], 0)
-    if known.all():
-        return z
-    noise = Noise([mix(seed, "complete", row, i) for row in range(len(z)) for i in range(z.shape[1])], z.device)
-    return prior.completed(z.flatten(0, 1), known, noise).view_as(z)
+def placed(network: Network, prior: Prior, batch: Batch, seed: int, device: torch.device) -> Tensor:
+    """Posterior means [B, D] of a batch's rows, in which the dimensions that no modality of a row speaks of are drawn
+    from the prior given all others: what a picture has of its own goes with what is shared, as in the training set."""
+    means = []
+    for number, part in enumerate(batch.split(ROWS)):
+        part = part.to(device)
+        mean, known = network.posterior(part).mean, network.latent.known(part.present)
+        if not known.all():
+            noise = Noise([mix(seed, "complete", number * ROWS + row) for row in range(len(part))], device)
+            evidence = DiagonalGaussian(mean, torch.where(known, SURE, 1.0))
+            mean = torch.where(known, mean, prior.given(evidence, noise))
+        means.append(mean)
+    return torch.cat(means)

@@ -18,7 +18,7 @@ from mmvae.core.fitted import FittedMixture
 from mmvae.core.latents import slerp
 from mmvae.core.noise import Noise, mix
 from mmvae.generation import ROWS, VAE
-from mmvae.inputs import together
+from mmvae.inputs import to_batch, together
 from mmvae.reproducing import reproduce
 from mmvae.samples import Note, Samples, read_note
 
@@ -200,6 +200,11 @@ def test_what_a_missing_modality_has_of_its_own_is_drawn_from_the_fitted_prior(
     assert vae.interpolate("the cat sat", picture, steps=2).z[:, 3].tolist()[1] == pytest.approx(100, abs=5)
     whole = vae.translate({"image": [picture], "text": ["the cat sat"]}, ["image"], n=2)
     assert whole.z[:, 3].abs().max() < 10
+    rows = to_batch(vae.modalities, {"image": [picture, picture], "text": [None, "the cat sat"]})
+    mixed = vae.infer(rows, 2, seed=5)  # a row is what it is alone, whoever is beside it
+    torch.testing.assert_close(mixed[:2], vae.infer(to_batch(vae.modalities, {"image": [picture]}), 2, seed=5))
+    assert mixed[:2, 3].min() > 90
+    assert mixed[2:, 3].abs().max() < 10
 
 
 def test_inputs_of_one_modality_are_rows_and_those_of_several_a_row(vae_for: MakeVAE) -> None:

@@ -187,22 +187,32 @@ class MixtureOfGaussians(Posterior):
         return (self.means * share[..., None]).sum(1)
 
     def sample(self, noise: Noise, k: int = 1) -> Tensor:
-        return self._drawn((noise.uniform(k) * self.there.sum(1, keepdim=True)).long(), noise)
+        return self._drawn(self._any(noise, k), noise)
+
+    def gaussians(self, noise: Noise, k: int) -> DiagonalGaussian:
+        return DiagonalGaussian(*(part.flatten(0, 1) for part in self._at(self._any(noise, k))))
 
     def sample_groups(self, noise: Noise, groups: int, k: int) -> Tensor:
         """Of several groups each is of one Gaussian, in turn: no decoder is spared what an expert says alone
         (Shi et al. 2019)."""
         if groups == 1:
             return self.sample(noise, k)
-        count = self.there.sum(1, keepdim=True)
-        turn = torch.arange(groups, device=count.device).repeat_interleave(k)
-        return self._drawn((turn + (noise.uniform(1) * count).long()) % count, noise)
+        turn = torch.arange(groups, device=self.there.device).repeat_interleave(k)
+        return self._drawn((turn + self._any(noise, 1)) % self.there.sum(1, keepdim=True), noise)
 
-    def _drawn(self, place: Tensor, noise: Noise) -> Tensor:
-        """A draw of the Gaussian at each place [B, k] among those that a row has."""
+    def _any(self, noise: Noise, k: int) -> Tensor:
+        """Places [B, k] among the Gaussians that a row has."""
+        return (noise.uniform(k) * self.there.sum(1, keepdim=True)).long()
+
+    def _at(self, place: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and stddev [B, k, D] at each place among the Gaussians that a row has."""
         chosen = self.there.float().sort(dim=1, descending=True, stable=True).indices.gather(1, place)
         index = chosen[..., None].expand(-1, -1, self.means.shape[-1])
-        return self.means.gather(1, index) + self.stddevs.gather(1, index) * noise.normal(*index.shape[1:])
+        return self.means.gather(1, index), self.stddevs.gather(1, index)
+
+    def _drawn(self, place: Tensor, noise: Noise) -> Tensor:
+        mean, stddev = self._at(place)
+        return mean + stddev * noise.normal(*mean.shape[1:])
 
     def log_prob(self, z: Tensor) -> Tensor:
         count = self.there.shape[1]

@@ -6,12 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmvae.core.latents import DiagonalGaussian
 from mmvae.core.noise import Noise
 from mmvae.core.priors import Prior
 from mmvae.core.registry import Settings
 
 LEAST_ROWS = 4  # of a component, on average
-AT_ONCE = 1024  # rows that are completed together
+AT_ONCE = 2**25  # numbers of covariances, of all components and rows that are drawn together
 STRENGTHS = (0.25, 0.5, 1.0, 2.0)  # rows a dimension that the covariance within all components counts for in each
 
 
@@ -81,24 +82,28 @@ class FittedMixture(Prior):
         chosen = torch.searchsorted(edges, noise.uniform() * edges[-1]).clamp(max=len(edges) - 1)
         return self.means[chosen] + (self.factors[chosen] @ noise.normal(self.dim, 1)).squeeze(-1)
 
-    def completed(self, z: Tensor, known: Tensor, noise: Noise) -> Tensor:
-        u, normal, drawn = noise.uniform(1), noise.normal(self.dim), z.clone()
-        for pattern in known[~known.all(1)].unique(dim=0):
-            for rows in (known == pattern).all(1).nonzero().squeeze(1).split(AT_ONCE):
-                drawn[rows] = self._completed(z[rows], pattern, u[rows], normal[rows])
-        return drawn
+    def given(self, evidence: DiagonalGaussian, noise: Noise) -> Tensor:
+        u, normal = noise.uniform(1), noise.normal(2, self.dim)
+        rows = max(1, AT_ONCE // (self.means.numel() * self.dim))
+        parts = (evidence.mean, evidence.stddev, u, normal)
+        return torch.cat([self._given(*part) for part in zip(*(part.split(rows) for part in parts), strict=True)])
 
-    def _completed(self, z: Tensor, known: Tensor, u: Tensor, normal: Tensor) -> Tensor:
-        """For rows [B, D] of which the same dimensions [D] are known; u [B, 1], normal [B, D]."""
-        order, count = known.int().argsort(descending=True, stable=True), int(known.sum())
-        factors = torch.linalg.cholesky((self.factors @ self.factors.mT)[:, order][:, :, order])
-        of_known, unknown = factors[:, :count, :count], order[count:]
-        away = (z[:, None] - self.means)[..., order[:count]].permute(1, 2, 0)  # [components, known, B]
-        white = torch.linalg.solve_triangular(of_known, away, upper=False)
-        volumes = of_known.diagonal(dim1=1, dim2=2).log().sum(1)
-        edges = (self.weights.log() - volumes - 0.5 * white.square().sum(1).T).softmax(1).cumsum(1)
+    def _given(self, mean: Tensor, stddev: Tensor, u: Tensor, normal: Tensor) -> Tensor:
+        """Of mean and stddev [B, D]; u [B, 1], normal [B, 2, D]. What the experts alone say has precisions L and means
+        mu. Of a component N(m, S), with R = L^1/2 and B = I + R S R, the mean is m + S R B^-1 R (mu - m)."""
+        root = (stddev**-2 - 1).clamp(min=0).sqrt()
+        told = torch.where(root > 0, mean / stddev**2 / root, 0.0)  # R mu
+        spoken = root.gt(0).any(0).nonzero().squeeze(1)
+        root, told, factors = root[:, spoken], told[:, spoken], self.factors[:, spoken]
+        within = root[:, None, :, None] * (factors @ factors.mT) * root[:, None, None]
+        factor = torch.linalg.cholesky(within + torch.eye(len(spoken), device=within.device))
+        away = told[:, None] - root[:, None] * self.means[:, spoken]
+        white = torch.linalg.solve_triangular(factor, away[..., None], upper=False)[..., 0]
+        volumes = factor.diagonal(dim1=2, dim2=3).log().sum(2)
+        edges = (self.weights.log() - volumes - 0.5 * white.square().sum(2)).softmax(1).cumsum(1)
         chosen = torch.searchsorted(edges, u * edges[:, -1:]).clamp(max=len(self.weights) - 1)[:, 0]
-        given = torch.cat([white[chosen, :, torch.arange(len(z))], normal[:, unknown]], 1)
-        drawn = z.clone()
-        drawn[:, unknown] = self.means[chosen][:, unknown] + (factors[chosen, count:] @ given[..., None]).squeeze(-1)
-        return drawn
+        # a draw of the component, moved as a draw of the evidence tells it to (Matheron's rule)
+        drawn = self.means[chosen] + (self.factors[chosen] @ normal[:, 0, :, None])[..., 0]
+        missed = told - root * drawn[:, spoken] - normal[:, 1, spoken]
+        moved = root * torch.cholesky_solve(missed[..., None], factor[torch.arange(len(u)), chosen])[..., 0]
+        return drawn + (self.factors[chosen] @ (factors[chosen].mT @ moved[..., None]))[..., 0]

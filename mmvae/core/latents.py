@@ -32,6 +32,9 @@ class Posterior(ABC):
         """Groups of k draws for each row, one after another, [B, groups * k, D]; a mixture's parts may take turns."""
         return self.sample(noise, groups * k)
 
+    def gaussians(self, noise: Noise, k: int) -> DiagonalGaussian | None:
+        """The diagonal Gaussian that each of k draws is of, one after another, [B * k, D]; None where there is none."""
+
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density of z [B, k, D] in nats, [B, k]."""
@@ -67,6 +70,9 @@ class DiagonalGaussian(Posterior):
 
     def sample(self, noise: Noise, k: int = 1) -> Tensor:
         return self.mean[:, None] + self.stddev[:, None] * noise.normal(k, self.mean.shape[1])
+
+    def gaussians(self, noise: Noise, k: int) -> DiagonalGaussian:
+        return DiagonalGaussian(self.mean.repeat_interleave(k, 0), self.stddev.repeat_interleave(k, 0))
 
     def log_prob(self, z: Tensor) -> Tensor:
         scaled = (z - self.mean[:, None]) / self.stddev[:, None]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmvae.core.latents import Latent, Point, Posterior
+from mmvae.core.latents import DiagonalGaussian, Latent, Point, Posterior
 from mmvae.core.noise import Noise
 from mmvae.core.registry import Registry, Settings
 
@@ -41,10 +41,10 @@ class Prior(nn.Module, ABC):
     def sample(self, noise: Noise) -> Tensor:
         """One z for each row of the noise, [B, D]."""
 
-    def completed(self, z: Tensor, known: Tensor, noise: Noise) -> Tensor:
-        """z [B, D] in which what is not `known`, bool [B, D], is drawn given what is. By default z as it is: posteriors
-        have N(0, I) where they know nothing."""
-        return z
+    def given(self, evidence: DiagonalGaussian, noise: Noise) -> Tensor:
+        """A draw of z for each row [B, D] given what experts say: Gaussians that are N(0, I) times the experts, with
+        this prior in the place of N(0, I). By default, draws of those Gaussians."""
+        return evidence.sample(noise)[:, 0]
 
     def rate(self, posterior: Posterior, z: Tensor) -> Tensor:
         """KL(q(z|x) || p(z)) in nats, [B, parts]: parts are dimensions where the prior factorizes, else 1.

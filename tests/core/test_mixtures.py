@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal, kl_divergence
 
 from mmvae.core.experts import MixtureOfExperts, MixtureOfGaussians, ProductOfExperts
-from mmvae.core.latents import Deterministic, Latent
+from mmvae.core.latents import Deterministic, DiagonalGaussian, Latent
 from mmvae.core.likelihoods import Gaussian
 from mmvae.core.noise import Noise, StepNoise
 from mmvae.core.objectives import ELBO, ImportanceWeighted, importance_terms, importance_weighted_bound
@@ -91,6 +91,16 @@ def test_the_importance_weighted_bound_of_a_mixture_comes_near_to_the_evidence()
     with torch.no_grad():
         bound = importance_weighted_bound(made, rows, Noise(range(6)), 20_000)[0]
     torch.testing.assert_close(bound, evidence, atol=0.1, rtol=0)
+
+
+def test_the_gaussians_that_draws_of_a_mixture_are_of_make_it_up() -> None:
+    posterior = network(MixtureOfExperts(MixtureOfExperts.Config(dim=DIM))).posterior(batch(2))
+    parts = posterior.gaussians(Noise(range(2)), 20_000)
+    assert isinstance(parts, DiagonalGaussian)
+    z = posterior.sample(Noise(range(2)), 20_000)
+    torch.testing.assert_close(parts.mean.view_as(z).mean(1), posterior.mean, atol=0.02, rtol=0)
+    total = parts.stddev.view_as(z).square().mean(1) + parts.mean.view_as(z).var(1)
+    torch.testing.assert_close(total, z.var(1), atol=0.05, rtol=0)
 
 
 def test_groups_of_draws_are_of_one_expert_each_and_their_bound_is_that_of_shi() -> None:

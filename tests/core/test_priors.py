@@ -125,25 +125,54 @@ def test_many_components_of_few_rows_come_near_the_density_they_are_of() -> None
     assert 0 < missed < 0.6
 
 
-def test_what_a_fitted_mixture_completes_is_distributed_as_its_draws_and_leaves_what_is_known() -> None:
+def bent(dim: int) -> FittedMixture:
+    """Three Gaussians apart, of unequal weights and shapes."""
     torch.manual_seed(0)
-    prior, n = FittedMixture(4, 3), 200_000
-    prior.means.copy_(2 * torch.randn(3, 4))
-    prior.factors.copy_(0.3 * torch.randn(3, 4, 4).tril() + torch.eye(4))
+    prior = FittedMixture(dim, 3)
+    prior.means.copy_(2 * torch.randn(3, dim))
+    prior.factors.copy_(0.3 * torch.randn(3, dim, dim).tril() + torch.eye(dim))
     prior.weights.copy_(torch.tensor([0.2, 0.5, 0.3]))
+    return prior
+
+
+def test_what_a_fitted_mixture_says_of_the_unknown_is_distributed_as_its_draws() -> None:
+    prior, n = bent(4), 200_000
     z = prior.sample(StepNoise(0, n, slice(None)))
-    known = torch.ones(n, 4, dtype=torch.bool)
-    known[::2, 1::2] = False  # rows of four kinds: some of it, one of it, all of it, none of it
-    known[1::4, :3] = False
-    known[3::8] = False
-    made = prior.completed(z, known, StepNoise(1, n, slice(None)))
-    assert torch.equal(made[known], z[known])
-    assert (made[~known] != z[~known]).all()
-    for rows in (slice(0, None, 2), slice(1, None, 4), slice(3, None, 8)):
-        torch.testing.assert_close(made[rows].mean(0), z.mean(0), atol=0.05, rtol=0)
-        torch.testing.assert_close(made[rows].T.cov(), z.T.cov(), atol=0.15, rtol=0)
-        cubes = (made[rows, :, None] ** 2 * made[rows, None]).mean(0)  # what a single Gaussian would get wrong
+    for unknown in ([1, 3], [0, 1, 2], [0, 1, 2, 3]):
+        stddev = torch.full((n, 4), 1e-3)
+        stddev[:, unknown] = 1.0
+        made = prior.given(DiagonalGaussian(z, stddev), StepNoise(1, n, slice(None)))
+        known = [i for i in range(4) if i not in unknown]
+        torch.testing.assert_close(made[:, known], z[:, known], atol=0.01, rtol=0)
+        torch.testing.assert_close(made.mean(0), z.mean(0), atol=0.05, rtol=0)
+        torch.testing.assert_close(made.T.cov(), z.T.cov(), atol=0.15, rtol=0)
+        cubes = (made[:, :, None] ** 2 * made[:, None]).mean(0)  # what a single Gaussian would get wrong
         torch.testing.assert_close(cubes, (z[:, :, None] ** 2 * z[:, None]).mean(0), atol=1.6, rtol=0)
+
+
+def test_draws_given_evidence_are_those_of_bayes_rule() -> None:
+    prior, n = bent(2), 200_000
+    evidence = DiagonalGaussian(torch.tensor([[0.3, -0.2]]), torch.tensor([[0.6, 0.8]]))
+    many = DiagonalGaussian(evidence.mean.expand(n, 2), evidence.stddev.expand(n, 2))
+    made = prior.given(many, StepNoise(1, n, slice(None)))
+    line = torch.linspace(-12, 12, 801)
+    grid = torch.cartesian_prod(line, line)
+    scores = evidence.log_prob(grid[None])[0] - StandardNormal(Prior.Config(), 2).log_prob(grid) + prior.log_prob(grid)
+    weights = scores.softmax(0)
+    mean = weights @ grid
+    torch.testing.assert_close(made.mean(0), mean, atol=0.01, rtol=0)
+    apart = grid - mean
+    torch.testing.assert_close(made.T.cov(), (apart.T * weights) @ apart, atol=0.015, rtol=0)
+    torch.testing.assert_close(((made - mean) ** 3).mean(0), weights @ apart**3, atol=0.05, rtol=0)
+
+
+def test_a_standard_normal_in_the_place_of_itself_changes_no_posterior(posterior: DiagonalGaussian) -> None:
+    wide = DiagonalGaussian(posterior.mean, posterior.stddev.clamp(max=0.9))
+    many = DiagonalGaussian(*(part.repeat_interleave(40_000, 0) for part in (wide.mean, wide.stddev)))
+    for prior in (FittedMixture(DIM, 2), StandardNormal(Prior.Config(), DIM)):
+        made = prior.given(many, StepNoise(1, 5 * 40_000, slice(None))).view(5, -1, DIM)
+        torch.testing.assert_close(made.mean(1), wide.mean, atol=0.02, rtol=0)
+        torch.testing.assert_close(made.std(1), wide.stddev, atol=0.01, rtol=0)
 
 
 def test_a_fitted_mixture_draws_have_its_mean_and_covariance() -> None:
