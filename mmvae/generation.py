@@ -135,15 +135,15 @@ class VAE:
         return torch.cat([self.network.posterior(part.to(self.device)).mean for part in batch.split(ROWS)])
 
     @torch.inference_mode()
-    def place(self, inputs: Inputs | Batch, seed: int = 0) -> Tensor:
-        """Posterior means [n, D] as `encode` gives them, but for what missing modalities have of their own: drawn."""
-        batch = to_batch(self.modalities, inputs)
-        return placed(self.network, self.prior(), batch, seed, self.device)
+    def place(self, inputs: Inputs | Batch) -> Tensor:
+        """Posterior means [n, D] as `encode` gives them, but for what missing modalities have of their own: its mean
+        under the prior, given the rest."""
+        return placed(self.network, self.prior(), to_batch(self.modalities, inputs), self.device)
 
     def reconstruct(self, inputs: Inputs | Batch, seed: int = 0, temperature: float | None = 0.0) -> Samples:
         """What the model makes of each input: the decoded posterior mean, by default the likelihood's mode."""
         batch = to_batch(self.modalities, inputs)
-        made = self.decode(self.place(batch, seed), seed, temperature, "reconstruct")
+        made = self.decode(self.place(batch), seed, temperature, "reconstruct")
         return replace(made, given=partial(taken, self.modalities, batch))
 
     def interpolate(
@@ -166,16 +166,16 @@ class VAE:
         if first is None:
             ends = self.prior().sample(Noise([mix(seed, "prior", i) for i in range(2)], self.device))
         else:
-            ends = self.place([first, last], seed)
+            ends = self.place([first, last])
         weights = torch.linspace(0, 1, steps, device=self.device)[:, None]
         z = (slerp if path == "sphere" else torch.lerp)(ends[0], ends[1], weights)
         return replace(self.decode(z, seed, temperature, "interpolate"), steps=steps)
 
     def combine(self, plus: Inputs, minus: Inputs = (), seed: int = 0, temperature: float | None = 0.0) -> Samples:
         """One observation from latents added up, and others taken away: king - man + woman (Mikolov et al. 2013)."""
-        z = self.place(plus, seed).sum(0, keepdim=True)
+        z = self.place(plus).sum(0, keepdim=True)
         if len(minus):
-            z = z - self.place(minus, seed).sum(0, keepdim=True)
+            z = z - self.place(minus).sum(0, keepdim=True)
         return self.decode(z, seed, temperature, "combine")
 
     @torch.inference_mode()

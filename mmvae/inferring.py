@@ -24,23 +24,22 @@ def infer(network: Network, prior: Prior, batch: Batch, n: int, seed: int, devic
         part = part.to(device)
         posterior, whole = network.posterior(part), network.latent.known(part.present).all(1)
         z = posterior.sample(noise, n)
-        if not whole.all() and (evidence := posterior.gaussians(noise, n)):
-            of_draws = Noise([mix(seed, "given", row, i) for row in rows for i in range(n)], device)
-            z = torch.where(whole[:, None, None], z, prior.given(evidence, of_draws).view_as(z))
+        if not whole.all() and (parts := posterior.gaussians(noise, n)):
+            each = len(parts.mean) // len(part)
+            of_parts = Noise([mix(seed, "given", row, i) for row in rows for i in range(each)], device)
+            z = torch.where(whole[:, None, None], z, prior.given(parts).sample(of_parts, n // each).view_as(z))
         draws.append(z.flatten(0, 1))
     return torch.cat(draws)
 
 
-def placed(network: Network, prior: Prior, batch: Batch, seed: int, device: torch.device) -> Tensor:
-    """Posterior means [B, D] of a batch's rows, in which the dimensions that no modality of a row speaks of are drawn
-    from the prior given all others: what a picture has of its own goes with what is shared, as in the training set."""
+def placed(network: Network, prior: Prior, batch: Batch, device: torch.device) -> Tensor:
+    """Posterior means [B, D] of a batch's rows; in the dimensions that no modality of a row speaks of, the prior's mean
+    given all others: what a picture has of its own goes with what is shared, as in the training set."""
     means = []
-    for number, part in enumerate(batch.split(ROWS)):
-        part = part.to(device)
+    for part in batch.to(device).split(ROWS):
         mean, known = network.posterior(part).mean, network.latent.known(part.present)
         if not known.all():
-            noise = Noise([mix(seed, "complete", number * ROWS + row) for row in range(len(part))], device)
-            evidence = DiagonalGaussian(mean, torch.where(known, SURE, 1.0))
-            mean = torch.where(known, mean, prior.given(evidence, noise))
+            sure = DiagonalGaussian(mean, torch.where(known, SURE, 1.0))
+            mean = torch.where(known, mean, prior.given(sure).mean)
         means.append(mean)
     return torch.cat(means)

@@ -56,7 +56,7 @@ def traverse(
         read.append(vae.encode(Batch(values, dict.fromkeys(values, everything))))
     means = torch.cat(read)
     used = means.var(0).argsort(descending=True)[:dims].tolist()
-    origin = vae.place([start], seed)[0] if start is not None else drawn[0]
+    origin = vae.place([start])[0] if start is not None else drawn[0]
     ways = origin.repeat(len(used), steps, 1)
     for way, dim in zip(ways, used, strict=True):
         way[:, dim] = drawn[:, dim].mean() + drawn[:, dim].std() * torch.linspace(

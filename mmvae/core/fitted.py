@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from mmvae.core.latents import DiagonalGaussian
+from mmvae.core.latents import DiagonalGaussian, Posterior
 from mmvae.core.noise import Noise
 from mmvae.core.priors import Prior
 from mmvae.core.registry import Settings
 
 LEAST_ROWS = 4  # of a component, on average
-AT_ONCE = 2**25  # numbers of covariances, of all components and rows that are drawn together
+AT_ONCE = 2**25  # numbers of covariances, of all components and rows that are weighed together
 STRENGTHS = (0.25, 0.5, 1.0, 2.0)  # rows a dimension that the covariance within all components counts for in each
 
 
@@ -82,28 +85,72 @@ class FittedMixture(Prior):
         chosen = torch.searchsorted(edges, noise.uniform() * edges[-1]).clamp(max=len(edges) - 1)
         return self.means[chosen] + (self.factors[chosen] @ noise.normal(self.dim, 1)).squeeze(-1)
 
-    def given(self, evidence: DiagonalGaussian, noise: Noise) -> Tensor:
-        u, normal = noise.uniform(1), noise.normal(2, self.dim)
-        rows = max(1, AT_ONCE // (self.means.numel() * self.dim))
-        parts = (evidence.mean, evidence.stddev, u, normal)
-        return torch.cat([self._given(*part) for part in zip(*(part.split(rows) for part in parts), strict=True)])
+    def given(self, evidence: DiagonalGaussian) -> Posterior:
+        return Given(self, evidence)
 
-    def _given(self, mean: Tensor, stddev: Tensor, u: Tensor, normal: Tensor) -> Tensor:
-        """Of mean and stddev [B, D]; u [B, 1], normal [B, 2, D]. What the experts alone say has precisions L and means
-        mu. Of a component N(m, S), with R = L^1/2 and B = I + R S R, the mean is m + S R B^-1 R (mu - m)."""
-        root = (stddev**-2 - 1).clamp(min=0).sqrt()
-        told = torch.where(root > 0, mean / stddev**2 / root, 0.0)  # R mu
-        spoken = root.gt(0).any(0).nonzero().squeeze(1)
-        root, told, factors = root[:, spoken], told[:, spoken], self.factors[:, spoken]
-        within = root[:, None, :, None] * (factors @ factors.mT) * root[:, None, None]
-        factor = torch.linalg.cholesky(within + torch.eye(len(spoken), device=within.device))
-        away = told[:, None] - root[:, None] * self.means[:, spoken]
-        white = torch.linalg.solve_triangular(factor, away[..., None], upper=False)[..., 0]
-        volumes = factor.diagonal(dim1=2, dim2=3).log().sum(2)
-        edges = (self.weights.log() - volumes - 0.5 * white.square().sum(2)).softmax(1).cumsum(1)
-        chosen = torch.searchsorted(edges, u * edges[:, -1:]).clamp(max=len(self.weights) - 1)[:, 0]
+
+class Given(Posterior):
+    """A mixture of Gaussians in the place of the N(0, I) for which diagonal Gaussians [B, D] were made: another mixture
+    for each row.
+
+    Without N(0, I) they have precisions L and means mu. With R = L^1/2, B = I + R S R and d = R (mu - m), a component
+    N(m, S) of weight w becomes N(m + S R B^-1 d, (S^-1 + L)^-1), of weight w |B|^-1/2 exp(-d B^-1 d / 2).
+    """
+
+    def __init__(self, prior: FittedMixture, evidence: DiagonalGaussian) -> None:
+        self.prior, self.evidence = prior, evidence
+        precision = evidence.stddev**-2
+        root = (precision - 1).clamp(min=0).sqrt()
+        self.spoken = root.gt(0).any(0).nonzero().squeeze(1)  # dimensions of which anything is said
+        self.root = root[:, self.spoken]
+        told = torch.where(root > 0, evidence.mean * precision / root, 0.0)
+        self.told = told[:, self.spoken]  # R mu
+        scores = []
+        for rows in self._rows():
+            factor, away = self._of(rows)
+            white = torch.linalg.solve_triangular(factor, away[..., None], upper=False)[..., 0]
+            volumes = factor.diagonal(dim1=2, dim2=3).log().sum(2)
+            scores.append(prior.weights.log() - volumes - 0.5 * white.square().sum(2))
+        scores = torch.cat(scores)
+        self.shares = scores.softmax(1)
+        of_evidence = 0.5 * (told.square() - evidence.mean.square() * precision).sum(1) - evidence.stddev.log().sum(1)
+        self.volume = scores.logsumexp(1) + of_evidence  # log of what the density is divided by
+
+    def _rows(self) -> Iterator[Tensor]:
+        """Numbers of rows [n, 1] whose components are held at once."""
+        rows = torch.arange(len(self.root), device=self.root.device)[:, None]
+        yield from rows.split(max(1, AT_ONCE // self.prior.factors.numel()))
+
+    def _of(self, rows: Tensor, components: Tensor | slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """Of rows [n, 1] and components, all or [n, k]: the Cholesky factors of B [n, k, d, d], and d [n, k, d]."""
+        root, factors = self.root[rows], self.prior.factors[:, self.spoken][components]
+        within = root[..., None] * (factors @ factors.mT) * root[..., None, :]
+        factor = torch.linalg.cholesky(within + torch.eye(len(self.spoken), device=root.device))
+        return factor, self.told[rows] - root * self.prior.means[:, self.spoken][components]
+
+    def _moved(self, rows: Tensor, factor: Tensor, missed: Tensor, components: Tensor | slice = slice(None)) -> Tensor:
+        """S R B^-1 of what was missed, [n, k, d]: [n, k, D]."""
+        factors, pulled = self.prior.factors[components], torch.cholesky_solve(missed[..., None], factor)
+        return (factors @ (factors[..., self.spoken, :].mT @ (self.root[rows][..., None] * pulled)))[..., 0]
+
+    @property
+    def mean(self) -> Tensor:
+        of = (self.prior.means + self._moved(rows, *self._of(rows)) for rows in self._rows())
+        return (self.shares[..., None] * torch.cat(list(of))).sum(1)
+
+    def sample(self, noise: Noise, k: int = 1) -> Tensor:
+        prior, edges = self.prior, self.shares.cumsum(1)
+        chosen = torch.searchsorted(edges, noise.uniform(k) * edges[:, -1:]).clamp(max=len(prior.weights) - 1)
+        rows = torch.arange(len(edges), device=edges.device)[:, None]
         # a draw of the component, moved as a draw of the evidence tells it to (Matheron's rule)
-        drawn = self.means[chosen] + (self.factors[chosen] @ normal[:, 0, :, None])[..., 0]
-        missed = told - root * drawn[:, spoken] - normal[:, 1, spoken]
-        moved = root * torch.cholesky_solve(missed[..., None], factor[torch.arange(len(u)), chosen])[..., 0]
-        return drawn + (self.factors[chosen] @ (factors[chosen].mT @ moved[..., None]))[..., 0]
+        away = (prior.factors[chosen] @ noise.normal(k, prior.dim, 1))[..., 0]
+        factor, missed = self._of(rows, chosen)
+        missed = missed - self.root[rows] * away[..., self.spoken] - noise.normal(k, prior.dim)[..., self.spoken]
+        return prior.means[chosen] + away + self._moved(rows, factor, missed, chosen)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        standard = (-0.5 * z**2 - 0.5 * math.log(2 * math.pi)).sum(-1)
+        return self.evidence.log_prob(z) - standard + self.prior.log_prob(z) - self.volume[:, None]
+
+    def detached(self) -> Given:
+        return Given(self.prior, self.evidence.detached())

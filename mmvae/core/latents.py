@@ -33,7 +33,8 @@ class Posterior(ABC):
         return self.sample(noise, groups * k)
 
     def gaussians(self, noise: Noise, k: int) -> DiagonalGaussian | None:
-        """The diagonal Gaussian that each of k draws is of, one after another, [B * k, D]; None where there is none."""
+        """The diagonal Gaussians that k draws of each row are of: one a row, [B, D], or one a draw, [B * k, D]. None
+        where they are of no Gaussian."""
 
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
@@ -72,7 +73,7 @@ class DiagonalGaussian(Posterior):
         return self.mean[:, None] + self.stddev[:, None] * noise.normal(k, self.mean.shape[1])
 
     def gaussians(self, noise: Noise, k: int) -> DiagonalGaussian:
-        return DiagonalGaussian(self.mean.repeat_interleave(k, 0), self.stddev.repeat_interleave(k, 0))
+        return self
 
     def log_prob(self, z: Tensor) -> Tensor:
         scaled = (z - self.mean[:, None]) / self.stddev[:, None]

@@ -41,10 +41,10 @@ class Prior(nn.Module, ABC):
     def sample(self, noise: Noise) -> Tensor:
         """One z for each row of the noise, [B, D]."""
 
-    def given(self, evidence: DiagonalGaussian, noise: Noise) -> Tensor:
-        """A draw of z for each row [B, D] given what experts say: Gaussians that are N(0, I) times the experts, with
-        this prior in the place of N(0, I). By default, draws of those Gaussians."""
-        return evidence.sample(noise)[:, 0]
+    def given(self, evidence: DiagonalGaussian) -> Posterior:
+        """Gaussians [B, D] that are N(0, I) times what experts say, with this prior in the place of N(0, I): what those
+        experts leave open is then as the prior has it, given what they say. By default the Gaussians as they are."""
+        return evidence
 
     def rate(self, posterior: Posterior, z: Tensor) -> Tensor:
         """KL(q(z|x) || p(z)) in nats, [B, parts]: parts are dimensions where the prior factorizes, else 1.

@@ -141,7 +141,7 @@ def test_what_a_fitted_mixture_says_of_the_unknown_is_distributed_as_its_draws()
     for unknown in ([1, 3], [0, 1, 2], [0, 1, 2, 3]):
         stddev = torch.full((n, 4), 1e-3)
         stddev[:, unknown] = 1.0
-        made = prior.given(DiagonalGaussian(z, stddev), StepNoise(1, n, slice(None)))
+        made = prior.given(DiagonalGaussian(z, stddev)).sample(StepNoise(1, n, slice(None)))[:, 0]
         known = [i for i in range(4) if i not in unknown]
         torch.testing.assert_close(made[:, known], z[:, known], atol=0.01, rtol=0)
         torch.testing.assert_close(made.mean(0), z.mean(0), atol=0.05, rtol=0)
@@ -153,8 +153,8 @@ def test_what_a_fitted_mixture_says_of_the_unknown_is_distributed_as_its_draws()
 def test_draws_given_evidence_are_those_of_bayes_rule() -> None:
     prior, n = bent(2), 200_000
     evidence = DiagonalGaussian(torch.tensor([[0.3, -0.2]]), torch.tensor([[0.6, 0.8]]))
-    many = DiagonalGaussian(evidence.mean.expand(n, 2), evidence.stddev.expand(n, 2))
-    made = prior.given(many, StepNoise(1, n, slice(None)))
+    given = prior.given(evidence)
+    made = given.sample(Noise([1]), n)[0]
     line = torch.linspace(-12, 12, 801)
     grid = torch.cartesian_prod(line, line)
     scores = evidence.log_prob(grid[None])[0] - StandardNormal(Prior.Config(), 2).log_prob(grid) + prior.log_prob(grid)
@@ -164,15 +164,19 @@ def test_draws_given_evidence_are_those_of_bayes_rule() -> None:
     apart = grid - mean
     torch.testing.assert_close(made.T.cov(), (apart.T * weights) @ apart, atol=0.015, rtol=0)
     torch.testing.assert_close(((made - mean) ** 3).mean(0), weights @ apart**3, atol=0.05, rtol=0)
+    torch.testing.assert_close(given.mean[0], mean, atol=1e-3, rtol=0)
+    exact = scores.log_softmax(0) - 2 * (line[1] - line[0]).log()
+    torch.testing.assert_close(given.log_prob(grid[None])[0], exact, atol=1e-3, rtol=1e-4)
 
 
 def test_a_standard_normal_in_the_place_of_itself_changes_no_posterior(posterior: DiagonalGaussian) -> None:
-    wide = DiagonalGaussian(posterior.mean, posterior.stddev.clamp(max=0.9))
-    many = DiagonalGaussian(*(part.repeat_interleave(40_000, 0) for part in (wide.mean, wide.stddev)))
-    for prior in (FittedMixture(DIM, 2), StandardNormal(Prior.Config(), DIM)):
-        made = prior.given(many, StepNoise(1, 5 * 40_000, slice(None))).view(5, -1, DIM)
-        torch.testing.assert_close(made.mean(1), wide.mean, atol=0.02, rtol=0)
-        torch.testing.assert_close(made.std(1), wide.stddev, atol=0.01, rtol=0)
+    kept = DiagonalGaussian(posterior.mean, posterior.stddev.clamp(max=0.9))
+    given = FittedMixture(DIM, 2).given(kept)
+    made = given.sample(Noise(range(5)), 40_000)
+    torch.testing.assert_close(made.mean(1), kept.mean, atol=0.02, rtol=0)
+    torch.testing.assert_close(made.std(1), kept.stddev, atol=0.01, rtol=0)
+    torch.testing.assert_close(given.mean, kept.mean)
+    torch.testing.assert_close(given.log_prob(made), kept.log_prob(made), atol=1e-4, rtol=1e-4)
 
 
 def test_a_fitted_mixture_draws_have_its_mean_and_covariance() -> None:
