@@ -8,10 +8,11 @@ from itertools import permutations
 import torch
 from torch import Tensor
 
+from mmvae.core.priors import Prior
 from mmvae.core.vae import Network
 from mmvae.data.prepare import Progress
 from mmvae.data.store import Store
-from mmvae.evaluation.bounds import batches, importance_nll
+from mmvae.evaluation.bounds import batches, importance_nll, nll_alone
 
 MOST = 500  # rows, from all over the split
 AMONG = 100  # rows among which the right one is looked for
@@ -62,10 +63,17 @@ def places(
 
 
 def apart(
-    network: Network, store: Store, device: torch.device, k: int, seed: int = 0, progress: Progress | None = None
+    network: Network,
+    store: Store,
+    device: torch.device,
+    k: int,
+    seed: int = 0,
+    progress: Progress | None = None,
+    fitted: Prior | None = None,
 ) -> dict[str, float]:
     """In nats, by the importance-weighted bound with k draws, of rows that have all modalities: -log p(x_m) of each
-    modality m, and -log p(x_m | the others), the difference of two such bounds. Nothing where no row has all."""
+    modality m, also under a fitted prior, and -log p(x_m | the others), the difference of two such bounds. Nothing
+    where no row has all."""
     rows = complete(store, MOST)
     if not len(rows):
         return {}
@@ -82,6 +90,11 @@ def apart(
     for name in store.columns:
         others = [other for other in store.columns if other != name]
         figures[f"NLL of {name} alone, k = {k}, N = {len(rows)} (nats)"] = nll([name])
+        if fitted:
+            alone = nll_alone(network, fitted, store, device, k, seed, progress, rows, name)
+            figures[f"NLL of {name} alone under the fitted prior, k = {k}, N = {len(rows)} (nats)"] = (
+                alone.mean().item()
+            )
         given = nll(store.columns) - nll(others)
         figures[f"NLL of {name} given {' and '.join(others)}, k = {k}, N = {len(rows)} (nats)"] = given
     return figures

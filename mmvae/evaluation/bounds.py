@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mmvae.core.noise import Noise, mix
-from mmvae.core.objectives import importance_weighted_bound
+from mmvae.core.objectives import importance_weighted_bound, score_draws
 from mmvae.core.priors import Prior
 from mmvae.core.vae import Batch, Network
 from mmvae.data.prepare import Progress
@@ -88,7 +88,9 @@ def elbo(network: Network, store: Store, device: torch.device, seed: int = 0, si
     )
 
 
-@torch.inference_mode()
+Bound = Callable[[Batch, Noise, int], Tensor]  # of log p(x) of B rows by so many draws, [priors, B]
+
+
 def importance_nll(
     network: Network,
     store: Store,
@@ -103,20 +105,67 @@ def importance_nll(
     """-log p(x) of each row under the prior of training and each of `priors`, by the importance-weighted bound with k
     draws (Burda et al. 2016), [1 + priors, N]. chosen: the rows, in order, by default all. of: the modalities that x is
     made of, by default all."""
+
+    def bound(batch: Batch, noise: Noise, n: int) -> Tensor:
+        return importance_weighted_bound(network, batch if of is None else batch.of(of), noise, n, priors)
+
+    return _nll(bound, store, device, k, seed, progress, chosen)
+
+
+def nll_alone(
+    network: Network,
+    prior: Prior,
+    store: Store,
+    device: torch.device,
+    k: int,
+    seed: int,
+    progress: Progress | None,
+    chosen: Tensor,
+    name: str,
+) -> Tensor:
+    """-log p(x) of one modality of the chosen rows, [N], under a prior that its posterior has in the place of N(0, I):
+    what the modality leaves open of z is as that prior has it."""
+
+    def bound(batch: Batch, noise: Noise, n: int) -> Tensor:
+        seen = batch.of([name])
+        evidence = network.posterior(seen).gaussians(noise, 1)
+        if evidence is None:
+            raise ValueError("posteriors of this family are of no Gaussians")
+        posterior = prior.given(evidence)
+        z = posterior.sample(noise, n)
+        weights = prior.log_prob(z) - posterior.log_prob(z) + score_draws(network, seen, z)[0][name]
+        return weights.logsumexp(1)[None] - math.log(n)
+
+    return _nll(bound, store, device, k, seed, progress, chosen)[0]
+
+
+@torch.inference_mode()
+def _nll(
+    bound: Bound,
+    store: Store,
+    device: torch.device,
+    k: int,
+    seed: int,
+    progress: Progress | None,
+    chosen: Tensor | None,
+) -> Tensor:
     if k < 1:
         raise ValueError(f"k = {k}: it takes at least one draw")
     # log-mean-exp over chunks of draws, so that memory does not grow with k
     chunks = [DRAWS] * (k // DRAWS) + [k % DRAWS] * (k % DRAWS > 0)
     size = max(1, store.at_once(2048) // chunks[0])
     chosen = torch.arange(len(store)) if chosen is None else chosen
-    nll, done = torch.empty(1 + len(priors), len(store)), 0
+    parts, order, done = [], [], 0
     for rows, batch, noise in batches(store, size, device, seed, chosen):
-        seen = batch if of is None else batch.of(of)
-        parts = [importance_weighted_bound(network, seen, noise, n, priors) + math.log(n) for n in chunks]
-        nll[:, rows] = math.log(k) - torch.logsumexp(torch.stack(parts), 0).cpu()
+        bounds = torch.stack([bound(batch, noise, n) + math.log(n) for n in chunks])
+        parts.append(math.log(k) - torch.logsumexp(bounds, 0).cpu())
+        order.append(rows)
         done += len(rows)
         if progress:
             progress(f"importance-weighted NLL, k = {k},", done, len(chosen))
+    found = torch.cat(parts, 1)
+    nll = found.new_empty(len(found), len(store))
+    nll[:, torch.cat(order)] = found
     return nll[:, chosen]
 
 

@@ -121,7 +121,7 @@ def _bounds(
         "rate (nats)": terms.rate or 0.0,
     }
     if len(vae.modalities) > 1:
-        figures |= apart(vae.network, rows.store, vae.device, k, seed, progress)
+        figures |= apart(vae.network, rows.store, vae.device, k, seed, progress, vae.fitted)
     else:  # bits per dimension, perplexity and the like: the joint NLL is its own
         ((name, modality),) = vae.modalities.items()
         figures |= modality.scores(nll, rows.store.batch(range(len(rows))).values[name])

@@ -216,6 +216,9 @@ def test_under_another_prior_the_nll_nears_its_own_evidence() -> None:
     known = -MultivariateNormal(WEIGHT @ fitted.means[0], covariance).log_prob(x)
     torch.testing.assert_close(other, known, atol=0.1, rtol=0)
     assert (other - plain).abs().max() > 0.3
+    # the exact posterior under it, of any number of draws
+    alone = bounds.nll_alone(linear({"x": WEIGHT}), fitted, Kept(x=x), CPU, 3, 0, None, torch.arange(50), "x")
+    torch.testing.assert_close(alone, known, atol=1e-3, rtol=0)
 
 
 def test_the_evaluated_elbo_of_the_exact_posterior_is_the_evidence() -> None:
