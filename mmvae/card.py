@@ -15,8 +15,8 @@ SHOWN = {  # how a contact sheet appears in Markdown, by its suffix
 }
 
 
-def write_card(folder: Path, recipe: Recipe, terms: Terms, rows: Mapping[str, int]) -> None:
-    """Write README.md. terms: of the validation split; rows: of each split."""
+def write_card(folder: Path, recipe: Recipe, terms: Terms, rows: Mapping[str, int], steps: int) -> None:
+    """Write README.md. terms: of the validation split; rows: of each split; steps: that were taken."""
     kinds = ", ".join(f"{name} ({table['kind']})" for name, table in recipe.modalities.items())
     start = f", begun with {recipe.train.start}" if recipe.train.start else ""
     table = "\n".join(f"| {name.replace('/', ', ')} | {value:,.2f} |" for name, value in terms.figures().items())
@@ -46,7 +46,7 @@ samples = mmvae.VAE.load("{folder.name}").generate(16, seed=0)
 | data | {recipe.data.path}: {", ".join(f"{split} {count:,} rows" for split, count in rows.items())} |
 | latent | {recipe.latent["dim"]} dimensions, {recipe.latent["kind"]} posterior, {recipe.prior["kind"]} prior |
 | objective | {recipe.objective["kind"]}, KL weight {recipe.kl["weight"]:g} ({recipe.kl["kind"]}) |
-| training | {recipe.train.steps:,} steps of {recipe.train.batch_size} rows, seed {recipe.train.seed}{start} |
+| training | {steps:,} steps of {recipe.train.batch_size} rows, seed {recipe.train.seed}{start} |
 
 On the validation split, at KL weight 1, in nats a row:
 

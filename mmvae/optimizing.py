@@ -9,7 +9,21 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from mmvae.core.noise import StepNoise
+from mmvae.core.objectives import Objective, Terms
+from mmvae.core.vae import Batch, Network
 from mmvae.recipe import Train
+
+
+class Step(nn.Module):
+    """Network and objective as one module, so that DistributedDataParallel sees the whole step."""
+
+    def __init__(self, network: Network, objective: Objective) -> None:
+        super().__init__()
+        self.network, self.objective = network, objective
+
+    def forward(self, batch: Batch, noise: StepNoise, kl_weight: float) -> Terms:
+        return self.objective(self.network, batch, noise, kl_weight)
 
 
 def build_optimizer(network: nn.Module, settings: Train) -> torch.optim.Optimizer:

@@ -20,8 +20,8 @@ from torch.nn.parallel import DistributedDataParallel
 from mmvae import checkpoint
 from mmvae.card import write_card
 from mmvae.core.noise import StepNoise, mix
-from mmvae.core.objectives import Objective, Terms
-from mmvae.core.vae import Batch, Network
+from mmvae.core.objectives import Terms
+from mmvae.core.vae import Network
 from mmvae.data.prepare import Prepared, prepare
 from mmvae.data.store import Order
 from mmvae.evaluation import bounds
@@ -30,7 +30,7 @@ from mmvae.fitting import fit_first_priors
 from mmvae.generation import VAE
 from mmvae.hardware import autocast, best_device, free_memory, keep_memory, use_threads
 from mmvae.modalities.contract import Modality
-from mmvae.optimizing import build_optimizer, learning_rate, moving_average
+from mmvae.optimizing import Step, build_optimizer, learning_rate, moving_average
 from mmvae.pretraining import renew_decoders
 from mmvae.previews import write_previews
 from mmvae.progress import Display, tensorboard
@@ -79,17 +79,6 @@ def train(
             dist.destroy_process_group()
 
 
-class Step(nn.Module):
-    """Network and objective as one module, so that DistributedDataParallel sees the whole step."""
-
-    def __init__(self, network: Network, objective: Objective) -> None:
-        super().__init__()
-        self.network, self.objective = network, objective
-
-    def forward(self, batch: Batch, noise: StepNoise, kl_weight: float) -> Terms:
-        return self.objective(self.network, batch, noise, kl_weight)
-
-
 class Run:
     """The state of one training: what a checkpoint holds, and what is rebuilt from the recipe."""
 
@@ -120,7 +109,8 @@ class Run:
         self.optimizer = build_optimizer(network, recipe.train)
         self.average = moving_average(network, recipe.train.ema)
         self.modules: dict[str, nn.Module] = {"network": network, "average": self.average}
-        self.step, self.best, self.stopped, self.signalled = 0, math.inf, False, 0.0
+        self.step, self.stopped, self.signalled = 0, False, 0.0
+        self.best, self.worse = math.inf, 0  # on the validation split, and how often it was missed since
         if resume:
             check_data(folder, self.prepared)
             self._restore()
@@ -161,10 +151,10 @@ class Run:
         writer = tensorboard(self.folder) if self.rank == 0 else None
         try:
             clock, seen = time.monotonic(), 0
-            while self.step < settings.steps and not self.stopped:
+            while self.step < settings.steps and not (self.stopped or self._ripe()):
                 if self.step and self.step == settings.pretrain:
                     renew_decoders(self.recipe, self.prepared.modalities, [self.network, self.averaged], self.optimizer)
-                    self.best = math.inf  # measured before, of other decoders
+                    self.best, self.worse = math.inf, 0  # measured before, of other decoders
                 kl_weight = self._kl_weight()
                 terms, norm = self._one(module, kl_weight)
                 self.step += 1
@@ -215,6 +205,9 @@ class Run:
         self.average.update_parameters(self.network)
         return terms, norm
 
+    def _ripe(self) -> bool:
+        return 0 < self.recipe.train.patience <= self.worse
+
     def _kl_weight(self) -> float:
         step = self.step - self.recipe.train.pretrain
         return self.recipe.kl["weight"] * self.schedule(step) if step >= 0 else 0.0
@@ -262,26 +255,31 @@ class Run:
             # without a KL weight z is as far from its prior as it likes
             score = (terms.rate or 0.0) if self.recipe.kl["weight"] else 0.0
             score += sum(self.network.weights[name] * value for name, value in terms.distortion.items())
-            better = score < self.best
-            if better:
+            self.worse = 0 if score < self.best else self.worse + 1
+            if not self.worse:
                 self.best = score
                 checkpoint.save_weights(self.folder, self.averaged)
             self._save_resume()
-            self.display.say(f"step {self.step}: validation {terms}{' *' if better else ''}")
+            self.display.say(f"step {self.step}: validation {terms}{'' if self.worse else ' *'}")
+            if self._ripe():
+                self.display.say(f"none of {self.worse} validations was better: the training ends here")
             if self._kl_weight() and (warning := collapse(terms.rate or 0.0, use, self.recipe, self.step)):
                 self.display.say(warning)
             vae = VAE(self.averaged, self.prepared.modalities, self.recipe)
             write_previews(vae, self.prepared.splits["validation"], self.folder / "previews", self.step)
         if self.world > 1:
-            dist.barrier()
+            worse = torch.tensor(self.worse, device=self.device)
+            dist.broadcast(worse, 0)
+            self.worse = int(worse)
 
     def _save_resume(self) -> None:
         if self.rank == 0:
-            save_state(self.folder, self.modules, self.optimizer, {"step": self.step, "best": self.best})
+            about = {"step": self.step, "best": self.best, "worse": self.worse}
+            save_state(self.folder, self.modules, self.optimizer, about)
 
     def _restore(self) -> None:
         about = restore_state(self.folder, self.modules, self.optimizer)
-        self.step, self.best = int(about["step"]), about["best"]
+        self.step, self.best, self.worse = int(about["step"]), about["best"], int(about["worse"])
         if self.rank == 0:
             cut_log(self.folder / "log.jsonl", self.step)
         self.display.say(f"going on at step {self.step} of {self.recipe.train.steps}")
@@ -293,5 +291,5 @@ class Run:
             validation = self.prepared.splits["validation"]
             write_previews(vae, validation, self.folder / "previews", self.step)  # as the finished model generates
             terms = bounds.elbo(vae.network, validation.store, self.device)
-            write_card(self.folder, self.recipe, terms, self.prepared.report.rows)
+            write_card(self.folder, self.recipe, terms, self.prepared.report.rows, self.step)
         return vae

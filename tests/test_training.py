@@ -140,6 +140,24 @@ def test_a_run_with_pretraining_resumes_to_the_same_bits(
     assert equal(tmp_path / "run" / FILE, tmp_path / "whole" / FILE)
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_training_ends_when_patience_does(
+    processes: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    still = ["train.patience=2", "train.evaluate_every=4", "train.learning_rate=1e-30", "prior.fitted=0"]
+    if processes == 2:
+        line = command(*still, "--nproc", "2", "--out", str(tmp_path))
+        subprocess.run(line, capture_output=True, timeout=200, check=True)
+    else:
+        with monkeypatch.context() as patched:
+            stop_after(patched, 10)  # between the second validation and the third
+            with pytest.raises(Interrupted):
+                train(recipe(*still), out=tmp_path)
+        train(tmp_path, resume=True)
+        assert "none of 2 validations was better: the training ends here" in capsys.readouterr().err
+    assert [line["step"] for line in log(tmp_path) if "validation/rate" in line] == [4, 8, 12]
+
+
 def test_after_pretraining_the_decoders_are_new_and_the_encoders_are_not(tmp_path: Path) -> None:
     run = Run(recipe(), tmp_path / "run", False, Display(False))
     for run.step in range(6):
