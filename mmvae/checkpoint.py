@@ -147,6 +147,9 @@ def load(folder: Path, overrides: Sequence[str] = ()) -> Saved:
     changed = {name for name in FIXED if getattr(recipe, name) != getattr(trained, name)}
     if recipe.data.model_copy(update={"max_rejected": trained.data.max_rejected}) != trained.data:
         changed.add("data")
+    for name in recipe.modalities.keys() & trained.modalities.keys():
+        tables = recipe.modalities[name], trained.modalities[name]
+        changed |= {f"modalities.{name}.{key}" for key in ("weight", "private") if tables[0][key] != tables[1][key]}
     if changed:
         but = " but max_rejected" if "data" in changed else ""
         raise ValueError(

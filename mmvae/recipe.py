@@ -202,8 +202,7 @@ class Recipe(Settings):
         """A validated recipe from a TOML file, the name of a shipped one ("text/definitions"), the folder of a run
         (its own), a dict or another recipe.
 
-        overrides: "table.key=value" as on the command line. Raises ValueError or FileNotFoundError
-        with one line for each thing that is wrong.
+        overrides: "table.key=value" as on the command line. Raises ValueError or FileNotFoundError, in a line a fault.
         """
         if isinstance(source, Recipe):
             source = source.model_dump(mode="json")
@@ -268,7 +267,8 @@ def _explain(error: ValidationError, known: Iterable[str], where: str = "") -> I
         elif item["type"] == "missing":
             yield f"{key}: missing"
         else:
-            message = item["msg"][0].lower() + item["msg"][1:]
+            of_name = "a name begins with a letter or digit, and goes on with these, _, . or -"
+            message = of_name if "pattern" in item["type"] else item["msg"][0].lower() + item["msg"][1:]
             yield f"{key}: {message}, not {item['input']!r}"
 
 

@@ -159,7 +159,7 @@ BAD: list[tuple[str, str]] = [
     ("train empty --resume", "nothing to resume in 'empty': it has no config.json, nor is it a recipe"),
     ("train runs/nosuch --resume", "nothing to resume in 'runs/nosuch': there is no such folder"),
     ("train image/digits --out notes", "notes holds other files: name another folder"),
-    ("train image/digits name=..", "name: string should match pattern"),
+    ("train image/digits name=..", "name: a name begins with a letter or digit, and goes on with these, _, . or -, not '..'"),
     ("generate image --out notes", "notes holds other files: name another folder"),
     ("reconstruct image hello", "no file 'hello'; and as a value: an image is an array"),
     ("train text/names data.path=mixed", "mixed: tables of several kinds (.csv, .txt): give one of them"),
@@ -365,6 +365,7 @@ def test_what_is_trained_takes_no_settings_of_training(run: Run, models: dict[st
         for change, table in (
             *(("train.steps=3", "train"), ("train={steps=3}", "train"), ("kl.weight=2", "kl"), ("data.seed=1", "data")),
             *(("prior.fitted=3", "prior"), ("objective.free_bits=1", "objective")),
+            ("modalities.image.weight=2", "modalities.image.weight"),
         ):
             status, _, errors = run(*given, "--set", change)
             assert status == 2
