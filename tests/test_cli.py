@@ -159,7 +159,10 @@ BAD: list[tuple[str, str]] = [
     ("train empty --resume", "nothing to resume in 'empty': it has no config.json, nor is it a recipe"),
     ("train runs/nosuch --resume", "nothing to resume in 'runs/nosuch': there is no such folder"),
     ("train image/digits --out notes", "notes holds other files: name another folder"),
-    ("train image/digits name=..", "name: a name begins with a letter or digit, and goes on with these, _, . or -, not '..'"),
+    (
+        "train image/digits name=..",
+        "name: a name begins with a letter or digit, and goes on with these, _, . or -, not '..'",
+    ),
     ("generate image --out notes", "notes holds other files: name another folder"),
     ("reconstruct image hello", "no file 'hello'; and as a value: an image is an array"),
     ("train text/names data.path=mixed", "mixed: tables of several kinds (.csv, .txt): give one of them"),
