@@ -11,7 +11,7 @@ from mmvae.core.priors import Prior
 from mmvae.core.vae import Batch, Network
 
 ROWS = 64  # at a time
-SURE = 1e-3  # standard deviation of what is taken as it is
+SURE = 1e-3  # standard deviation of what is taken as it is: what is shared stays where `encode` has it
 
 
 def infer(network: Network, prior: Prior, batch: Batch, n: int, seed: int, device: torch.device) -> Tensor:
@@ -24,7 +24,8 @@ def infer(network: Network, prior: Prior, batch: Batch, n: int, seed: int, devic
         part = part.to(device)
         posterior, whole = network.posterior(part), network.latent.known(part.present).all(1)
         z = posterior.sample(noise, n)
-        if not whole.all() and (parts := posterior.gaussians(noise, n)):
+        parts = None if whole.all() else posterior.gaussians(noise, n)
+        if parts is not None:
             each = len(parts.mean) // len(part)
             of_parts = Noise([mix(seed, "given", row, i) for row in rows for i in range(each)], device)
             z = torch.where(whole[:, None, None], z, prior.given(parts).sample(of_parts, n // each).view_as(z))

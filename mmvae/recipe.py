@@ -116,7 +116,7 @@ class Train(Settings):
     clip: float = Field(5.0, gt=0, description="largest norm of the gradient, per row")
     ema: float = Field(0.999, ge=0, lt=1, description="decay of the weights' moving average, which is what is saved")
     evaluate_every: int = Field(500, ge=1, description="steps between validations, previews and saves")
-    patience: int = Field(0, ge=0, description="validations without a better one that end it; 0: none do")
+    patience: int = Field(0, ge=0, description="validations in a row without a better one that end it; 0: none do")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the hardware has it")
     threads: int | None = Field(None, ge=1, description="CPU threads of a process; by default the free cores")
     seed: int = Field(0, ge=0, lt=2**32, description="of initial weights, order and noise")
@@ -199,10 +199,9 @@ class Recipe(Settings):
 
     @classmethod
     def load(cls, source: str | Path | Mapping[str, Any] | Recipe, overrides: Iterable[str] = ()) -> Recipe:
-        """A validated recipe from a TOML file, the name of a shipped one ("text/definitions"), the folder of a run
-        (its own), a dict or another recipe.
+        """A validated recipe from a TOML file, a shipped one's name ("text/names"), a run's folder, a dict or a recipe.
 
-        overrides: "table.key=value" as on the command line. Raises ValueError or FileNotFoundError, in a line a fault.
+        overrides: "table.key=value" as on the command line. Raises ValueError or FileNotFoundError: a line a fault.
         """
         if isinstance(source, Recipe):
             source = source.model_dump(mode="json")
@@ -267,8 +266,9 @@ def _explain(error: ValidationError, known: Iterable[str], where: str = "") -> I
         elif item["type"] == "missing":
             yield f"{key}: missing"
         else:
-            of_name = "a name begins with a letter or digit, and goes on with these, _, . or -"
-            message = of_name if "pattern" in item["type"] else item["msg"][0].lower() + item["msg"][1:]
+            message = item["msg"][0].lower() + item["msg"][1:]
+            if key == "name" and "pattern" in item["type"]:
+                message = "a name begins with a letter or digit, and goes on with these, _, . or -"
             yield f"{key}: {message}, not {item['input']!r}"
 
 

@@ -141,7 +141,7 @@ class Run:
         return cast(Network, self.average.module)
 
     def train(self) -> VAE:
-        """Run to the last step, fit the prior, and return the best model."""
+        """Run to the last step, or till patience ends, fit the prior, and return the best model."""
         settings = self.recipe.train
         module: nn.Module = self.step_module
         if self.world > 1:
@@ -151,11 +151,11 @@ class Run:
         writer = tensorboard(self.folder) if self.rank == 0 else None
         try:
             clock, seen = time.monotonic(), 0
-            while self.step < settings.steps and not (self.stopped or self._ripe()):
+            while self.step < settings.steps and not (self.stopped or self._out_of_patience()):
                 if self.step and self.step == settings.pretrain:
                     renew_decoders(self.recipe, self.prepared.modalities, [self.network, self.averaged], self.optimizer)
                     self.best, self.worse = math.inf, 0  # measured before, of other decoders
-                kl_weight = self._kl_weight()
+                kl_weight = self.recipe.kl["weight"] * self._annealed(self.step)
                 terms, norm = self._one(module, kl_weight)
                 self.step += 1
                 seen += len(terms.rate) * self.world
@@ -205,12 +205,13 @@ class Run:
         self.average.update_parameters(self.network)
         return terms, norm
 
-    def _ripe(self) -> bool:
+    def _out_of_patience(self) -> bool:
         return 0 < self.recipe.train.patience <= self.worse
 
-    def _kl_weight(self) -> float:
-        step = self.step - self.recipe.train.pretrain
-        return self.recipe.kl["weight"] * self.schedule(step) if step >= 0 else 0.0
+    def _annealed(self, step: int) -> float:
+        """The share of the final KL weight at a step counted from 0."""
+        step -= self.recipe.train.pretrain
+        return self.schedule(step) if step >= 0 else 0.0
 
     def _stop(self, number: int, frame: Any) -> None:
         # torchrun passes Ctrl-C on to processes that have it from the terminal already
@@ -255,15 +256,19 @@ class Run:
             # without a KL weight z is as far from its prior as it likes
             score = (terms.rate or 0.0) if self.recipe.kl["weight"] else 0.0
             score += sum(self.network.weights[name] * value for name, value in terms.distortion.items())
-            self.worse = 0 if score < self.best else self.worse + 1
-            if not self.worse:
+            better = score < self.best
+            # while the weight rises, what is trained and what is measured may well go apart
+            self.worse = 0 if better or self._annealed(self.step - 1) < 0.99 else self.worse + 1
+            if better:
                 self.best = score
                 checkpoint.save_weights(self.folder, self.averaged)
             self._save_resume()
-            self.display.say(f"step {self.step}: validation {terms}{'' if self.worse else ' *'}")
-            if self._ripe():
+            self.display.say(f"step {self.step}: validation {terms}{' *' if better else ''}")
+            if self._out_of_patience():
                 self.display.say(f"none of {self.worse} validations was better: the training ends here")
-            if self._kl_weight() and (warning := collapse(terms.rate or 0.0, use, self.recipe, self.step)):
+            if self.recipe.kl["weight"] * self._annealed(self.step) and (
+                warning := collapse(terms.rate or 0.0, use, self.recipe, self.step)
+            ):
                 self.display.say(warning)
             vae = VAE(self.averaged, self.prepared.modalities, self.recipe)
             write_previews(vae, self.prepared.splits["validation"], self.folder / "previews", self.step)
@@ -279,7 +284,7 @@ class Run:
 
     def _restore(self) -> None:
         about = restore_state(self.folder, self.modules, self.optimizer)
-        self.step, self.best, self.worse = int(about["step"]), about["best"], int(about["worse"])
+        self.step, self.best, self.worse = int(about["step"]), about["best"], int(about.get("worse", 0))
         if self.rank == 0:
             cut_log(self.folder / "log.jsonl", self.step)
         self.display.say(f"going on at step {self.step} of {self.recipe.train.steps}")

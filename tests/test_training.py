@@ -158,6 +158,13 @@ def test_training_ends_when_patience_does(
     assert [line["step"] for line in log(tmp_path) if "validation/rate" in line] == [4, 8, 12]
 
 
+def test_patience_waits_until_the_weight_has_risen(tmp_path: Path) -> None:
+    still = ["train.patience=1", "train.evaluate_every=2", "train.learning_rate=1e-30", "prior.fitted=0"]
+    risen = [*still, "train.pretrain=4", "kl.kind=linear", "kl.warmup=6"]
+    train(recipe(*risen), out=tmp_path, progress=False)
+    assert max(line["step"] for line in log(tmp_path) if "validation/rate" in line) == 12
+
+
 def test_after_pretraining_the_decoders_are_new_and_the_encoders_are_not(tmp_path: Path) -> None:
     run = Run(recipe(), tmp_path / "run", False, Display(False))
     for run.step in range(6):

@@ -33,8 +33,8 @@ class Posterior(ABC):
         return self.sample(noise, groups * k)
 
     def gaussians(self, noise: Noise, k: int) -> DiagonalGaussian | None:
-        """The diagonal Gaussians that k draws of each row are of: one a row, [B, D], or one a draw, [B * k, D]. None
-        where they are of no Gaussian."""
+        """The diagonal Gaussians that k draws of each row are of: one a draw, [B * k, D], or one a row, [B, D], where
+        all its draws are of the same. None where they are of no Gaussian."""
 
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:

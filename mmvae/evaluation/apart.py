@@ -91,7 +91,7 @@ def apart(
         others = [other for other in store.columns if other != name]
         figures[f"NLL of {name} alone, k = {k}, N = {len(rows)} (nats)"] = nll([name])
         if fitted:
-            alone = nll_alone(network, fitted, store, device, k, seed, progress, rows, name)
+            alone = nll_alone(network, fitted, store, device, k, rows, name, seed, progress)
             figures[f"NLL of {name} alone under the fitted prior, k = {k}, N = {len(rows)} (nats)"] = (
                 alone.mean().item()
             )

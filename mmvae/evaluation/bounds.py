@@ -118,20 +118,20 @@ def nll_alone(
     store: Store,
     device: torch.device,
     k: int,
-    seed: int,
-    progress: Progress | None,
     chosen: Tensor,
     name: str,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> Tensor:
-    """-log p(x) of one modality of the chosen rows, [N], under a prior that its posterior has in the place of N(0, I):
-    what the modality leaves open of z is as that prior has it."""
+    """-log p(x) of one modality of the chosen rows, [N], under a prior, by the importance-weighted bound with k draws.
+    They are of the modality's posterior, which has that prior in the place of N(0, I) where it can: what the modality
+    leaves open of z is then as the prior has it."""
 
     def bound(batch: Batch, noise: Noise, n: int) -> Tensor:
         seen = batch.of([name])
-        evidence = network.posterior(seen).gaussians(noise, 1)
-        if evidence is None:
-            raise ValueError("posteriors of this family are of no Gaussians")
-        posterior = prior.given(evidence)
+        posterior = network.posterior(seen)
+        if (evidence := posterior.gaussians(noise, 1)) is not None:
+            posterior = prior.given(evidence)
         z = posterior.sample(noise, n)
         weights = prior.log_prob(z) - posterior.log_prob(z) + score_draws(network, seen, z)[0][name]
         return weights.logsumexp(1)[None] - math.log(n)
@@ -163,10 +163,7 @@ def _nll(
         done += len(rows)
         if progress:
             progress(f"importance-weighted NLL, k = {k},", done, len(chosen))
-    found = torch.cat(parts, 1)
-    nll = found.new_empty(len(found), len(store))
-    nll[:, torch.cat(order)] = found
-    return nll[:, chosen]
+    return torch.cat(parts, 1)[:, torch.cat(order).argsort()]
 
 
 @torch.inference_mode()

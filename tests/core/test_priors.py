@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
-from mmvae.core.fitted import FittedMixture
+from mmvae.core import fitted
+from mmvae.core.fitted import FittedMixture, Given
 from mmvae.core.latents import DiagonalGaussian
 from mmvae.core.noise import Noise, StepNoise
 from mmvae.core.priors import Prior, StandardNormal, priors
@@ -167,6 +168,36 @@ def test_draws_given_evidence_are_those_of_bayes_rule() -> None:
     torch.testing.assert_close(given.mean[0], mean, atol=1e-3, rtol=0)
     exact = scores.log_softmax(0) - 2 * (line[1] - line[0]).log()
     torch.testing.assert_close(given.log_prob(grid[None])[0], exact, atol=1e-3, rtol=1e-4)
+
+
+def test_a_posterior_given_sharp_evidence_is_exact_and_does_not_depend_on_what_is_held_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prior = bent(3)
+    stddev = torch.tensor([[1e-2, 1.0, 3e-3], [0.5, 0.2, 1.0]]).repeat(3, 1)[:5]
+    mean = torch.randn(5, 3, generator=torch.Generator().manual_seed(3)) * (stddev < 1)
+    given = prior.given(DiagonalGaussian(mean, stddev))
+    assert isinstance(given, Given)
+    z, mean_of = given.sample(Noise(range(5)), 7), given.mean
+    # the integral of p(z) N(z; mean, stddev^2) / N(z; 0, I), in float64
+    inverse = torch.linalg.inv((prior.factors @ prior.factors.mT).double())
+    m, s = prior.means.double(), stddev.double()
+    logs = []
+    for row in range(5):
+        natural, precision = mean[row].double() / s[row] ** 2, torch.diag(s[row] ** -2 - 1)
+        pull = (inverse @ m[..., None])[..., 0] + natural
+        both = inverse + precision
+        exponent = torch.einsum("ci,cij,cj->c", pull, torch.linalg.inv(both), pull)
+        exponent = 0.5 * (exponent - torch.einsum("ci,cij,cj->c", m, inverse, m))
+        volume = 0.5 * (torch.logdet(both) - torch.logdet(inverse))
+        logs.append((prior.weights.double().log() + exponent - volume).logsumexp(0))
+        logs[-1] -= s[row].log().sum() + 0.5 * (natural * mean[row]).sum()
+    torch.testing.assert_close(given.log_normalizer.double(), torch.stack(logs), atol=2e-3, rtol=0)
+    monkeypatch.setattr(fitted, "NUMBERS", 1)
+    parts = prior.given(DiagonalGaussian(mean, stddev))
+    torch.testing.assert_close(parts.mean, mean_of)
+    torch.testing.assert_close(parts.sample(Noise(range(5)), 7), z)
+    torch.testing.assert_close(parts.log_prob(z), given.log_prob(z))
 
 
 def test_a_standard_normal_in_the_place_of_itself_changes_no_posterior(posterior: DiagonalGaussian) -> None:
