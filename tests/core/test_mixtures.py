@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal, kl_divergence
 
-from mmvae.core.experts import MixtureOfExperts, MixtureOfGaussians, ProductOfExperts
+from mmvae.core.experts import GaussianExperts, MixtureOfExperts, MixtureOfGaussians, ProductOfExperts
+from mmvae.core.fitted import FittedMixture
 from mmvae.core.latents import Deterministic, DiagonalGaussian, Latent
 from mmvae.core.likelihoods import Gaussian
 from mmvae.core.noise import Noise, StepNoise
@@ -17,6 +18,7 @@ from mmvae.core.objectives import ELBO, ImportanceWeighted, importance_terms, im
 from mmvae.core.priors import Prior, StandardNormal
 from mmvae.core.regularizers import Alone
 from mmvae.core.vae import Batch, Network
+from mmvae.inferring import infer, placed
 
 DIM, ROWS = 3, 4
 PRESENT = {"x": torch.tensor([True, True, False, False]), "y": torch.tensor([True, False, True, False])}
@@ -101,6 +103,22 @@ def test_the_gaussians_that_draws_of_a_mixture_are_of_make_it_up() -> None:
     torch.testing.assert_close(parts.mean.view_as(z).mean(1), posterior.mean, atol=0.02, rtol=0)
     total = parts.stddev.view_as(z).square().mean(1) + parts.mean.view_as(z).var(1)
     torch.testing.assert_close(total, z.var(1), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("family", [ProductOfExperts, MixtureOfExperts])
+def test_what_rows_lack_is_inferred_from_a_fitted_mixture_row_by_row(family: type[GaussianExperts]) -> None:
+    made, prior = network(family(family.Config(dim=DIM)), {"x": 1, "y": 1}), FittedMixture(DIM, 2)
+    prior.means[:, 2] = 50.0  # what is of y alone
+    rows = batch(4).only({"x": torch.ones(4, dtype=torch.bool), "y": torch.tensor([True, False, False, True])})
+    with torch.inference_mode():
+        z = infer(made, prior, rows, 5, 0, torch.device("cpu")).view(4, 5, DIM)
+        first = infer(made, prior, next(rows.split(2)), 5, 0, torch.device("cpu")).view(2, 5, DIM)
+        places = placed(made, prior, rows, torch.device("cpu"))
+    torch.testing.assert_close(z[:2], first)
+    assert (z[1:3, :, 2] > 40).all()
+    assert (z[::3, :, 2] < 10).all()
+    torch.testing.assert_close(places[1:3, 2], torch.full((2,), 50.0))
+    torch.testing.assert_close(places[:, :2], made.posterior(rows).mean[:, :2])
 
 
 def test_groups_of_draws_are_of_one_expert_each_and_their_bound_is_that_of_shi() -> None:
