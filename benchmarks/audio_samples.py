@@ -20,7 +20,7 @@ from torch import Tensor
 import mmvae
 from mmvae.commands.terminal import mendable
 from mmvae.data.prepare import prepare
-from mmvae.evaluation.recognition import coverage
+from mmvae.distances import coverage
 from mmvae.modalities.audio import Audio
 from mmvae.modalities.spectra import Analysis, MelBands
 

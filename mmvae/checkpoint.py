@@ -15,8 +15,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import mmvae
+from mmvae.core.codes import CodePrior
 from mmvae.core.fitted import FittedMixture
-from mmvae.core.learned_priors import FITTED as FITTED_KINDS
+from mmvae.core.latents import Latent
+from mmvae.core.learned_priors import Flow
 from mmvae.core.priors import Prior
 from mmvae.core.sequences import SequencePrior
 from mmvae.core.vae import Network
@@ -29,6 +31,11 @@ FORMAT = 1
 WEIGHTS = "model.safetensors"
 FIXED = ("train", "objective", "kl", "prior")  # tables of a recipe that say nothing to a trained model
 FITTED, SEQUENCE = "fitted.", "sequence."  # prefixes of the tensors of what is fitted after training
+# what `prior.fitted` may name: a new prior over the latents of a network, to be fitted to them
+FITTED_KINDS: dict[str, Callable[[Latent], Flow | CodePrior]] = {
+    "flow": lambda latent: Flow(Flow.Config(), latent.dim),
+    "codes": CodePrior,
+}
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from mmvae.checkpoint import FITTED_KINDS
 from mmvae.core.fitted import FittedMixture
-from mmvae.core.learned_priors import FITTED
 from mmvae.core.noise import mix
 from mmvae.core.sequences import LENGTH, SequencePrior
 from mmvae.data.prepare import Prepared, Split, prepare
@@ -84,14 +84,14 @@ def fit_prior(vae: VAE, prepared: Prepared, display: Display) -> None:
         return  # nothing to fit a density to
     kind = vae.recipe.prior["fitted"]
     draws, others = _draws(vae, train, DRAWS), _draws(vae, prepared.splits["validation"].store, DRAWS).flatten(0, 1)
-    if kind not in FITTED:
+    if kind not in FITTED_KINDS:
         count = FittedMixture.components(kind, len(draws))
         fewer = f", of so few rows, in place of {kind:,}" if count < kind else ""
         display.say(f"fitting the prior: {counted(count, 'Gaussian')}{fewer}")
         vae.fitted = FittedMixture.fit(draws, others, kind, seed).to(vae.device)
         return
     torch.manual_seed(mix(seed, "prior"))
-    prior = FITTED[kind](vae.network.latent).to(vae.device)
+    prior = FITTED_KINDS[kind](vae.network.latent).to(vae.device)
     prior.place(draws.flatten(0, 1))
 
     def batches() -> Iterator[Tensor]:

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,28 @@ def strings(tree: ast.AST) -> set[str]:
 @pytest.mark.parametrize("file", sorted((PACKAGE / "core").glob("*.py")), ids=lambda file: file.name)
 def test_the_core_names_no_modality(file: Path) -> None:
     assert strings(ast.parse(file.read_text(encoding="utf-8"))).isdisjoint(MODALITIES)
+
+
+# what a part of the core may lean on; every other file of it is one or a few parts
+GROUND = {
+    "experts",
+    "latents",
+    "likelihoods",
+    "noise",
+    "objectives",
+    "priors",
+    "processes",
+    "registry",
+    "schedules",
+    "vae",
+}
+
+
+@pytest.mark.parametrize("file", sorted((PACKAGE / "core").glob("*.py")), ids=lambda file: file.name)
+def test_no_part_of_the_core_imports_another(file: Path) -> None:
+    """A posterior family, prior or objective is its own file and a line in a registry, which names it by a string."""
+    found = set(re.findall(r"^ *(?:from|import) mmvae\.(\S+)", file.read_text(encoding="utf-8"), re.MULTILINE))
+    assert {name.removeprefix("core.") for name in found} <= GROUND
 
 
 @by_file

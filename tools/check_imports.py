@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LAYERS = (  # from the bottom; rooms of one layer do not import one another
-    {"core", "launch", "words"},
+    {"core", "distances", "hardware", "launch", "words"},
     {"combinations", "modalities", "recipe_files"},
     {"recipe", "testing"},
-    {"data", "gallery", "hardware", "optimizing", "progress"},
+    {"data", "gallery", "optimizing", "progress"},
     {"checkpoint", "inputs", "samples"},
     {"composing", "inferring"},
     {"generation", "info", "resume"},
@@ -32,6 +32,7 @@ HEIGHT = {room: height for height, layer in enumerate(LAYERS) for room in layer}
 SHARED = {
     "contract",
     "hearing",
+    "inception",
     "networks",
     "phase",
     "pixels",

@@ -207,7 +207,7 @@ class GumbelSoftmax(Discrete):
 
 
 class UniformCodes(Prior):
-    """All codes are equally likely."""
+    """All codes are equally likely, as in training a VQ-VAE (van den Oord et al. 2017)."""
 
     def attach(self, latent: Latent, posterior_of: Callable[[Any], Posterior]) -> None:
         self._meet(latent)

@@ -48,7 +48,8 @@ class CorrelatedGaussian(Posterior):
 
 
 class CorrelatedProduct(Latent):
-    """Gaussian with a full covariance: the prior N(0, I) times one such expert for each modality that is present.
+    """Gaussian with a full covariance (Rezende et al. 2014, "Stochastic Backpropagation"): the
+    prior N(0, I) times one such expert for each modality that is present.
 
     An expert is a mean and the factor of a precision matrix; precision matrices add. No modality: the prior.
     """
@@ -164,7 +165,7 @@ def _autoregressive(config: FlowRefined.Config) -> Any:
 
 
 class Planar(nn.Module):
-    """Planar flows z + u tanh(w z + b), whose u, w and b a context gives."""
+    """Planar flows z + u tanh(w z + b), whose u, w and b a context gives (Rezende & Mohamed 2015)."""
 
     def __init__(self, config: FlowRefined.Config) -> None:
         super().__init__()

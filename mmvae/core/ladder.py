@@ -108,7 +108,7 @@ class Ladder(Latent):
 
 
 class LadderPrior(Prior):
-    """p(u) p(l|u): N(0, I) above, and below it what the network between the levels says."""
+    """p(u) p(l|u): N(0, I) above, and below it what the network between the levels says (Sonderby et al. 2016)."""
 
     learned = True
 

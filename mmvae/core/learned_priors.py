@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmvae.core.codes import CodePrior
-from mmvae.core.latents import Latent
 from mmvae.core.noise import Noise
 from mmvae.core.priors import Prior
 from mmvae.core.registry import Settings
@@ -78,15 +75,3 @@ class Flow(Prior):
         """Shift and scale to where draws z [N, D] are: splines bend only what is within five units of 0."""
         self.shift.copy_(z.mean(0))
         self.scale.copy_(z.std(0).clamp(min=1e-6))
-
-
-def _flow(latent: Latent) -> Flow:
-    return Flow(Flow.Config(), latent.dim)
-
-
-def _codes(latent: Latent) -> CodePrior:
-    return CodePrior(latent)
-
-
-# what `prior.fitted` may name: a new prior over the latents of a network, to be fitted to them
-FITTED: dict[str, Callable[[Latent], Flow | CodePrior]] = {"flow": _flow, "codes": _codes}

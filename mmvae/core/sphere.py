@@ -98,7 +98,7 @@ class Sphere(Latent):
 
 
 class UniformDirections(Prior):
-    """The uniform distribution on the unit sphere."""
+    """The uniform distribution on the unit sphere (Davidson et al. 2018)."""
 
     def __init__(self, config: Any, dim: int) -> None:
         super().__init__(config, dim)

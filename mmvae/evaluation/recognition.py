@@ -12,13 +12,13 @@ from mmvae.core.noise import mix
 from mmvae.core.vae import Batch
 from mmvae.data.labels import cells_of
 from mmvae.data.prepare import Progress, Split
+from mmvae.distances import NEIGHBOURS, coverage, frechet
 from mmvae.generation import VAE
 from mmvae.modalities.contract import Modality, Raw, stack
 from mmvae.words import counted
 
 FEATURES = 64
 EPOCHS, ROWS, RATE = 12, 64, 2e-3
-NEIGHBOURS = 5
 SAMPLES = 2000  # of fewer, or fewer than training rows, a Frechet distance measures the number as well
 
 
@@ -157,29 +157,6 @@ def _figures(of: dict[str, Seen], labels: Tensor) -> dict[str, float]:
         f"Frechet distance from training, {count} samples": frechet(of["train"].features, drawn[:count]),
         **{f"{what}, samples": value for what, value in coverage(floor, drawn[:count]).items()},
         "nearer to training than 95 % of real, samples": near.double().mean().item(),
-    }
-
-
-def frechet(a: Tensor, b: Tensor) -> float:
-    """Squared Frechet distance of the Gaussians that fit features [N, F] and [M, F] (Heusel et al. 2017)."""
-    from torchaudio.functional import frechet_distance
-
-    a, b = a.double(), b.double()
-    return frechet_distance(a.mean(0), a.T.cov(), b.mean(0), b.T.cov()).item()
-
-
-def coverage(real: Tensor, drawn: Tensor, k: int = NEIGHBOURS) -> dict[str, float]:
-    """Precision and recall (Kynkaanniemi et al. 2019), the share of samples within reach of a real row and the other
-    way round; and, instead of the first, density, in how many rows' reach a sample is over k, and instead of the
-    second, coverage, the share of real rows with a sample within reach (Naeem et al. 2020). Of features [N, F] and
-    [M, F], reach being the distance to the k-th neighbour among one's own."""
-    between = torch.cdist(real, drawn)
-    reach = [torch.cdist(own, own).topk(k + 1, largest=False).values[:, -1] for own in (real, drawn)]
-    return {
-        "precision": (between <= reach[0][:, None]).any(0).double().mean().item(),
-        "recall": (between <= reach[1]).any(1).double().mean().item(),
-        "density": (between <= reach[0][:, None]).sum(0).double().mean().item() / k,
-        "coverage": (between.amin(1) <= reach[0]).double().mean().item(),
     }
 
 

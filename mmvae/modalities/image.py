@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from mmvae.core.registry import Settings, network
 from mmvae.modalities.contract import Modality
-from mmvae.modalities.pixels import PixelDecoder, PixelEncoder, blurred, moved, occluded, similarity
+from mmvae.modalities.inception import inception_distance, inception_weights
+from mmvae.modalities.pixels import PixelDecoder, PixelEncoder, blurred, moved, occluded, on_white, similarity
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 TAG = "mmvae"
@@ -57,8 +58,11 @@ class Image(Modality):
             "convolutions", "or layers that see every pixel, as many papers have"
         )
         widths: tuple[PositiveInt, ...] = network(
-            (32, 64, 128), "channels at each halving of the plane; units of each layer of dense networks", min_length=1
+            (32, 64, 128),
+            "channels at each halving, the last again until a side has 8 pixels; units of dense layers",
+            min_length=1,
         )
+        dropout: float = network(0.0, "share that training leaves out of what layers add: for few rows", ge=0, lt=1)
         vary_flip: bool = Field(False, description="of variants (data.variants): left for right, every other one")
         vary_shift: float = Field(0.05, ge=0, le=0.5, description="of variants: up to so much of a side, any way")
         vary_scale: float = Field(0.05, ge=0, le=0.5, description="of variants: up to so much larger or smaller")
@@ -124,7 +128,7 @@ class Image(Modality):
                 "RGBA" if picture.has_transparency_data else "L" if picture.mode == "1" else "RGB"
             )
         if self.channels and picture.mode != MODES[self.channels]:
-            picture = _on_white(picture)
+            picture = on_white(picture)
             if self.channels == 1 and not self.config.channels:
                 self.note("in colour: made gray, as the first picture is")
             picture = picture.convert(MODES[self.channels])
@@ -178,11 +182,11 @@ class Image(Modality):
 
     def encoder(self, outputs: int) -> nn.Module:
         how = self.config
-        return PixelEncoder(self.shape, outputs, how.networks, how.widths, how.likelihood == "bernoulli")
+        return PixelEncoder(self.shape, outputs, how.networks, how.widths, how.dropout, how.likelihood == "bernoulli")
 
     def decoder(self, latent: int) -> nn.Module:
         how = self.config
-        return PixelDecoder(latent, self.shape, how.networks, how.widths, how.likelihood, how.mixture)
+        return PixelDecoder(latent, self.shape, how.networks, how.widths, how.dropout, how.likelihood, how.mixture)
 
     def scores(self, nll: Tensor, values: Tensor) -> dict[str, float]:
         if self.config.likelihood in ("continuous-bernoulli", "gaussian"):
@@ -197,6 +201,10 @@ class Image(Modality):
         mse = sum(errors) / len(errors)
         nearness = {"MSE, pixels from 0 to 1": mse / 255**2, "PSNR (dB)": 10 * math.log10(255**2 / max(mse, 1e-12))}
         return nearness | similarity(raws, reconstructions)
+
+    def sample_metrics(self, samples: Sequence[np.ndarray], real: Sequence[np.ndarray]) -> dict[str, float]:
+        weights = inception_weights()
+        return {"Frechet distance, InceptionV3": inception_distance(weights, samples, real)} if weights else {}
 
     def vary(self, raw: np.ndarray, random: np.random.Generator) -> np.ndarray:
         how = self.config
@@ -233,7 +241,7 @@ class Image(Modality):
         picture.resize((picture.width * scale, picture.height * scale), Pillow.Resampling.NEAREST).save(path)
         if not steps:
             return [path]
-        frames = [_on_white(self._picture(np.concatenate(raws[step::steps], axis=1))) for step in range(steps)]
+        frames = [on_white(self._picture(np.concatenate(raws[step::steps], axis=1))) for step in range(steps)]
         larger = [
             frame.resize((frame.width * scale, frame.height * scale), Pillow.Resampling.NEAREST) for frame in frames
         ]
@@ -254,12 +262,6 @@ class Image(Modality):
         with Pillow.open(path) as picture:
             picture.load()
             return picture.info.get(TAG)
-
-
-def _on_white(picture: Pillow.Image) -> Pillow.Image:
-    if picture.mode != "RGBA":
-        return picture
-    return Pillow.alpha_composite(Pillow.new("RGBA", picture.size, "white"), picture).convert("RGB")
 
 
 def _describe(shape: Sequence[int]) -> str:

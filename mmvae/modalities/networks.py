@@ -24,17 +24,18 @@ def _convolution(axes: int) -> Any:
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(act(norm(conv(act(norm(x)))))), the width kept."""
+    """x + conv(act(norm(conv(act(norm(x)))))), the width kept. dropout: the share of what it adds that is left out."""
 
-    def __init__(self, channels: int, axes: int) -> None:
+    def __init__(self, channels: int, axes: int, dropout: float = 0.0) -> None:
         super().__init__()
         convolution = _convolution(axes)
         first, last = (convolution(channels, channels, 3, padding=1) for _ in range(2))
         nn.init.zeros_(last.weight)
         self.layers = nn.Sequential(*_activation(channels), first, *_activation(channels), last)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x)
+        return x + self.dropout(self.layers(x))
 
 
 class Doubling(nn.Module):
@@ -70,10 +71,11 @@ class ConvEncoder(nn.Module):
     """Planes [B, C, H, W], or lines [B, C, L], to [B, outputs]: convolutions of 4 (by 4) and stride 2, each but the
     first followed by a residual block (at the finest size it would cost most and bring least).
 
-    shape: (C, H, W) or (C, L). widths: channels at each halving.
+    shape: (C, H, W) or (C, L). widths: channels at each halving. dropout: share of what blocks add and of
+    what the head reads that training leaves out.
     """
 
-    def __init__(self, shape: tuple[int, ...], outputs: int, widths: tuple[int, ...]) -> None:
+    def __init__(self, shape: tuple[int, ...], outputs: int, widths: tuple[int, ...], dropout: float = 0.0) -> None:
         super().__init__()
         axes = len(shape) - 1
         convolution = _convolution(axes)
@@ -83,20 +85,20 @@ class ConvEncoder(nn.Module):
         for width in widths[: len(sizes) - 1]:
             layers.append(convolution(channels, width, 4, stride=2, padding=1))
             if len(layers) > 1:
-                layers.append(ResidualBlock(width, axes))
+                layers.append(ResidualBlock(width, axes, dropout))
             channels = width
         self.convolutions = nn.Sequential(*layers, *_activation(channels))
-        self.head = nn.Linear(channels * math.prod(sizes[-1]), outputs)
+        self.dropout, self.head = nn.Dropout(dropout), nn.Linear(channels * math.prod(sizes[-1]), outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.convolutions(x.float()).flatten(1))
+        return self.head(self.dropout(self.convolutions(x.float()).flatten(1)))
 
 
 class ConvDecoder(nn.Module):
     """z [B, latent] to planes [B, C, H, W] or lines [B, C, L]: the encoder's way back, by transposed convolutions; a
     last convolution of 3 (by 3) evens out the checkerboard that those leave."""
 
-    def __init__(self, latent: int, shape: tuple[int, ...], widths: tuple[int, ...]) -> None:
+    def __init__(self, latent: int, shape: tuple[int, ...], widths: tuple[int, ...], dropout: float = 0.0) -> None:
         super().__init__()
         axes = len(shape) - 1
         convolution = _convolution(axes)
@@ -104,11 +106,11 @@ class ConvDecoder(nn.Module):
         widths = widths[: len(sizes) - 1]
         channels = widths[-1] if widths else shape[0]
         self.start = (channels, *sizes[-1])
-        self.stem = nn.Linear(latent, channels * math.prod(sizes[-1]))
+        self.stem, self.dropout = nn.Linear(latent, channels * math.prod(sizes[-1])), nn.Dropout(dropout)
         layers: list[nn.Module] = []
         for level in range(len(widths) - 1, -1, -1):
             finer = widths[level - 1] if level else max(8, widths[0] // 2)
-            layers += [ResidualBlock(channels, axes)] if level else _activation(channels)
+            layers += [ResidualBlock(channels, axes, dropout)] if level else _activation(channels)
             layers.append(Doubling(channels, finer, sizes[level]))
             channels = finer
         self.convolutions = nn.Sequential(
@@ -116,22 +118,22 @@ class ConvDecoder(nn.Module):
         )
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.convolutions(self.stem(z).view(-1, *self.start))
+        return self.convolutions(self.dropout(self.stem(z)).view(-1, *self.start))
 
 
-def _dense(sizes: Sequence[int]) -> nn.Sequential:
+def _dense(sizes: Sequence[int], dropout: float) -> nn.Sequential:
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise(sizes):
-        layers += [nn.Linear(before, after), nn.SiLU()]
+        layers += [nn.Linear(before, after), nn.Sequential(nn.SiLU(), nn.Dropout(dropout))]
     return nn.Sequential(*layers[:-1])
 
 
 class DenseEncoder(nn.Module):
     """Planes of a shape (C, H, W) to [B, outputs], by layers of `widths` units that see all of it."""
 
-    def __init__(self, shape: tuple[int, ...], outputs: int, widths: tuple[int, ...]) -> None:
+    def __init__(self, shape: tuple[int, ...], outputs: int, widths: tuple[int, ...], dropout: float = 0.0) -> None:
         super().__init__()
-        self.layers = _dense([math.prod(shape), *widths, outputs])
+        self.layers = _dense([math.prod(shape), *widths, outputs], dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x.flatten(1))
@@ -140,9 +142,9 @@ class DenseEncoder(nn.Module):
 class DenseDecoder(nn.Module):
     """z [B, latent] to planes of a shape (C, H, W), by layers of `widths` units, the last of them first."""
 
-    def __init__(self, latent: int, shape: tuple[int, ...], widths: tuple[int, ...]) -> None:
+    def __init__(self, latent: int, shape: tuple[int, ...], widths: tuple[int, ...], dropout: float = 0.0) -> None:
         super().__init__()
-        self.shape, self.layers = shape, _dense([latent, *reversed(widths), math.prod(shape)])
+        self.shape, self.layers = shape, _dense([latent, *reversed(widths), math.prod(shape)], dropout)
 
     def forward(self, z: Tensor) -> Tensor:
         return self.layers(z).view(-1, *self.shape)

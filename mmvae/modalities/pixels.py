@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, cast
 
@@ -15,6 +16,7 @@ from mmvae.core.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian, Lik
 from mmvae.core.noise import Noise
 from mmvae.modalities.networks import ConvDecoder, ConvEncoder, DenseDecoder, DenseEncoder, DensityDecoder
 
+SMALL = 8  # pixels of the smaller side of the planes that meet the latent, at most
 WINDOW = 11  # pixels, a Gaussian of deviation 1.5
 Networks = Literal["convolutions", "dense"]
 Kind = Literal["logistic", "bernoulli", "continuous-bernoulli", "gaussian"]
@@ -24,11 +26,18 @@ class PixelEncoder(nn.Module):
     """uint8 pixels [B, C, H, W] to [B, outputs]. binary: pixels are black or white."""
 
     def __init__(
-        self, shape: tuple[int, int, int], outputs: int, networks: Networks, widths: Sequence[int], binary: bool
+        self,
+        shape: tuple[int, int, int],
+        outputs: int,
+        networks: Networks,
+        widths: Sequence[int],
+        dropout: float,
+        binary: bool,
     ) -> None:
         super().__init__()
         kind = {"convolutions": ConvEncoder, "dense": DenseEncoder}[networks]
-        self.network, self.binary = kind(shape, outputs, tuple(widths)), binary
+        self.network = kind(shape, outputs, _enough(networks, widths, shape), dropout)
+        self.binary = binary
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network((x > 127).float() * 2 - 1 if self.binary else x.float() * (2 / 255) - 1)
@@ -43,6 +52,7 @@ class PixelDecoder(nn.Module):
         shape: tuple[int, int, int],
         networks: Networks,
         widths: Sequence[int],
+        dropout: float,
         likelihood: Kind,
         mixture: int,
     ) -> None:
@@ -50,7 +60,7 @@ class PixelDecoder(nn.Module):
         self.shape, self.mixture, self.likelihood = shape, mixture, likelihood
         planes = 3 * mixture if likelihood == "logistic" else 1
         kind = {"convolutions": ConvDecoder, "dense": DenseDecoder}[networks]
-        network = kind(latent, (planes * shape[0], *shape[1:]), tuple(widths))
+        network = kind(latent, (planes * shape[0], *shape[1:]), _enough(networks, widths, shape), dropout)
         self.planes = DensityDecoder(network, self._shades, (shape[0], 1)) if likelihood == "gaussian" else network
 
     def _shades(self, mean: Tensor, log_scale: Tensor) -> Shades:
@@ -68,6 +78,13 @@ class PixelDecoder(nn.Module):
         return DiscretizedLogistic(logits, mean, log_scale - 1.0)
 
 
+def _enough(networks: Networks, widths: Sequence[int], shape: tuple[int, int, int]) -> tuple[int, ...]:
+    """Of convolutions, the last width once more for each halving that a large plane still needs: the layers at the
+    latent would have the most of all weights."""
+    more = math.ceil(math.log2(max(1.0, min(shape[1:]) / 2 ** len(widths) / SMALL)))
+    return (*widths, *[widths[-1]] * (more if networks == "convolutions" else 0))
+
+
 class BlackAndWhite(Bernoulli):
     """Pixels of 0 or 255; any other counts as the nearer of them."""
 
@@ -82,7 +99,8 @@ class BlackAndWhite(Bernoulli):
 
 
 class Shades(Gaussian):
-    """Normal densities of pixels as numbers in [0, 1]."""
+    """Normal densities of pixels as numbers in [0, 1]; with a learned scale, the sigma-VAE (Rybkin et al. 2021, "Simple
+    and Effective VAE Training with Calibrated Decoders")."""
 
     def log_prob(self, x: Tensor) -> Tensor:
         return super().log_prob(x.float() / 255)
@@ -158,6 +176,13 @@ def similarity(raws: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> dict
         a, b = (torch.from_numpy(np.stack(group)).permute(0, 3, 1, 2).double() / 255 for group in groups)
         total += float(cast(Tensor, of(a, b, data_range=1.0))) * len(a)
     return {"SSIM": total / len(raws)}
+
+
+def on_white(picture: Pillow.Image) -> Pillow.Image:
+    """An RGBA picture as RGB, its transparent parts on white; any other as it is."""
+    if picture.mode != "RGBA":
+        return picture
+    return Pillow.alpha_composite(Pillow.new("RGBA", picture.size, "white"), picture).convert("RGB")
 
 
 def blurred(raw: np.ndarray) -> np.ndarray:

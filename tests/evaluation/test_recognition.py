@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 
+from mmvae.distances import coverage, frechet
 from mmvae.evaluation.evaluate import evaluate
-from mmvae.evaluation.recognition import Seen, _figures, coverage, frechet
+from mmvae.evaluation.recognition import Seen, _figures
 from mmvae.recipe import Recipe
 from mmvae.training import train
 
@@ -26,6 +27,12 @@ def test_the_frechet_distance_is_that_of_the_two_gaussians() -> None:
     assert frechet(features(500), features(500) + 3) == pytest.approx(4 * 9, rel=1e-6)
     a = features(500) - features(500).mean(0)
     assert frechet(a, 2 * a) == pytest.approx(a.T.cov().trace().item(), rel=1e-6)  # (2 - 1)^2 of each deviation
+    few = torch.randn(6, 40, generator=torch.Generator().manual_seed(1), dtype=torch.float64)  # of more features
+    assert frechet(few, few - 1) == pytest.approx(40, rel=1e-6)
+    b = features(300, 1, 0.5, 2) @ features(4, 2)
+    root = torch.linalg.eigvals(a.T.cov() @ b.T.cov()).real.sqrt().sum()
+    between = (a.mean(0) - b.mean(0)).square().sum() + a.T.cov().trace() + b.T.cov().trace() - 2 * root
+    assert frechet(a, b) == pytest.approx(between.item(), rel=1e-6)
 
 
 def test_the_inception_score_is_the_number_of_classes_where_each_is_sure_and_alike_and_1_where_none_is() -> None:

@@ -16,9 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 from pydantic import ValidationError
+from torch import Tensor
 
 from mmvae.core.noise import Noise
 from mmvae.modalities.image import Image
+from mmvae.modalities.inception import WEIGHTS
 
 Pictures = Callable[..., list[np.ndarray]]
 
@@ -309,6 +311,68 @@ def test_ssim_is_1_for_itself_falls_with_noise_and_sees_structure_more_than_brig
     assert equal == pytest.approx(1)
     assert 1 > little > much > 0
     assert bright > image().metrics(raws, noisy(20))["SSIM"]
+
+
+@pytest.mark.parametrize(("size", "halvings"), [(8, 2), (28, 2), (32, 2), (33, 3), (64, 3), (256, 5), ((256, 60), 3)])
+def test_large_pictures_are_halved_until_a_side_has_8_pixels(size: int | tuple[int, int], halvings: int) -> None:
+    modality = image(size=size, channels=3, widths=[4, 8])
+    modality.load_state({"size": size if isinstance(size, tuple) else (size, size), "channels": 3})
+    height, width = modality.shape[1:]
+    encoder = modality.encoder(6)
+    seen = encoder.get_parameter("network.head.weight").shape[1]
+    assert seen == 8 * (height >> halvings) * (width >> halvings)
+    with torch.no_grad():
+        z = encoder(torch.zeros(1, *modality.shape, dtype=torch.uint8))[:, :3]
+        assert modality.decoder(3)(z).mode().shape == (1, *modality.shape)
+
+
+@pytest.mark.parametrize("networks", ["convolutions", "dense"])
+def test_dropout_reaches_both_networks(networks: str) -> None:
+    modality = image(size=8, channels=1, widths=[4, 8], networks=networks, dropout=0.5)
+    modality.load_state({"size": (8, 8), "channels": 1})
+    encoder, decoder = modality.encoder(6), modality.decoder(3)
+    pixels, z = torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.ones(2, 3)
+
+    def said() -> list[Tensor]:
+        with torch.no_grad():
+            return [encoder(pixels), decoder(z).log_prob(pixels)]
+
+    assert not any(torch.equal(once, again) for once, again in zip(said(), said(), strict=True))
+    encoder.eval(), decoder.eval()
+    assert all(torch.equal(once, again) for once, again in zip(said(), said(), strict=True))
+
+
+def test_inception_is_asked_where_its_weights_are_and_says_how_far_samples_are(
+    pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch_fidelity import feature_extractor_inceptionv3 as published
+
+    kind = published.FeatureExtractorInceptionV3
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    real = pictures(8)
+    assert image().sample_metrics(real, real) == {}
+
+    with monkeypatch.context() as patch:  # the published network, with random weights
+        patch.setattr(published, "load_state_dict_from_url", lambda *_, **__: {})
+        patch.setattr(kind, "load_state_dict", lambda *_: None)
+        network = kind("inception", ["2048"])
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(layer.weight)
+    weights = tmp_path / "checkpoints" / WEIGHTS
+    weights.parent.mkdir()
+    torch.save(network.state_dict(), weights)
+
+    near = [raw ^ 8 for raw in real]
+    (equal,), (little,), (much,) = (
+        image().sample_metrics(raws, real).values() for raws in (real, near, [255 - raw for raw in near])
+    )
+    assert equal == pytest.approx(0, abs=1e-6)
+    assert equal < little < much
+
+    weights.write_bytes(b"no weights")
+    with pytest.raises(ValueError, match=f"{WEIGHTS}: not the weights of InceptionV3"):
+        image().sample_metrics(real, real)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 9])

@@ -62,6 +62,15 @@ def test_a_row_does_not_depend_on_its_batch() -> None:
         torch.testing.assert_close(encoder(planes)[1:2], encoder(planes[1:2]), atol=1e-5, rtol=1e-5)
 
 
+def test_dropout_is_of_training_alone_and_changes_no_name_of_a_weight() -> None:
+    plain, shape = ConvEncoder((1, 9, 9), 5, (4, 8)), (1, 9, 9)
+    encoder, planes = ConvEncoder(shape, 5, (4, 8), 0.5), torch.randn(4, *shape)
+    encoder.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        assert not torch.equal(encoder(planes), encoder(planes))
+        torch.testing.assert_close(encoder.eval()(planes), plain(planes))
+
+
 class Nothing(nn.Module):
     """Planes of 0, whatever z."""
 
