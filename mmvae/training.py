@@ -95,17 +95,19 @@ class Run:
         keep_memory()
         self.device = best_device()
         self.prepared = self._prepare(started_modalities(recipe, folder if resume else None))
-        store = self.prepared.splits["train"].store
+        store, objective = self.prepared.splits["train"].store, recipe.build_objective()
         seed = mix(recipe.train.seed, "order")
-        self.order = Order(len(store), recipe.train.batch_size, seed, store.lengths(), store.numbers(), self.world)
+        ways = objective.views(store.modalities())
+        self.order = Order(
+            len(store), recipe.train.batch_size, seed, store.lengths(), store.numbers(), self.world, ways
+        )
         torch.manual_seed(recipe.train.seed)
         network = checkpoint.build(recipe, self.prepared.modalities).to(self.device)
         if not resume:
             load_start(recipe, network)
         if count := network.prior.examples:
             network.prior.show(store.batch(torch.arange(count) * len(store) // count).to(self.device))
-        self.step_module = Step(network, recipe.build_objective())
-        self.schedule = recipe.build_schedule()
+        self.step_module, self.schedule = Step(network, objective), recipe.build_schedule()
         self.optimizer = build_optimizer(network, recipe.train)
         self.average = moving_average(network, recipe.train.ema)
         self.modules: dict[str, nn.Module] = {"network": network, "average": self.average}

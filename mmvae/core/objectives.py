@@ -38,18 +38,6 @@ class Terms:
         return torch.stack([self.rate, *self.distortion.values()]).sum(0)
 
 
-class Objective(ABC):
-    """Calls the network and returns Terms; kl_weight is the schedule's value at this step."""
-
-    Config: type[Settings] = Settings  # the table's further keys
-
-    def __init__(self, config: Any) -> None:
-        self.config = config
-
-    @abstractmethod
-    def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms: ...
-
-
 class Reading(Settings):
     """What every objective knows of rows with several modalities."""
 
@@ -58,6 +46,25 @@ class Reading(Settings):
         description="what encoders see of a row with several modalities: all of it; with 'each', all of it or one of "
         "them, each as often; with 'all', any subset, each as often",
     )
+
+
+class Objective(ABC):
+    """Calls the network and returns Terms; kl_weight is the schedule's value at this step."""
+
+    Config: type[Reading] = Reading  # the table's further keys
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def views(self, modalities: Tensor) -> Tensor:
+        """How often rows of so many modalities [N] are trained on, beside a row of one: once for each way in which the
+        encoders may see them, as where the bounds of all subsets are added (Wu & Goodman 2018)."""
+        if self.config.subsets == "joint":
+            return torch.ones_like(modalities)
+        return modalities + (modalities > 1) if self.config.subsets == "each" else 2**modalities - 1
+
+    @abstractmethod
+    def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms: ...
 
 
 def seen(batch: Batch, subsets: str, noise: Noise) -> dict[str, Tensor] | None:

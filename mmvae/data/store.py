@@ -128,9 +128,13 @@ class Store:
                 batch.values[name] = self.columns[name].modality.draw(values, u)
         return batch
 
+    def modalities(self) -> Tensor:
+        """How many modalities each row has [N]."""
+        return torch.stack([column.present for column in self.columns.values()]).sum(0)
+
     def complete(self) -> Tensor:
         """The numbers of the rows that have all modalities."""
-        return torch.stack([column.present for column in self.columns.values()]).all(0).nonzero().squeeze(1)
+        return (self.modalities() == len(self.columns)).nonzero().squeeze(1)
 
     def numbers(self) -> Tensor:
         """How many numbers each row holds [N], over all modalities."""
@@ -176,15 +180,19 @@ class Order:
         lengths: Tensor | None = None,
         numbers: Tensor | None = None,
         processes: int = 1,
+        times: Tensor | None = None,
     ) -> None:
         """lengths: by which rows are sorted, [rows]. numbers: how much each holds in all, by default its length.
-        processes: among which a batch is shared, in equal parts."""
-        self.rows, self.batch_size, self.seed, self.lengths = rows, batch_size, seed, lengths
+        processes: among which a batch is shared, in equal parts. times: how often rows come in an epoch, one beside
+        another, [rows]; by default all alike."""
+        self.batch_size, self.seed, self.lengths = batch_size, seed, lengths
+        times = torch.ones(rows, dtype=torch.long) if times is None else times // math.gcd(*times.unique().tolist())
+        self.places = torch.arange(rows).repeat_interleave(times)
         self.numbers = lengths if numbers is None else numbers
         unit = math.lcm(self.UNIT, processes)
         self.unit = unit if batch_size % unit == 0 and batch_size >= 4 * unit else batch_size
         # no longer than an epoch: sorted, a row and its copy of the next epoch would share a batch
-        self.window = min(self.WINDOW, max(1, rows // batch_size))
+        self.window = min(self.WINDOW, max(1, len(self.places) // batch_size))
         self._epoch: dict[int, Tensor] = {}
         self._window: tuple[int, list[Tensor]] = (-1, [])
 
@@ -192,13 +200,13 @@ class Order:
         if epoch not in self._epoch:
             generator = torch.Generator().manual_seed(self.seed + epoch)
             self._epoch = {key: value for key, value in self._epoch.items() if key >= epoch - 1}
-            self._epoch[epoch] = torch.randperm(self.rows, generator=generator)
+            self._epoch[epoch] = self.places[torch.randperm(len(self.places), generator=generator)]
         return self._epoch[epoch]
 
     def _positions(self, start: int, count: int) -> Tensor:
         parts = []
         while count:
-            epoch, offset = divmod(start, self.rows)
+            epoch, offset = divmod(start, len(self.places))
             part = self._permutation(epoch)[offset : offset + count]
             parts.append(part)
             start, count = start + len(part), count - len(part)

@@ -42,6 +42,19 @@ def test_a_row_is_seen_whole_or_in_part_but_never_not_at_all(subsets: str) -> No
         assert alone == pytest.approx(1 / 3, abs=0.06)
 
 
+@pytest.mark.parametrize("subsets", ["joint", "each", "all"])
+def test_a_row_is_trained_on_once_for_each_way_in_which_it_may_be_seen(subsets: str) -> None:
+    drawn = seen(batch(), subsets, StepNoise(0, N, slice(None))) or batch().present
+    ways: dict[int, set[tuple[bool, ...]]] = {1: set(), 2: set(), 3: set()}
+    for had, kept in zip(
+        *(torch.stack([of[name] for name in NAMES], 1) for of in (batch().present, drawn)), strict=True
+    ):
+        if had[0] or not had[1]:  # of the pairs those of x and w, of the single ones w
+            ways[int(had.sum())].add(tuple(kept.tolist()))
+    counts = torch.tensor([1, 2, 3])
+    assert ELBO(ELBO.Config(subsets=subsets)).views(counts).tolist() == [len(ways[count]) for count in (1, 2, 3)]
+
+
 def test_what_a_row_is_seen_by_depends_on_its_own_seed() -> None:
     rows = [3, 5, 7, 10, 11]
     some = seen(batch(5), "all", Noise(rows))

@@ -26,6 +26,16 @@ def test_every_epoch_is_a_permutation_of_the_rows(rows: int, batch: int, seed: i
         assert sorted(epoch.tolist()) == list(range(rows))
 
 
+def test_rows_that_come_more_often_do_so_in_every_epoch_and_one_scale_for_all_is_none() -> None:
+    times = 1 + 3 * (torch.arange(100) < 20)
+    sequence = taken(Order(100, 40, 1, times=times), 8)
+    for epoch in sequence.split(160):
+        assert torch.equal(epoch.bincount(minlength=100), times)
+    assert torch.equal(taken(Order(100, 40, 1, times=torch.full((100,), 4)), 8), taken(Order(100, 40, 1), 8))
+    shuffled = taken(Order(100, 40, 1, torch.arange(100) // 10, times=2 * times), 8)  # sorted within windows
+    assert torch.equal(shuffled[:160].bincount(minlength=100), times)
+
+
 def test_epochs_and_seeds_have_orders_of_their_own() -> None:
     first, second = taken(Order(100, 50, seed=1), 4).split(100)
     other = taken(Order(100, 50, seed=5), 2)
