@@ -48,6 +48,10 @@ def check_together(latent: Mapping[str, Any], prior: Mapping[str, Any], objectiv
             "objective.kind: the density of a code has no derivative by it, which importance needs; set 'elbo'",
         ),
         (
+            kind == "hamiltonian" and family in ("none", "sphere", *POINTS, *CODES),
+            f"objective.kind: hamiltonian moves z by a derivative, and latent.kind = {family} has no way to follow it",
+        ),
+        (
             prior["kind"] == "vamp" and bool(latent.get("mean_scale")),
             "latent.mean_scale: the rows of a VampPrior would be normalized by themselves; set it to 0",
         ),

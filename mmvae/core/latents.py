@@ -206,6 +206,7 @@ latents: Registry[Latent] = Registry(
         "correlated": "mmvae.core.families:CorrelatedProduct",
         "flow": "mmvae.core.families:FlowRefined",
         "sphere": "mmvae.core.sphere:Sphere",
+        "hyperbolic": "mmvae.core.hyperbolic:Hyperbolic",
         "ladder": "mmvae.core.ladder:Ladder",
         "vq": "mmvae.core.codes:VectorQuantized",
         "fsq": "mmvae.core.codes:FiniteScalar",

@@ -229,6 +229,7 @@ objectives: Registry[Objective] = Registry(
     {
         "elbo": f"{__name__}:ELBO",
         "importance": f"{__name__}:ImportanceWeighted",
+        "hamiltonian": "mmvae.core.hamiltonian:Hamiltonian",
         "total-correlation": "mmvae.core.regularizers:TotalCorrelation",
         "dip": "mmvae.core.regularizers:DIP",
         "mmd": "mmvae.core.regularizers:MMD",

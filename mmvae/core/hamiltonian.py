@@ -1,0 +1,67 @@
+"""Hamiltonian steps that take a draw of the posterior to where data and prior have more to say for it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from mmvae.core.noise import Noise
+from mmvae.core.objectives import Objective, Reading, Terms, inferred
+from mmvae.core.vae import Batch, Network
+
+
+class Hamiltonian(Objective):
+    """The bound of HVAE (Caterini et al. 2018, "Hamiltonian Variational Auto-Encoder"): a draw of the posterior, and a
+    momentum, go through leapfrog steps along the derivative of log p(x, z), each of which tempers the momentum.
+
+    Steps keep volume but for the tempering, whose factor is known, so the bound is exact: its exponential has the mean
+    p(x). It is a bound of training: other figures are of the posterior without the steps.
+    """
+
+    class Config(Reading):
+        steps: int = Field(3, ge=1, description="leapfrog steps")
+        step: float = Field(0.02, gt=0, description="length of a step")
+        tempering: float = Field(
+            0.7, gt=0, le=1, description="inverse temperature of the momentum before the first step, 1 after the last"
+        )
+
+    config: Config
+
+    def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
+        _, posterior = inferred(network, batch, self.config.subsets, noise)
+        drawn, momentum = posterior.sample(noise), noise.normal(network.latent.dim)
+        before = posterior.log_prob(drawn)[:, 0] + _log_normal(momentum)
+        z, momentum = self.moved(network, batch, drawn[:, 0], momentum)
+        scores, auxiliary = network.score(batch, z)
+        distortion = {name: -score for name, score in scores.items()}
+        rate = before - network.prior.log_prob(z[:, None])[:, 0] - _log_normal(momentum)
+        loss = (network.weighted(distortion) + auxiliary + kl_weight * rate).mean()
+        return Terms(loss, rate, distortion)
+
+    def moved(self, network: Network, batch: Batch, z: Tensor, momentum: Tensor) -> tuple[Tensor, Tensor]:
+        """z and a standard normal momentum [B, D], after the steps."""
+        how, hotter = self.config, self.config.tempering**-0.5
+        momentum, before = momentum * hotter, hotter
+        for number in range(1, how.steps + 1):
+            momentum = momentum + how.step / 2 * slope(network, batch, z)
+            z = z + how.step * momentum
+            momentum = momentum + how.step / 2 * slope(network, batch, z)
+            after = hotter + (1 - hotter) * (number / how.steps) ** 2
+            momentum, before = momentum * (after / before), after
+        return z, momentum
+
+
+def slope(network: Network, batch: Batch, z: Tensor) -> Tensor:
+    """The derivative of log p(x, z) by z, modalities weighted as in training, [B, D]."""
+    with torch.enable_grad():
+        at = z if z.requires_grad else z.detach().requires_grad_()
+        scores, _ = network.score(batch, at)
+        height = network.weighted(scores) + network.prior.log_prob(at[:, None])[:, 0]
+        return torch.autograd.grad(height.sum(), at, create_graph=True)[0]
+
+
+def _log_normal(x: Tensor) -> Tensor:
+    return (-0.5 * x**2 - 0.5 * math.log(2 * math.pi)).sum(-1)
