@@ -381,6 +381,10 @@ def test_an_extension_of_nothing_is_named(tmp_path: Path) -> None:
         (["latent.kind=deterministic", "prior.kind=flow"], "prior.kind: the prior of points is fitted afterwards"),
         (["latent.kind=deterministic", "objective.kind=importance"], "points are not drawn"),
         (["objective.kind=rae"], "rae is made for latent.kind = deterministic"),
+        (
+            ["objective.kind=hamiltonian", "latent.kind=vq", "prior.kind=codes", "prior.fitted=codes"],
+            "latent.kind = vq has no way",
+        ),
         (["objective.kind=total-correlation", "latent.kind=correlated"], "total-correlation is defined here for"),
         (
             ["objective.kind=dip", "objective.of=z", "latent.kind=flow"],

@@ -65,7 +65,7 @@ def reached(location: Tensor, step: Tensor) -> Tensor:
     """Where a step [..., D] leads, carried in parallel from the origin to the location; in coordinates of the tangent
     space at the origin, as both are."""
     time, space = _on_sheet(location)
-    step = step.double()
+    step = _fine(step)
     turn = (space * step).sum(-1, keepdim=True) / (1 + time)
     length = _norm(step)
     there = length.cosh() * space + length.sinh() / length * (step + turn * space)
@@ -86,15 +86,19 @@ def way(location: Tensor, z: Tensor) -> Tensor:
 
 def _on_sheet(tangent: Tensor) -> tuple[Tensor, Tensor]:
     """Time [..., 1] and space [..., D], in float64, of the hyperboloid's point at a tangent vector of the origin."""
-    tangent = tangent.double()
+    tangent = _fine(tangent)
     length = _norm(tangent)
     return length.cosh(), length.sinh() / length * tangent
 
 
 def _log_growth(tangent: Tensor) -> Tensor:
     """log(sinh r / r) at r, the length of [..., D]: how much wider than flat space a sphere's every direction is."""
-    length = _norm(tangent.double())[..., 0]
+    length = _norm(_fine(tangent))[..., 0]
     return (length + torch.log(-torch.expm1(-2 * length)) - torch.log(2 * length)).to(tangent.dtype)
+
+
+def _fine(x: Tensor) -> Tensor:
+    return x.float() if x.device.type == "mps" else x.double()  # which has no float64
 
 
 def _norm(x: Tensor) -> Tensor:

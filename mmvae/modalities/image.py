@@ -204,7 +204,9 @@ class Image(Modality):
 
     def sample_metrics(self, samples: Sequence[np.ndarray], real: Sequence[np.ndarray]) -> dict[str, float]:
         weights = inception_weights()
-        return {"Frechet distance, InceptionV3": inception_distance(weights, samples, real)} if weights else {}
+        if weights is None or len(real) < 2:
+            return {}
+        return {"Frechet distance, InceptionV3": inception_distance(weights, samples, real)}
 
     def vary(self, raw: np.ndarray, random: np.random.Generator) -> np.ndarray:
         how = self.config
