@@ -12,8 +12,11 @@ def frechet(a: Tensor, b: Tensor) -> float:
     """Squared Frechet distance of the Gaussians that fit features [N, F] and [M, F] (Heusel et al. 2017).
 
     The trace of the root of the product of two covariances is the sum of the singular values of one set's deviations
-    times the other's: no root of a matrix, which fails where there are fewer rows than features.
+    times the other's: no root of a matrix, which fails where there are fewer rows than features. Raises ValueError for
+    fewer than two rows.
     """
+    if min(len(a), len(b)) < 2:
+        raise ValueError(f"{len(a)} and {len(b)} rows: a covariance takes two at least")
     means = [features.double().mean(0) for features in (a, b)]
     deviations = [
         (features.double() - mean) / (len(features) - 1) ** 0.5 for features, mean in zip((a, b), means, strict=True)

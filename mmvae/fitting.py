@@ -83,7 +83,8 @@ def fit_prior(vae: VAE, prepared: Prepared, display: Display) -> None:
     if len(train) < 2:
         return  # nothing to fit a density to
     kind = vae.recipe.prior["fitted"]
-    draws, others = _draws(vae, train, DRAWS), _draws(vae, prepared.splits["validation"].store, DRAWS).flatten(0, 1)
+    draws, others = (_draws(vae, prepared.splits[name].store, name) for name in ("train", "validation"))
+    others = others.flatten(0, 1)
     if kind not in FITTED_KINDS:
         count = FittedMixture.components(kind, len(draws))
         fewer = f", of so few rows, in place of {kind:,}" if count < kind else ""
@@ -109,22 +110,28 @@ def fit_prior(vae: VAE, prepared: Prepared, display: Display) -> None:
     )
 
 
+def _seed(vae: VAE, split: str) -> int:
+    """Of the draws of a split: not that of figures, which would find a prior that has seen their noise."""
+    return mix(vae.recipe.train.seed, "prior", split)
+
+
 @torch.inference_mode()
-def _draws(vae: VAE, store: Store, k: int) -> Tensor:
-    """k posterior draws of rows from all over a split, [N, k, D]. Where modalities have dimensions of their own, of
+def _draws(vae: VAE, store: Store, split: str) -> Tensor:
+    """Posterior draws of rows from all over a split, [N, DRAWS, D]. Where modalities have dimensions of their own, of
     rows that have all: of others nothing is to be learned of what goes with what."""
-    seed, private = vae.recipe.train.seed, any(table["private"] for table in vae.recipe.modalities.values())
+    private = any(table["private"] for table in vae.recipe.modalities.values())
     whole = store.complete() if private else torch.arange(len(store))
     whole = whole if len(whole) > 1 else torch.arange(len(store))
+    seed = _seed(vae, split)
     rows = whole[torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed))[:ROWS]]
-    return encode(vae.network, store, vae.device, seed, k, rows)[1]
+    return encode(vae.network, store, vae.device, seed, DRAWS, rows)[1]
 
 
 def fit_sequence_prior(vae: VAE, prepared: Prepared, display: Display) -> None:
     """Give a model its prior over sequences: trained by maximum likelihood on posterior draws of the training split's
     sequences, until the validation split's are no longer better predicted. Raises ValueError when it diverges."""
     torch.manual_seed(mix(vae.recipe.train.seed, "sequences"))
-    known, others = (_Encoded(vae, prepared.splits[split]) for split in ("train", "validation"))
+    known, others = (_Encoded(vae, prepared.splits[name], name) for name in ("train", "validation"))
     if all(len(piece) == 1 for piece in known.pieces):
         display.say("every sequence holds one observation: there is nothing to learn of what follows what")
     prior = SequencePrior(vae.network.latent.dim, vae.recipe.prior["sequence"]).to(vae.device)
@@ -195,8 +202,8 @@ def _surprise(prior: SequencePrior, means: Tensor, draws: Tensor, real: Tensor) 
 class _Encoded:
     """A split's sequences as posterior means and draws."""
 
-    def __init__(self, vae: VAE, split: Split) -> None:
-        self.means, self.draws = encode(vae.network, split.store, vae.device, vae.recipe.train.seed, DRAWS)
+    def __init__(self, vae: VAE, split: Split, name: str) -> None:
+        self.means, self.draws = encode(vae.network, split.store, vae.device, _seed(vae, name), DRAWS)
         self.pieces = [piece for sequence in split.sequences() for piece in sequence.split(LENGTH)]
         self.rows = len(self.means)
 

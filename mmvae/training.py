@@ -96,11 +96,9 @@ class Run:
         self.device = best_device()
         self.prepared = self._prepare(started_modalities(recipe, folder if resume else None))
         store, objective = self.prepared.splits["train"].store, recipe.build_objective()
-        seed = mix(recipe.train.seed, "order")
+        seed, size = mix(recipe.train.seed, "order"), recipe.train.batch_size
         ways = objective.views(store.modalities())
-        self.order = Order(
-            len(store), recipe.train.batch_size, seed, store.lengths(), store.numbers(), self.world, ways
-        )
+        self.order = Order(len(store), size, seed, store.lengths(), store.numbers(), self.world, ways)
         torch.manual_seed(recipe.train.seed)
         network = checkpoint.build(recipe, self.prepared.modalities).to(self.device)
         if not resume:

@@ -18,7 +18,8 @@ class Hamiltonian(Objective):
     momentum, go through leapfrog steps along the derivative of log p(x, z), each of which tempers the momentum.
 
     Steps keep volume but for the tempering, whose factor is known, so the bound is exact: its exponential has the mean
-    p(x). It is a bound of training: other figures are of the posterior without the steps.
+    p(x). It is a bound of training: other figures are of the posterior without the steps. These look at all that a row
+    has, also where the encoders see less of it.
     """
 
     class Config(Reading):
@@ -44,11 +45,12 @@ class Hamiltonian(Objective):
     def moved(self, network: Network, batch: Batch, z: Tensor, momentum: Tensor) -> tuple[Tensor, Tensor]:
         """z and a standard normal momentum [B, D], after the steps."""
         how, hotter = self.config, self.config.tempering**-0.5
-        momentum, before = momentum * hotter, hotter
+        momentum, before, steep = momentum * hotter, hotter, slope(network, batch, z)
         for number in range(1, how.steps + 1):
-            momentum = momentum + how.step / 2 * slope(network, batch, z)
+            momentum = momentum + how.step / 2 * steep
             z = z + how.step * momentum
-            momentum = momentum + how.step / 2 * slope(network, batch, z)
+            steep = slope(network, batch, z)
+            momentum = momentum + how.step / 2 * steep
             after = hotter + (1 - hotter) * (number / how.steps) ** 2
             momentum, before = momentum * (after / before), after
         return z, momentum
@@ -56,7 +58,7 @@ class Hamiltonian(Objective):
 
 def slope(network: Network, batch: Batch, z: Tensor) -> Tensor:
     """The derivative of log p(x, z) by z, modalities weighted as in training, [B, D]."""
-    with torch.enable_grad():
+    with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):  # its GRUs have no second derivative
         at = z if z.requires_grad else z.detach().requires_grad_()
         scores, _ = network.score(batch, at)
         height = network.weighted(scores) + network.prior.log_prob(at[:, None])[:, 0]

@@ -1,5 +1,4 @@
-"""Hyperbolic latents: normal distributions that are wrapped around a space whose volume grows with distance as a
-tree's leaves do."""
+"""Hyperbolic latents: Gaussians wrapped around a space whose volume grows with distance as the leaves of a tree."""
 
 from __future__ import annotations
 
@@ -70,7 +69,7 @@ def reached(location: Tensor, step: Tensor) -> Tensor:
     length = _norm(step)
     there = length.cosh() * space + length.sinh() / length * (step + turn * space)
     far = _norm(there)
-    return (far.asinh() / far * there).to(location.dtype)
+    return (far.asinh() / far * there).to(location)
 
 
 def way(location: Tensor, z: Tensor) -> Tensor:
@@ -81,7 +80,7 @@ def way(location: Tensor, z: Tensor) -> Tensor:
     root = (apart * (apart + 2)).sqrt()
     scale = torch.log1p(apart + root) / root
     of_time, of_space = (there - (1 + apart) * here for here, there in ((time, time_of_z), (space, space_of_z)))
-    return (scale * (of_space - of_time / (1 + time) * space)).to(location.dtype)
+    return (scale * (of_space - of_time / (1 + time) * space)).to(location)
 
 
 def _on_sheet(tangent: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,11 +93,11 @@ def _on_sheet(tangent: Tensor) -> tuple[Tensor, Tensor]:
 def _log_growth(tangent: Tensor) -> Tensor:
     """log(sinh r / r) at r, the length of [..., D]: how much wider than flat space a sphere's every direction is."""
     length = _norm(_fine(tangent))[..., 0]
-    return (length + torch.log(-torch.expm1(-2 * length)) - torch.log(2 * length)).to(tangent.dtype)
+    return (length + torch.log(-torch.expm1(-2 * length)) - torch.log(2 * length)).to(tangent)
 
 
 def _fine(x: Tensor) -> Tensor:
-    return x.float() if x.device.type == "mps" else x.double()  # which has no float64
+    return x.to("cpu" if x.device.type == "mps" else x.device, torch.float64)  # which that device lacks
 
 
 def _norm(x: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ from typing import Any, Protocol, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from mmvae.core.noise import Noise
 
@@ -111,15 +110,17 @@ class DiscretizedLogistic(Likelihood):
 class _LogSoftmaxAt(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, index: Tensor) -> Tensor:
-        # so many rows at a time fit into a core's cache in float32, where the whole would not
-        ctx.rows = 64 if logits.device.type == "cpu" else max(1, len(logits))
+        ctx.rows = 64 if logits.device.type == "cpu" else max(1, len(logits))  # what a core's cache holds in float32
         normalizer = torch.cat([part.float().logsumexp(1) for part in logits.split(ctx.rows)])
         ctx.save_for_backward(logits, index, normalizer)
         return logits.gather(1, index[:, None]).squeeze(1).float() - normalizer
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        if torch.is_grad_enabled():  # the derivative is to be derived once more
+            logits, index, _ = ctx.saved_tensors
+            pull = -grads[0][:, None] * logits.float().softmax(1)
+            return pull.scatter_add(1, index[:, None], grads[0][:, None]).to(logits.dtype), None
         of_logits = torch.empty_like(ctx.saved_tensors[0])
         parts = (tensor.split(ctx.rows) for tensor in (*ctx.saved_tensors, *grads, of_logits))
         for logits, index, normalizer, grad, out in zip(*parts, strict=True):

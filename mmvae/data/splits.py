@@ -37,10 +37,8 @@ def _divided(train: Selection, missing: set[str], data: Data) -> dict[str, Selec
         made["train"] = train.rows.select(sorted(shuffled[start:]))
     elif not whole:
         rows = counted(len(train), "sequence" if data.ordered else "row")
-        raise ValueError(
-            f"{rows}: too few for a training, a validation and a test split; "
-            "bring more, or set data.validation or data.test to 0"
-        )
+        what = "bring more, or set data.test to 0" if data.test else "bring two at least"
+        raise ValueError(f"{rows}: too few for a training, a validation and a test split; {what}")
     return made
 
 

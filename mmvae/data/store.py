@@ -187,12 +187,12 @@ class Order:
         another, [rows]; by default all alike."""
         self.batch_size, self.seed, self.lengths = batch_size, seed, lengths
         times = torch.ones(rows, dtype=torch.long) if times is None else times // math.gcd(*times.unique().tolist())
-        self.places = torch.arange(rows).repeat_interleave(times)
+        self.times, self.places = times, torch.arange(rows).repeat_interleave(times)
         self.numbers = lengths if numbers is None else numbers
         unit = math.lcm(self.UNIT, processes)
         self.unit = unit if batch_size % unit == 0 and batch_size >= 4 * unit else batch_size
-        # no longer than an epoch: sorted, a row and its copy of the next epoch would share a batch
-        self.window = min(self.WINDOW, max(1, len(self.places) // batch_size))
+        # no longer than from a row to its copy: sorted, they would share a batch
+        self.window = min(self.WINDOW, max(1, len(self.places) // int(times.max()) // batch_size))
         self._epoch: dict[int, Tensor] = {}
         self._window: tuple[int, list[Tensor]] = (-1, [])
 
@@ -200,8 +200,16 @@ class Order:
         if epoch not in self._epoch:
             generator = torch.Generator().manual_seed(self.seed + epoch)
             self._epoch = {key: value for key, value in self._epoch.items() if key >= epoch - 1}
-            self._epoch[epoch] = self.places[torch.randperm(len(self.places), generator=generator)]
+            self._epoch[epoch] = self._spread(torch.randperm(len(self.times), generator=generator))
         return self._epoch[epoch]
+
+    def _spread(self, shuffled: Tensor) -> Tensor:
+        """An epoch: rows in a shuffled order [rows], each row's copies as far from one another as they can be."""
+        start = torch.empty(len(shuffled), dtype=torch.float64)
+        start[shuffled] = torch.arange(len(shuffled), dtype=torch.float64) / len(shuffled)
+        first = self.times.cumsum(0) - self.times
+        copy = torch.arange(len(self.places)) - first[self.places]
+        return self.places[((copy + start[self.places]) / self.times[self.places]).argsort(stable=True)]
 
     def _positions(self, start: int, count: int) -> Tensor:
         parts = []

@@ -62,6 +62,7 @@ def evaluate(
         from mmvae.evaluation.disentanglement import disentanglement, find_factors  # a second of scikit-learn
 
         known, whole = find_factors(rows, factors)
+    samples = _samples(vae, rows, seed)  # first: a plugin's metrics may find that they cannot be had
     terms = bounds.elbo(vae.network, rows.store, vae.device, seed)
     use = bounds.latent_use(vae.network, rows.store, vae.device, seed)
     figures = {
@@ -76,7 +77,7 @@ def evaluate(
         "aggregate posterior variance": use["aggregate variance"],
         **{f"{name} (nats)": value for name, value in use.items() if name.startswith(bounds.ALONE)},
         **_reconstruction(vae, rows, seed),
-        **_samples(vae, rows, seed),
+        **samples,
         **(retrieval(vae.network, rows.store, vae.device, seed) if len(vae.modalities) > 1 else {}),
         **_walks(vae, rows),
         **_pace(vae, rows),
@@ -161,11 +162,7 @@ def _disturbed(vae: VAE, name: str, raws: list[Raw], seed: int) -> dict[str, flo
 
 
 def _samples(vae: VAE, rows: Split, seed: int, most: int = 1000) -> dict[str, float]:
-    measured = {
-        name: modality
-        for name, modality in vae.modalities.items()
-        if type(modality).sample_metrics is not Modality.sample_metrics
-    }
+    measured = {name: modality for name, modality in vae.modalities.items() if modality.judges_samples}
     samples = vae.generate(most, seed) if measured else None
     figures = {}
     for name, modality in measured.items():

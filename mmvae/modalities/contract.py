@@ -130,6 +130,11 @@ class Modality(ABC):
         """How unlike two observations are, 0 where they are equal; without it, what needs it is not measured."""
         raise NotImplementedError
 
+    @property
+    def judges_samples(self) -> bool:
+        """Whether `sample_metrics` has anything to say, so that samples are to be drawn for it."""
+        return type(self).sample_metrics is not Modality.sample_metrics
+
     def sample_metrics(self, samples: Sequence[Raw], real: Sequence[Raw]) -> dict[str, float]:
         """How good and how different generated observations are, beside real ones that were not trained on."""
         return {}

@@ -202,6 +202,10 @@ class Image(Modality):
         nearness = {"MSE, pixels from 0 to 1": mse / 255**2, "PSNR (dB)": 10 * math.log10(255**2 / max(mse, 1e-12))}
         return nearness | similarity(raws, reconstructions)
 
+    @property
+    def judges_samples(self) -> bool:
+        return inception_weights() is not None
+
     def sample_metrics(self, samples: Sequence[np.ndarray], real: Sequence[np.ndarray]) -> dict[str, float]:
         weights = inception_weights()
         if weights is None or len(real) < 2:

@@ -30,14 +30,16 @@ def inception_distance(weights: Path, samples: Sequence[np.ndarray], real: Seque
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     try:
+        torch.load(weights, map_location="cpu", weights_only=True)  # refuses what would execute; the next line does not
         network = FeatureExtractorInceptionV3("inception", ["2048"], str(weights))
     except Exception as error:  # a damaged file makes torch fail in many ways
-        raise ValueError(f"{weights}: not the weights of InceptionV3: {str(error).splitlines()[0]}") from error
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{weights}: not the weights of InceptionV3 ({reason}): remove it, or get it again") from error
     network.to(device := best_device())
     seen = []
     for raws in (samples, real):
         pictures = [torch.from_numpy(_in_colour(raw)).permute(2, 0, 1) for raw in raws]
-        parts = [torch.stack(pictures[start : start + ROWS]).to(device) for start in range(0, len(raws), ROWS)]
+        parts = (torch.stack(pictures[start : start + ROWS]).to(device) for start in range(0, len(raws), ROWS))
         seen.append(torch.cat([network(part)[0].cpu() for part in parts]))
     return frechet(*seen)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Literal, cast
 
@@ -81,8 +80,9 @@ class PixelDecoder(nn.Module):
 def _enough(networks: Networks, widths: Sequence[int], shape: tuple[int, int, int]) -> tuple[int, ...]:
     """Of convolutions, the last width once more for each halving that a large plane still needs: the layers at the
     latent would have the most of all weights."""
-    more = math.ceil(math.log2(max(1.0, min(shape[1:]) / 2 ** len(widths) / SMALL)))
-    return (*widths, *[widths[-1]] * (more if networks == "convolutions" else 0))
+    while networks == "convolutions" and min(shape[1:]) >> len(widths) > SMALL:
+        widths = (*widths, widths[-1])
+    return tuple(widths)
 
 
 class BlackAndWhite(Bernoulli):

@@ -156,7 +156,7 @@ def test_scoring_and_stepping_give_the_same_probabilities(decoder: Decoder, thre
     torch.testing.assert_close(torch.stack(stepped), at_once)
 
 
-def test_the_gradient_of_log_probabilities_is_that_of_autograd() -> None:
+def test_the_derivatives_of_log_probabilities_are_those_of_autograd() -> None:
     logits = torch.randn(150, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
     index = torch.arange(150) % 9
     pull = torch.linspace(-1, 2, 150)
@@ -164,9 +164,12 @@ def test_the_gradient_of_log_probabilities_is_that_of_autograd() -> None:
     for score in (log_softmax_at, lambda x, i: torch.log_softmax(x, 1).gather(1, i[:, None]).squeeze(1)):
         leaf = logits.clone().requires_grad_()
         scores = score(leaf, index)
-        (scores * pull).sum().backward()
-        found.append((scores.detach(), leaf.grad))
+        (gradient,) = torch.autograd.grad((scores * pull).sum(), leaf, create_graph=True)
+        (again,) = torch.autograd.grad(gradient.pow(3).sum(), leaf)
+        (plain,) = torch.autograd.grad((score(leaf, index) * pull).sum(), leaf)
+        found.append((scores.detach(), plain, gradient.detach(), again))
     torch.testing.assert_close(found[0], found[1])
+    torch.testing.assert_close(found[0][1], found[0][2])
 
 
 def test_the_bag_of_words_loss_is_that_of_tokens_without_their_order() -> None:

@@ -313,7 +313,9 @@ def test_ssim_is_1_for_itself_falls_with_noise_and_sees_structure_more_than_brig
     assert bright > image().metrics(raws, noisy(20))["SSIM"]
 
 
-@pytest.mark.parametrize(("size", "halvings"), [(8, 2), (28, 2), (32, 2), (33, 3), (64, 3), (256, 5), ((256, 60), 3)])
+@pytest.mark.parametrize(
+    ("size", "halvings"), [(8, 2), (28, 2), (32, 2), (33, 2), (72, 4), (64, 3), (256, 5), ((256, 60), 3)]
+)
 def test_large_pictures_are_halved_until_a_side_has_8_pixels(size: int | tuple[int, int], halvings: int) -> None:
     modality = image(size=size, channels=3, widths=[4, 8])
     modality.load_state({"size": size if isinstance(size, tuple) else (size, size), "channels": 3})
