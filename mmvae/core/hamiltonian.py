@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -33,12 +31,12 @@ class Hamiltonian(Objective):
 
     def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
         _, posterior = inferred(network, batch, self.config.subsets, noise)
-        drawn, momentum = posterior.sample(noise), noise.normal(network.latent.dim)
-        before = posterior.log_prob(drawn)[:, 0] + _log_normal(momentum)
-        z, momentum = self.moved(network, batch, drawn[:, 0], momentum)
+        drawn, pushed = posterior.sample(noise), noise.normal(network.latent.dim)
+        z, momentum = self.moved(network, batch, drawn[:, 0], pushed)
         scores, auxiliary = network.score(batch, z)
         distortion = {name: -score for name, score in scores.items()}
-        rate = before - network.prior.log_prob(z[:, None])[:, 0] - _log_normal(momentum)
+        rate = (posterior.log_prob(drawn) - network.prior.log_prob(z[:, None]))[:, 0]
+        rate = rate + 0.5 * (momentum**2 - pushed**2).sum(1)  # both momenta are scored by N(0, I)
         loss = (network.weighted(distortion) + auxiliary + kl_weight * rate).mean()
         return Terms(loss, rate, distortion)
 
@@ -63,7 +61,3 @@ def slope(network: Network, batch: Batch, z: Tensor) -> Tensor:
         scores, _ = network.score(batch, at)
         height = network.weighted(scores) + network.prior.log_prob(at[:, None])[:, 0]
         return torch.autograd.grad(height.sum(), at, create_graph=True)[0]
-
-
-def _log_normal(x: Tensor) -> Tensor:
-    return (-0.5 * x**2 - 0.5 * math.log(2 * math.pi)).sum(-1)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from mmvae.core.experts import precisions
-from mmvae.core.latents import Latent, Posterior
+from mmvae.core.latents import DiagonalGaussian, Latent, Posterior
 from mmvae.core.noise import Noise
 
 FARTHEST = 12.0  # of a location from the origin: beyond it float64 no longer tells points apart
@@ -37,8 +36,7 @@ class WrappedNormal(Posterior):
 
     def log_prob(self, z: Tensor) -> Tensor:
         step = way(self.location[:, None], z)
-        stddev = self.stddev[:, None]
-        flat = (-0.5 * (step / stddev) ** 2 - stddev.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
+        flat = DiagonalGaussian(torch.zeros_like(self.stddev), self.stddev).log_prob(step)
         return flat + (z.shape[-1] - 1) * (_log_growth(z) - _log_growth(step))
 
     def detached(self) -> WrappedNormal:
