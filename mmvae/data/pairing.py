@@ -16,9 +16,11 @@ APART = ": "  # between the name of a modality with a set of its own and that se
 
 @dataclass(frozen=True)
 class _Joined(Sequence[Mapping[str, Any]]):
-    """Cells of rows side by side: of each part its prefix, its rows, and which of them stands at each place."""
+    """Cells of rows side by side: of each part its prefix, its rows, and which of them stands at each place, if any.
+    The column `key` is there also where the first part is not."""
 
-    parts: Sequence[tuple[str, Rows, Sequence[int]]]
+    parts: Sequence[tuple[str, Rows, Sequence[int | None]]]
+    key: str
 
     def __len__(self) -> int:
         return len(self.parts[0][2])
@@ -30,7 +32,9 @@ class _Joined(Sequence[Mapping[str, Any]]):
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
-        return _Row([(prefix, rows.cells[slots[index]]) for prefix, rows, slots in self.parts])
+        there = [(prefix, rows, slots[index]) for prefix, rows, slots in self.parts]
+        cells = [(prefix, rows.cells[slot]) for prefix, rows, slot in there if slot is not None]
+        return _Row([("", {self.key: cells[0][1].get(self.key)}), *cells] if cells[0][0] else cells)
 
 
 @dataclass(frozen=True)
@@ -55,27 +59,29 @@ class _Row(Mapping[str, Any]):
 def pair(sets: Mapping[str, Mapping[str, Selection]], key: str) -> dict[str, Selection]:
     """The splits of several sets, by the name of the modality that has each ("" for the first), as one: in each split,
     rows with the same value of the column `key` stand together. Where a set has fewer of them than another, it gives
-    them again. Splits that a set lacks are left out. Raises ValueError where a set has no such column, or no value is
-    in all."""
+    them again; where it has none, the others' rows lack what is its own, as do rows without a value. Splits that a set
+    lacks are left out. Raises ValueError where a set has no such column, or no value is in all."""
     splits = [split for split in next(iter(sets.values())) if all(split in own for own in sets.values())]
     return {split: _paired({name: own[split] for name, own in sets.items()}, key, split) for split in splits}
 
 
 def _paired(selections: Mapping[str, Selection], key: str, split: str) -> Selection:
     groups = {name: _by_key(rows, key) for name, rows in selections.items()}
-    shared = set.intersection(*(set(of) for of in groups.values()))
-    if not shared:
+    if not set.intersection(*(set(of) - {None} for of in groups.values())):
         raise ValueError(f"data.pair: no value of '{key}' is in all sets, in the split {split}")
-    slots: dict[str, list[int]] = {name: [] for name in groups}
-    for value in sorted(shared):
-        most = max(len(of[value]) for of in groups.values())
+    slots: dict[str, list[int | None]] = {name: [] for name in groups}
+    for value in sorted({value for of in groups.values() for value in of if value is not None}):
+        most = max(len(of.get(value, ())) for of in groups.values())
         for name, of in groups.items():
-            own = of[value]
+            own = of.get(value) or [None]
             slots[name] += [own[place % len(own)] for place in range(most)]
+    for name, of in groups.items():
+        for other, places in slots.items():
+            places += of.get(None, []) if other == name else [None] * len(of.get(None, ()))
     parts = [(prefix_of(name), selections[name].rows, slots[name]) for name in selections]
     columns = tuple(prefix + column for prefix, rows, _ in parts for column in rows.columns)
     source = " and ".join(rows.source for _, rows, _ in parts)
-    joined = Rows(_Joined(parts), columns, source)
+    joined = Rows(_Joined(parts, key), columns, source)
     return joined.select(range(len(joined)))
 
 
@@ -84,14 +90,13 @@ def prefix_of(name: str) -> str:
     return name + APART if name else ""
 
 
-def _by_key(rows: Selection, key: str) -> dict[str, list[int]]:
+def _by_key(rows: Selection, key: str) -> dict[str | None, list[int | None]]:
     if key not in rows.rows.columns:
         raise ValueError(f"data.pair: {rows.rows.source} has no column '{key}'; it has {', '.join(rows.rows.columns)}")
-    groups: dict[str, list[int]] = {}
+    groups: dict[str | None, list[int | None]] = {}
     for place, index in enumerate(rows.indices):
         value = compared(rows.cell(place, key))
-        if value is not None:
-            groups.setdefault(str(value), []).append(index)
+        groups.setdefault(None if value is None else str(value), []).append(index)
     return groups
 
 

@@ -34,11 +34,20 @@ def test_rows_of_a_key_stand_together_and_the_fewer_come_again() -> None:
     rows = [
         (paired.cell(i, "label"), paired.cell(i, "image"), paired.cell(i, "text: text")) for i in range(len(paired))
     ]
-    assert len(rows) == 9  # the pictures of 0, 1 and 2, three of each, and no 3, of which there is no word
-    assert all(word in WORDS[label] for label, _, word in rows)
-    assert {picture for _, picture, _ in rows} == {f"p{i}" for i in range(12) if i % 4 != 3}
-    assert Counter(word for _, _, word in rows) == {"zero": 2, "null": 1, "one": 1, "uno": 1, "eins": 1, "two": 3}
+    assert len(rows) == 12  # three of each digit
+    assert all(word in WORDS.get(label, [None]) for label, _, word in rows)  # there is no word for 3
+    assert {picture for _, picture, _ in rows} == {f"p{i}" for i in range(12)}
+    counts = Counter(word for _, _, word in rows)
+    assert counts == {"zero": 2, "null": 1, "one": 1, "uno": 1, "eins": 1, "two": 3, None: 3}
     assert paired.cell(0, "text: nothing") is None
+
+
+def test_rows_without_a_partner_or_a_key_stand_alone() -> None:
+    pictures = Rows([{"image": "p", "label": 0}, {"image": "q", "label": None}], ("image", "label"), "pictures")
+    sounds = Rows([{"audio": "a", "label": 7}, {"audio": "b", "label": 0}, {"audio": "c"}], ("audio", "label"), "sounds")
+    paired = pair({"": {"test": pictures.select([0, 1])}, "audio": {"test": sounds.select([0, 1, 2])}}, "label")["test"]
+    rows = [tuple(paired.cell(i, column) for column in ("label", "image", "audio: audio")) for i in range(len(paired))]
+    assert rows == [(0, "p", "b"), (7, None, "a"), (None, "q", None), (None, None, "c")]
 
 
 def test_what_cannot_be_paired_is_said() -> None:
@@ -94,8 +103,11 @@ def test_pictures_and_words_of_digits_are_prepared_trained_and_translated(tmp_pa
     assert len(whole) / len(train) == pytest.approx(0.5, abs=0.1)
     for i in whole[:20]:
         assert by_digit[str(train.rows.cell(i, "label"))] == train.raw("text", i)
-    validation = prepared.splits["validation"].store
-    assert all(column.present.all() for column in validation.columns.values())  # only what is trained on is thinned
+    validation = prepared.splits["validation"]
+    digits = [validation.rows.cell(i, "label") for i in range(len(validation))]
+    for column in validation.store.columns.values():  # only what is trained on is thinned
+        has = {str(digit) for digit, there in zip(digits, column.present, strict=True) if there}
+        assert all(there or str(digit) not in has for digit, there in zip(digits, column.present, strict=True))
     vae = mmvae.train(recipe, out=tmp_path / "run", progress=False)
     entries = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     scores = [
