@@ -86,22 +86,22 @@ def png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def groups(path: Path) -> dict[str, str]:
-    """The group of each fully qualified emoji that Unicode lists, such as "Food & Drink"."""
+def listed(path: Path) -> dict[str, tuple[str, str]]:
+    """The group of each fully qualified emoji that Unicode lists, such as "Food & Drink", and its name."""
     found, group = {}, ""
     for line in path.read_text("utf-8").splitlines():
         if line.startswith("# group: "):
             group = line.removeprefix("# group: ")
-        elif "; fully-qualified" in line:
-            points = line.split(";")[0].split()
-            found["".join(chr(int(point, 16)) for point in points)] = group
+        elif match := re.match(r"([0-9A-F ]+?) *; fully-qualified +# \S+ E[0-9.]+ (.+)", line):
+            char = "".join(chr(int(point, 16)) for point in match[1].split())
+            found[char] = group, re.sub("[:,“”]", "", match[2])
     return found
 
 
 def emoji_rows(root: Path) -> tuple[list[Row], str]:
     """Every emoji the font draws as one glyph, no skin tones, and each drawing once."""
     path = source(root, FONT, "fonts-noto-color-emoji")
-    group_of = groups(source(root, GROUPS, "unicode-data"))
+    in_list = listed(source(root, GROUPS, "unicode-data"))
     if importlib.util.find_spec("emoji") is None:
         raise MissingSource("the package emoji is missing: pip install emoji")
     if not features.check("raqm"):
@@ -123,9 +123,10 @@ def emoji_rows(root: Path) -> tuple[list[Row], str]:
         names = {key: entry[key].strip(":").replace("_", " ") for key in ("en", *LANGUAGES)}
         data = png(icon(char, font))
         file = "-".join(f"{ord(point):x}" for point in char) + ".png"
-        row: Row = {"image": {"bytes": data, "path": file}, "char": char, "name": names.pop("en")}
-        row["group"] = group_of.get(char)  # none for those newer than the list
-        row |= {f"name_{key}": name for key, name in names.items()}
+        # those newer than the list have no group, and the name that the package gives them
+        group, name = in_list.get(char, (None, names["en"]))
+        row: Row = {"image": {"bytes": data, "path": file}, "char": char, "name": name, "group": group}
+        row |= {f"name_{key}": names[key] for key in LANGUAGES}
         # Territories share the flags of their countries: the plainest name stays
         twice += data in drawn
         if data not in drawn or len(row["name"]) < len(drawn[data]["name"]):
