@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 from mmvae.core.noise import StepNoise
 from mmvae.core.objectives import Objective, Terms
 from mmvae.core.vae import Batch, Network
-from mmvae.recipe import Train
+from mmvae.tables import Train
 
 
 class Step(nn.Module):

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from torch import nn
@@ -20,106 +20,10 @@ from mmvae.core.schedules import Schedule, schedules
 from mmvae.modalities.contract import Modality
 from mmvae.modalities.registry import modalities as modality_registry
 from mmvae.recipe_files import read_recipe, set_key
+from mmvae.tables import Data, KLTable, LatentTable, ModalityTable, ObjectiveTable, PriorTable, Train
 
 T = TypeVar("T")
 TAKEN = {"config", "report", "kept", "training"}  # no modality's names: those of files and attributes beside it
-
-
-class Data(Settings):
-    """Where the observations come from and how they are split."""
-
-    path: str = Field(description="a built-in set, a local file or folder, or a Hugging Face hub name")
-    config: str | None = Field(None, description="configuration of a hub set, where it has several")
-    validation: float = Field(0.1, ge=0, lt=1, description="share of the rows, where no validation split is declared")
-    test: float = Field(0.1, ge=0, lt=1, description="share of the rows, where no test split is declared")
-    seed: int = Field(0, ge=0, description="of the splits that are made")
-    sequences: bool = Field(False, description="each cell is a list of observations, or each folder one, in order")
-    pieces: bool = Field(False, description="long files give all their windows, in order, in place of the first")
-    variants: int = Field(0, ge=0, description="changed versions of each training row, to train on beside it")
-    pair: str | None = Field(None, description="column whose equal values pair the rows of several sets")
-    complete: float = Field(
-        1.0, ge=0, le=1, description="share of the training rows with all their modalities; the others keep one"
-    )
-    limit: int | None = Field(None, ge=1, description="use at most this many rows of each split")
-    max_rejected: float = Field(0.05, ge=0, le=1, description="stop when a larger share of the rows is unreadable")
-
-    @property
-    def ordered(self) -> bool:
-        """Whether observations follow one another."""
-        return self.sequences or self.pieces
-
-
-class ModalityTable(Settings):
-    """What every modality's table may hold beside the settings of its kind."""
-
-    kind: str = Field(description="a registered modality; by default the table's name")
-    column: str | None = Field(
-        None, description="of the data set; by default the one of the table's name, or the only one"
-    )
-    path: str | None = Field(None, description="a data set of its own, whose rows data.pair pairs with the others")
-    weight: float = Field(1.0, gt=0, description="of its distortion in training, beside other modalities")
-    private: int = Field(0, ge=0, description="dimensions of z that are of this modality alone")
-
-
-class LatentTable(Settings):
-    """The posterior family and the size of z."""
-
-    kind: str = Field("gaussian", description="a registered posterior family")
-
-
-class PriorTable(Settings):
-    """The prior of training, and one fitted to the encoded training set afterwards."""
-
-    kind: str = Field("standard", description="a registered prior")
-    fitted: int | Literal["flow", "codes"] = Field(
-        0,
-        description="fitted after training: a mixture of so many full Gaussians, a flow, or one over codes; 0 for none",
-    )
-    sequence: int = Field(
-        0, ge=0, description="GRU units of a prior over sequences of latents, fitted after training; 0 for none"
-    )
-
-    @field_validator("fitted", mode="before")
-    @classmethod
-    def _fitted(cls, value: Any) -> Any:
-        if value not in ("flow", "codes") and (type(value) is not int or value < 0):
-            raise ValueError(f"a number of Gaussians, from 0, or 'flow' or 'codes', not {value!r}")
-        return value
-
-
-class ObjectiveTable(Settings):
-    """What is minimised."""
-
-    kind: str = Field("elbo", description="a registered objective")
-
-
-class KLTable(Settings):
-    """The weight of the rate, and how it gets there."""
-
-    kind: str = Field("constant", description="a registered schedule")
-    weight: float = Field(1.0, ge=0, description="final KL weight; both terms are sums in nats, so 1 is the ELBO")
-
-
-class Train(Settings):
-    """The training loop."""
-
-    steps: int = Field(2000, ge=1, description="optimizer steps")
-    pretrain: int = Field(
-        0, ge=0, description="steps at KL weight 0 first, after which the decoders begin anew (Li et al. 2019)"
-    )
-    batch_size: int = Field(64, ge=1, description="rows in a step, over all processes; their mean where lengths differ")
-    start: str | None = Field(None, description="folder of a trained model: begin with its weights and statistics")
-    learning_rate: float = Field(
-        1e-3, gt=0, description="peak of AdamW's rate: up over 5 % of the steps, then a cosine"
-    )
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's")
-    clip: float = Field(5.0, gt=0, description="largest norm of the gradient, per row")
-    ema: float = Field(0.999, ge=0, lt=1, description="decay of the weights' moving average, which is what is saved")
-    evaluate_every: int = Field(500, ge=1, description="steps between validations, previews and saves")
-    patience: int = Field(0, ge=0, description="validations in a row without a better one that end it; 0: none do")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the hardware has it")
-    threads: int | None = Field(None, ge=1, description="CPU threads of a process; by default the free cores")
-    seed: int = Field(0, ge=0, lt=2**32, description="of initial weights, order and noise")
 
 
 PARTS: dict[str, tuple[Registry[Any], type[Settings]]] = {

@@ -25,8 +25,9 @@ import mmvae.training
 from mmvae import cli
 from mmvae.core.registry import Settings
 from mmvae.modalities.registry import modalities
-from mmvae.recipe import PARTS, Data, ModalityTable, Recipe, Train
+from mmvae.recipe import PARTS, Recipe
 from mmvae.recipe_files import recipe_names
+from mmvae.tables import Data, ModalityTable, Train
 
 ROOT = Path(mmvae.__file__).parents[1]
 WITH_CODE = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -404,6 +404,8 @@ def test_an_extension_of_nothing_is_named(tmp_path: Path) -> None:
         ),
         (["prior.kind=vamp", "latent.mean_scale=0.5"], "latent.mean_scale: the rows of a VampPrior"),
         (["data.complete=0.5", "data.sequences=true"], "data.complete: sequences are kept whole"),
+        (["modalities.text.weight=0"], "modalities.text.weight: a number above 0, or 'size', not 0"),
+        (["modalities.text.weight=much"], "modalities.text.weight: a number above 0, or 'size', not 'much'"),
         (["data.pair=label"], "data.pair: there is nothing to pair"),
         (["modalities.text.path=words.csv"], "data.pair: name the column that pairs the set of text"),
         (["modalities.image.path=digits", "data.pair=label"], "data.path: one modality at least is of it"),

@@ -158,6 +158,20 @@ def test_training_ends_when_patience_does(
     assert [line["step"] for line in log(tmp_path) if "validation/rate" in line] == [4, 8, 12]
 
 
+def test_a_modality_is_weighed_by_its_numbers_where_the_recipe_says_so(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("long,short\n" + "abcdefghi,ab\nabcdefg,abcd\n" * 20)  # and an end each
+    text = {"kind": "text", "tokenizer": "characters", "weight": "size"}
+    settings = {
+        "name": "both",
+        "data": {"path": str(tmp_path / "pairs.csv")},
+        "modalities": {"long": text, "short": text},
+    }
+    for weights, known in (({}, {"long": 1, "short": 9 / 4}), ({"short": 3}, {"long": 1, "short": 3})):
+        overrides = [f"modalities.{name}.weight={weight}" for name, weight in weights.items()]
+        run = Run(Recipe.load(settings, overrides), tmp_path / f"run{len(weights)}", False, Display(False))
+        assert run.network.weights == pytest.approx(known, rel=0.05)  # a split may have more of one row
+
+
 def test_patience_waits_until_the_weight_has_risen(tmp_path: Path) -> None:
     still = ["train.patience=1", "train.evaluate_every=2", "train.learning_rate=1e-30", "prior.fitted=0"]
     risen = [*still, "train.pretrain=4", "kl.kind=linear", "kl.warmup=6"]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 LAYERS = (  # from the bottom; rooms of one layer do not import one another
     {"core", "distances", "hardware", "launch", "words"},
-    {"combinations", "modalities", "recipe_files"},
+    {"combinations", "modalities", "recipe_files", "tables"},
     {"recipe", "testing"},
     {"data", "gallery", "optimizing", "progress"},
     {"checkpoint", "inputs", "samples"},

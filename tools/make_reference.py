@@ -19,8 +19,9 @@ from mmvae import cli
 from mmvae.core import likelihoods
 from mmvae.core.registry import Registry, Settings
 from mmvae.modalities.registry import modalities
-from mmvae.recipe import PARTS, Data, ModalityTable, Recipe, Train
+from mmvae.recipe import PARTS, Recipe
 from mmvae.samples import Samples
+from mmvae.tables import Data, ModalityTable, Train
 
 FILE = Path(__file__).parents[1] / "docs" / "reference.md"
 HEAD = """\

@@ -6,7 +6,7 @@ import torch
 
 from mmvae.core.noise import mix
 from mmvae.data.sources import Selection, Source
-from mmvae.recipe import Data
+from mmvae.tables import Data
 from mmvae.words import counted
 
 SHARED = ("validation", "test")  # made of training rows where they are not declared

@@ -140,6 +140,10 @@ class Store:
         """How many numbers each row holds [N], over all modalities."""
         return torch.stack([column.numbers() for column in self.columns.values()]).sum(0)
 
+    def sizes(self) -> dict[str, float]:
+        """How many numbers a row has of each modality, on average of those that have it."""
+        return {name: (c.numbers().sum() / c.present.sum().clamp(min=1)).item() for name, c in self.columns.items()}
+
     def lengths(self) -> Tensor | None:
         """Numbers in each row [N], summed over the modalities whose shapes differ; None where none do."""
         lengths = [column.numbers() for column in self.columns.values() if column.shapes is not None]

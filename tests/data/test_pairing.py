@@ -44,7 +44,9 @@ def test_rows_of_a_key_stand_together_and_the_fewer_come_again() -> None:
 
 def test_rows_without_a_partner_or_a_key_stand_alone() -> None:
     pictures = Rows([{"image": "p", "label": 0}, {"image": "q", "label": None}], ("image", "label"), "pictures")
-    sounds = Rows([{"audio": "a", "label": 7}, {"audio": "b", "label": 0}, {"audio": "c"}], ("audio", "label"), "sounds")
+    sounds = Rows(
+        [{"audio": "a", "label": 7}, {"audio": "b", "label": 0}, {"audio": "c"}], ("audio", "label"), "sounds"
+    )
     paired = pair({"": {"test": pictures.select([0, 1])}, "audio": {"test": sounds.select([0, 1, 2])}}, "label")["test"]
     rows = [tuple(paired.cell(i, column) for column in ("label", "image", "audio: audio")) for i in range(len(paired))]
     assert rows == [(0, "p", "b"), (7, None, "a"), (None, "q", None), (None, None, "c")]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mmvae.data.sources import Rows, Selection, Source
 from mmvae.data.splits import make_splits
-from mmvae.recipe import Data
+from mmvae.tables import Data
 
 
 def splits(settings: dict[str, Any] | None = None, **declared: int) -> dict[str, list[int]]:
