@@ -170,13 +170,17 @@ def _by_modality(modalities: Mapping[str, Modality], inputs: Sequence[Any]) -> d
         return {next(iter(modalities)): list(inputs)}
     columns: dict[str, list[Any]] = {name: [None] * len(inputs) for name in modalities}
     for row, item in enumerate(inputs):
-        columns[modality_of(modalities, item)][row] = item
+        name, said = named(modalities, item)
+        columns[name][row] = said
     return {name: column for name, column in columns.items() if any(item is not None for item in column)}
 
 
-def modality_of(modalities: Mapping[str, Modality], item: Any) -> str:
-    """The name of the modality that an input is of: by a file's suffix, or as the only one that can parse a value.
-    Raises ValueError where that is none, or several."""
+def named(modalities: Mapping[str, Modality], item: Any) -> tuple[str, Any]:
+    """The name of the modality that an input is of, and the input: as NAME=INPUT says; else by a file's suffix, or the
+    only one that can parse a value. Raises ValueError where that is none, or several."""
+    name, says, rest = item.partition("=") if isinstance(item, str) else ("", "", "")
+    if says and name in modalities:
+        return name, rest
     suffix = os.path.splitext(item)[1].lower() if isinstance(item, str | Path) else ""
     fits = [name for name, m in modalities.items() if suffix and suffix in (m.suffix, *m.reads)]
     if not fits and isinstance(item, str) and os.path.exists(item):
@@ -184,11 +188,11 @@ def modality_of(modalities: Mapping[str, Modality], item: Any) -> str:
     if not fits and not isinstance(item, Path):
         fits = [name for name, modality in modalities.items() if _parses(modality, item)]
     if len(fits) != 1:
+        reads = f"{' and '.join(fits)} read it" if fits else f"none of {', '.join(modalities)} reads it"
         raise ValueError(
-            f"which modality is {item!r}? None of {', '.join(modalities)} alone reads it (in Python, give a dict from "
-            "modalities to lists)"
+            f"which modality is {item!r}? {reads}: write NAME=INPUT, or in Python give a dict from modalities to lists"
         )
-    return fits[0]
+    return fits[0], item
 
 
 def _parses(modality: Modality, item: Any) -> bool:
@@ -201,10 +205,11 @@ def _parses(modality: Modality, item: Any) -> bool:
 
 def together(modalities: Mapping[str, Modality], items: Sequence[Any]) -> Mapping[str, list[Any]]:
     """Inputs as rows: those of one modality are a row each, and those of several, one of each, a row together."""
-    kinds = [modality_of(modalities, item) for item in items]
+    rows = [named(modalities, item) for item in items]
+    kinds = [kind for kind, _ in rows]
     if len(set(kinds)) == 1:
-        return {kinds[0]: list(items)}
+        return {kinds[0]: [said for _, said in rows]}
     twice = next((kind for kind in kinds if kinds.count(kind) > 1), None)
     if twice:
         raise ValueError(f"{kinds.count(twice)} inputs are of {twice}: give one of each modality, or all of one")
-    return {kind: [item] for kind, item in zip(kinds, items, strict=True)}
+    return {kind: [said] for kind, said in rows}

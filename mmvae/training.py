@@ -87,17 +87,17 @@ class Run:
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         if recipe.train.batch_size % self.world:
-            size = recipe.train.batch_size
-            raise ValueError(f"train.batch_size = {size} must be a multiple of the {self.world} processes")
+            raise ValueError(
+                f"train.batch_size = {recipe.train.batch_size} is no multiple of the {self.world} processes"
+            )
         check_folder(folder, recipe, resume)
-        # another number of threads would give other bits
-        use_threads(recipe.train.threads or (saved_threads(folder) if resume else None))
+        use_threads(recipe.train.threads or (saved_threads(folder) if resume else None))  # others give other bits
         keep_memory()
         self.device = best_device()
         self.prepared = self._prepare(started_modalities(recipe, folder if resume else None))
-        store, objective = self.prepared.splits["train"].store, recipe.build_objective()
+        store, self.objective = self.prepared.splits["train"].store, recipe.build_objective()
         seed, size = mix(recipe.train.seed, "order"), recipe.train.batch_size
-        ways = objective.views(store.modalities())
+        ways = self.objective.views(store.modalities())
         self.order = Order(len(store), size, seed, store.lengths(), store.numbers(), self.world, ways)
         torch.manual_seed(recipe.train.seed)
         network = checkpoint.build(recipe, self.prepared.modalities, store.sizes()).to(self.device)
@@ -105,7 +105,7 @@ class Run:
             load_start(recipe, network)
         if count := network.prior.examples:
             network.prior.show(store.batch(torch.arange(count) * len(store) // count).to(self.device))
-        self.step_module, self.schedule = Step(network, objective), recipe.build_schedule()
+        self.step_module, self.schedule = Step(network, self.objective), recipe.build_schedule()
         self.optimizer = build_optimizer(network, recipe.train)
         self.average = moving_average(network, recipe.train.ema)
         self.modules: dict[str, nn.Module] = {"network": network, "average": self.average}
@@ -154,7 +154,9 @@ class Run:
             while self.step < settings.steps and not (self.stopped or self._out_of_patience()):
                 if self.step and self.step == settings.pretrain:
                     renew_decoders(self.recipe, self.prepared.modalities, [self.network, self.averaged], self.optimizer)
-                    self.best, self.worse = math.inf, 0  # measured before, of other decoders
+                self.objective.step = self.step
+                if self.step in (settings.pretrain, self.objective.turn):
+                    self.best, self.worse = math.inf, 0  # measured before, of other decoders or another objective
                 kl_weight = self.recipe.kl["weight"] * self._annealed(self.step)
                 terms, norm = self._one(module, kl_weight)
                 self.step += 1

@@ -213,6 +213,11 @@ def test_inputs_of_one_modality_are_rows_and_those_of_several_a_row(vae_for: Mak
     assert together(modalities, ["one", "b.png"]) == {"text": ["one"], "image": ["b.png"]}
     with pytest.raises(ValueError, match="2 inputs are of text: give one of each modality, or all of one"):
         together(modalities, ["one", "two", "b.png"])
+    assert together(modalities, ["text=b.png", "image=b.png"]) == {"text": ["b.png"], "image": ["b.png"]}
+    two = {"words": modalities["text"], "parole": modalities["text"]}
+    assert together(two, ["words=a = b", "parole=uno"]) == {"words": ["a = b"], "parole": ["uno"]}
+    with pytest.raises(ValueError, match=r"which modality is 'uno'\? words and parole read it: write NAME=INPUT"):
+        together(two, ["uno"])
 
 
 @pytest.mark.parametrize(

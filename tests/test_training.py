@@ -21,6 +21,7 @@ import torch
 import mmvae
 from mmvae import checkpoint, hardware
 from mmvae.core.noise import StepNoise
+from mmvae.evaluation import bounds
 from mmvae.optimizing import learning_rate
 from mmvae.pretraining import renew_decoders
 from mmvae.progress import Display
@@ -93,7 +94,15 @@ def test_a_stopped_run_resumes_to_the_same_bits(
     assert equal(tmp_path / "run" / checkpoint.WEIGHTS, whole / checkpoint.WEIGHTS)
 
 
-@pytest.mark.parametrize("part", [["latent.kind=vq", "latent.codes=2", "prior.kind=codes"], ["prior.kind=vamp"]])
+@pytest.mark.parametrize(
+    "part",
+    [
+        ["latent.kind=vq", "latent.codes=2", "prior.kind=codes"],
+        ["prior.kind=vamp"],
+        ["objective.kind=importance", "objective.after=5"],
+        ["objective.kind=importance", "objective.after=9"],
+    ],
+)
 def test_parts_with_more_than_weights_resume_to_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: list[str]
 ) -> None:
@@ -156,6 +165,17 @@ def test_training_ends_when_patience_does(
         train(tmp_path, resume=True)
         assert "none of 2 validations was better: the training ends here" in capsys.readouterr().err
     assert [line["step"] for line in log(tmp_path) if "validation/rate" in line] == [4, 8, 12]
+
+
+def test_the_best_is_sought_anew_where_the_objective_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worse = (bounds.Terms(float(number), {"image": 0.0}) for number in range(9))
+    monkeypatch.setattr(bounds, "elbo", lambda *_: next(worse))
+    train(recipe("objective.kind=importance", "objective.after=20", "train.steps=40"), out=tmp_path)
+    said = capsys.readouterr()
+    best = re.findall(r"step (\d+): validation .* \*", said.out + said.err)
+    assert best == ["10", "30"]
 
 
 def test_a_modality_is_weighed_by_its_numbers_where_the_recipe_says_so(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ from mmvae.commands.terminal import Heat, Json, Model, Out, Seed, Set, split_wor
 
 def translate(
     model: Model,
-    inputs: Annotated[list[str], typer.Argument(help="Files or sentences: of one modality, or one of each together.")],
+    inputs: Annotated[
+        list[str], typer.Argument(help="Files or sentences, of one modality or one of each; NAME=INPUT says of which.")
+    ],
     to: Annotated[str | None, typer.Option(help="Modalities, by commas [default: all others].")] = None,
     n: Annotated[int, typer.Option("-n", min=1, help="How many of each input.")] = 4,
     out: Out = None,

@@ -52,6 +52,8 @@ class Objective(ABC):
     """Calls the network and returns Terms; kl_weight is the schedule's value at this step."""
 
     Config: type[Reading] = Reading  # the table's further keys
+    step = 0  # of the training, counted from 0, which sets it
+    turn = 0  # the step from which on it is another, if there is one
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -144,6 +146,7 @@ class ImportanceWeighted(Objective):
 
     class Config(Reading):
         samples: int = Field(5, ge=1, description="draws of z in a bound")
+        after: int = Field(0, ge=0, description="steps of the ELBO that come first: a step of it costs a fraction")
         groups: int = Field(
             1,
             ge=1,
@@ -160,8 +163,11 @@ class ImportanceWeighted(Objective):
         super().__init__(config)
         if config.elbo and config.encoder == "dreg":
             raise ValueError("encoder = dreg is a gradient of the bound alone: set objective.elbo to 0")
+        self.turn, self.first = config.after, ELBO(ELBO.Config(subsets=config.subsets))
 
     def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
+        if self.step < self.turn:
+            return self.first(network, batch, noise, kl_weight)
         _, posterior = inferred(network, batch, self.config.subsets, noise)
         z = posterior.sample_groups(noise, self.config.groups, self.config.samples)
         ratio = torch.ones_like(z[..., :1])
