@@ -169,10 +169,15 @@ def _explain(error: ValidationError, known: Iterable[str], where: str = "") -> I
             yield from text.splitlines() if said else [f"{key}: {text}"]
         elif item["type"] == "missing":
             yield f"{key}: missing"
+        elif item["type"] == "too_short":
+            if not item["input"]:  # else another line says what is wrong with its items
+                yield f"{key}: it needs at least {item['ctx']['min_length']}, not none"
         else:
             message = item["msg"][0].lower() + item["msg"][1:]
             if key == "name" and "pattern" in item["type"]:
                 message = "a name begins with a letter or digit, and goes on with these, _, . or -"
+            elif item["type"] == "tuple_type":
+                message = "input should be a list"
             yield f"{key}: {message}, not {item['input']!r}"
 
 

@@ -28,7 +28,7 @@ def traverse(
     seed: int = 0,
     temperature: float | None = 0.0,
 ) -> Samples:
-    """A walk of `steps` observations along each of the `dims` dimensions that are most in use, the most used first.
+    """A walk of `steps` observations along each of at most `dims` dimensions, the most used ones, in this order.
     `Samples.dims` says which they are, counted from 0.
 
     start: a file or raw observation from whose latent they set out; by default one sample. A dimension goes from

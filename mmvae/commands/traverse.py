@@ -14,7 +14,7 @@ def traverse(
     start: Annotated[
         str | None, typer.Argument(help="A file or sentence to set out from; without it, a sample.")
     ] = None,
-    dims: Annotated[int, typer.Option(min=1, help="How many dimensions, those most in use.")] = 8,
+    dims: Annotated[int, typer.Option(min=1, help="How many dimensions at most, those most in use.")] = 8,
     steps: Annotated[int, typer.Option(min=2, help="How many observations along each.")] = 9,
     reach: Annotated[float, typer.Option(help="Standard deviations to either side.")] = 2.0,
     out: Out = None,
