@@ -269,6 +269,22 @@ def test_built_in_sets_are_opened(name: str, opened: Open, recipe_for: Callable[
     assert read_cell(recipe_for(kind).modality(kind), rows.cells[0][default_column(kind, kind, rows)]) is not None
 
 
+def test_built_in_emoji_have_names_in_six_languages_and_the_groups_of_unicode(opened: Open) -> None:
+    rows = opened("emoji", "image").splits["train"]
+    cells = [{column: row[column] for column in rows.columns if column != "image"} for row in rows.cells]
+    flags = [row for row in cells if row["group"] == "Flags"]
+    assert len(flags) > 200
+    for row in flags:
+        words = ("flag", "bandiera", "bandera", "drapeau", "flagge", "bandeira")
+        names = [row["name"], *(row[f"name_{language}"] for language in ("it", "es", "fr", "de", "pt"))]
+        # rainbows, pirates and races have flags of other words
+        assert sum(word in name for word, name in zip(words, names, strict=True)) >= 3, names
+    assert len({row["group"] for row in cells} - {None}) == 9
+    (place,) = (i for i, row in enumerate(cells) if row["name"] == "flag Italy")
+    said = rows.select([place]).words(0)
+    assert said == "🇮🇹, flag Italy, bandiera italia, bandera italia, drapeau italie, flagge italien,"
+
+
 @pytest.mark.parametrize("in_folder", [False, True])
 def test_words_that_pandas_takes_for_nothing_and_marks_of_the_encoding_do_no_harm(
     in_folder: bool, opened: Open, tmp_path: Path
