@@ -209,12 +209,10 @@ def score_draws(network: Network, batch: Batch, z: Tensor) -> tuple[dict[str, Te
     return {name: score.view(z.shape[:2]) for name, score in scores.items()}, auxiliary.view(z.shape[:2])
 
 
-def importance_terms(
-    network: Network, batch: Batch, posterior: Posterior, z: Tensor
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """For draws z [B, k, D] of the posterior: log q(z|x) - log p(z) and -log p(x|z) by modality, each [B, k]."""
+def without_prior(network: Network, batch: Batch, posterior: Posterior, z: Tensor) -> Tensor:
+    """log p(x|z) - log q(z|x) of draws z [B, k, D] of the posterior, [B, k], to which a prior's log p(z) is added."""
     scores, _ = score_draws(network, batch, z)
-    return posterior.log_prob(z) - network.prior.log_prob(z), {name: -score for name, score in scores.items()}
+    return sum(scores.values()) - posterior.log_prob(z)
 
 
 def importance_weighted_bound(
@@ -224,10 +222,9 @@ def importance_weighted_bound(
     draws, [1 + priors, B]: lower bounds of log p(x), tighter with every k (Burda et al. 2016)."""
     posterior = network.posterior(batch)
     z = posterior.sample(noise, k)
-    rate, distortion = importance_terms(network, batch, posterior, z)
-    weights = -rate - sum(distortion.values())
-    others = [weights - network.prior.log_prob(z) + prior.log_prob(z) for prior in priors]
-    return torch.logsumexp(torch.stack([weights, *others]), dim=2) - math.log(k)
+    rest = without_prior(network, batch, posterior, z)
+    weights = torch.stack([rest + prior.log_prob(z) for prior in (network.prior, *priors)])
+    return torch.logsumexp(weights, dim=2) - math.log(k)
 
 
 objectives: Registry[Objective] = Registry(

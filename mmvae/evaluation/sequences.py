@@ -7,7 +7,7 @@ import math
 import torch
 
 from mmvae.core.noise import Noise, mix
-from mmvae.core.objectives import importance_terms
+from mmvae.core.objectives import without_prior
 from mmvae.core.sequences import LENGTH
 from mmvae.data.prepare import Progress, Split
 from mmvae.evaluation.bounds import DRAWS, encode
@@ -35,8 +35,7 @@ def next_nll(vae: VAE, split: Split, k: int, seed: int = 0, progress: Progress |
             batch = split.store.observed(rows[part], noise)
             posterior = vae.network.posterior(batch)
             z = posterior.sample(noise, k)
-            _, distortion = importance_terms(vae.network, batch, posterior, z)
-            rest = -posterior.log_prob(z) - sum(distortion.values())
+            rest = without_prior(vae.network, batch, posterior, z)
             densities = {name: prior.log_prob(z) for name, prior in priors.items()}
             densities["sequence"] = expected[0, part].log_prob(z)
             for name, density in densities.items():
