@@ -50,23 +50,18 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         aside.unlink(missing_ok=True)
 
 
-def build(recipe: Recipe, modalities: Mapping[str, Modality], numbers: Mapping[str, float] | None = None) -> Network:
-    """A new network for fitted modalities, its weights drawn from torch's global generator. numbers: how many a row has
-    of each modality, which training weighs them by where the recipe says so (Shi et al. 2019)."""
+def build(recipe: Recipe, modalities: Mapping[str, Modality], weights: Mapping[str, float] | None = None) -> Network:
+    """A new network for fitted modalities, its parameters drawn from torch's global generator. weights: of the
+    modalities in training."""
     latent = recipe.build_latent()
     return Network(
         {name: modality.encoder(latent.outputs) for name, modality in modalities.items() if latent.outputs},
         {name: modality.decoder(latent.dim) for name, modality in modalities.items()},
         latent,
         recipe.build_prior(),
-        {name: _weight(recipe, name, numbers) for name in modalities} if numbers else None,
+        weights,
         {name: recipe.modalities[name]["private"] for name in modalities},
     )
-
-
-def _weight(recipe: Recipe, name: str, numbers: Mapping[str, float]) -> float:
-    weight = recipe.modalities[name]["weight"]
-    return max(numbers.values()) / numbers[name] if weight == "size" else weight
 
 
 def save_config(folder: Path, recipe: Recipe, modalities: Mapping[str, Modality], about: Mapping[str, Any]) -> None:

@@ -179,7 +179,7 @@ def named(modalities: Mapping[str, Modality], item: Any) -> tuple[str, Any]:
     """The name of the modality that an input is of, and the input: as NAME=INPUT says; else by a file's suffix, or the
     only one that can parse a value. Raises ValueError where that is none, or several."""
     name, says, rest = item.partition("=") if isinstance(item, str) else ("", "", "")
-    if says and name in modalities:
+    if says and name in modalities and not os.path.exists(item):
         return name, rest
     suffix = os.path.splitext(item)[1].lower() if isinstance(item, str | Path) else ""
     fits = [name for name, m in modalities.items() if suffix and suffix in (m.suffix, *m.reads)]

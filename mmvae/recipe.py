@@ -135,6 +135,12 @@ class Recipe(Settings):
         keep = {key for key, field in fields.items() if not (field.json_schema_extra or {}).get("network")}
         return {"kind": self.modalities[name]["kind"], "column": self.column(name), **config.model_dump(include=keep)}
 
+    def weights(self, numbers: Mapping[str, float]) -> dict[str, float]:
+        """The modalities' weights in training, given how many numbers a row has of each."""
+        most = max(numbers.values())
+        given = {name: self.modalities[name]["weight"] for name in numbers}
+        return {name: most / numbers[name] if weight == "size" else weight for name, weight in given.items()}
+
     def build_latent(self) -> Latent:
         """A new posterior family."""
         _, part, config = _split(*PARTS["latent"], self.latent, "latent.")
@@ -158,7 +164,8 @@ class Recipe(Settings):
 
 def _explain(error: ValidationError, known: Iterable[str], where: str = "") -> Iterator[str]:
     """One line for each error: the key, what was wrong, and the nearest of the known keys where it is unknown."""
-    for item in error.errors():
+    faults = error.errors()
+    for item in faults:
         key = where + ".".join(map(str, item["loc"]))
         if item["type"] == "extra_forbidden":
             table = {"data": Data, "train": Train}.get(str(item["loc"][0])) if item["loc"][1:] else None
@@ -170,8 +177,9 @@ def _explain(error: ValidationError, known: Iterable[str], where: str = "") -> I
         elif item["type"] == "missing":
             yield f"{key}: missing"
         elif item["type"] == "too_short":
-            if not item["input"]:  # else another line says what is wrong with its items
-                yield f"{key}: it needs at least {item['ctx']['min_length']}, not none"
+            # of a list of which an item is wrong it is said too
+            if not any(fault["loc"][:-1] == item["loc"] for fault in faults):
+                yield f"{key}: it needs {item['ctx']['min_length']} or more, not {item['input']!r}"
         else:
             message = item["msg"][0].lower() + item["msg"][1:]
             if key == "name" and "pattern" in item["type"]:

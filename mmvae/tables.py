@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
@@ -42,14 +43,15 @@ class ModalityTable(Settings):
     )
     path: str | None = Field(None, description="a data set of its own, whose rows data.pair pairs with the others")
     weight: float | Literal["size"] = Field(
-        1.0, description="of its distortion in training; 'size': the most numbers of a modality's row over its own"
+        1.0,
+        description="of its distortion in training, above 0; 'size': the most numbers of a modality's row over its own",
     )
     private: int = Field(0, ge=0, description="dimensions of z that are of this modality alone")
 
     @field_validator("weight", mode="before")
     @classmethod
     def _weight(cls, value: Any) -> Any:
-        if value != "size" and not (type(value) in (int, float) and value > 0):
+        if value != "size" and not (type(value) in (int, float) and 0 < value < math.inf):
             raise ValueError(f"a number above 0, or 'size', not {value!r}")
         return value
 

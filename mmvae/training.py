@@ -100,7 +100,7 @@ class Run:
         ways = self.objective.views(store.modalities())
         self.order = Order(len(store), size, seed, store.lengths(), store.numbers(), self.world, ways)
         torch.manual_seed(recipe.train.seed)
-        network = checkpoint.build(recipe, self.prepared.modalities, store.sizes()).to(self.device)
+        network = checkpoint.build(recipe, self.prepared.modalities, recipe.weights(store.sizes())).to(self.device)
         if not resume:
             load_start(recipe, network)
         if count := network.prior.examples:

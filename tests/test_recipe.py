@@ -404,7 +404,7 @@ def test_an_extension_of_nothing_is_named(tmp_path: Path) -> None:
         ),
         (["prior.kind=vamp", "latent.mean_scale=0.5"], "latent.mean_scale: the rows of a VampPrior"),
         (["data.complete=0.5", "data.sequences=true"], "data.complete: sequences are kept whole"),
-        (["modalities.image.widths=[]"], "modalities.image.widths: it needs at least 1, not none"),
+        (["modalities.image.widths=[]"], "modalities.image.widths: it needs 1 or more, not []"),
         (["modalities.image.widths=[0]"], "modalities.image.widths.0: input should be greater than 0, not 0"),
         (["modalities.image.widths=8"], "modalities.image.widths: input should be a list, not 8"),
         (["modalities.text.weight=0"], "modalities.text.weight: a number above 0, or 'size', not 0"),

@@ -27,5 +27,6 @@ def translate(
     from mmvae.inputs import together
 
     vae = VAE.load(model, overrides=changes or [])
-    samples = vae.translate(together(vae.modalities, inputs), split_words(to), n, seed, temperature)
-    write(samples, out, "translated", as_json, inputs)
+    rows = together(vae.modalities, inputs)
+    samples = vae.translate(rows, split_words(to), n, seed, temperature)
+    write(samples, out, "translated", as_json, [item for column in rows.values() for item in column])

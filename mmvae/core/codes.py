@@ -38,7 +38,7 @@ class Discrete(Latent):
 
 def _straight_through(z: Tensor, soft: Tensor) -> Tensor:
     """z, with the gradient of what it was made from (Bengio et al. 2013)."""
-    return soft + (z - soft).detach()
+    return z + (soft - soft.detach())  # z itself: codes are compared
 
 
 class Quantized(Point):

@@ -69,15 +69,14 @@ def _paired(selections: Mapping[str, Selection], key: str, split: str) -> Select
     groups = {name: _by_key(rows, key) for name, rows in selections.items()}
     if not set.intersection(*(set(of) - {None} for of in groups.values())):
         raise ValueError(f"data.pair: no value of '{key}' is in all sets, in the split {split}")
+    keys = sorted({value for of in groups.values() for value in of if value is not None})
+    blocks = [{name: of.get(value, []) for name, of in groups.items()} for value in keys]
+    blocks += [{name: of.get(None, [])} for name, of in groups.items()]
     slots: dict[str, list[int | None]] = {name: [] for name in groups}
-    for value in sorted({value for of in groups.values() for value in of if value is not None}):
-        most = max(len(of.get(value, ())) for of in groups.values())
-        for name, of in groups.items():
-            own = of.get(value) or [None]
-            slots[name] += [own[place % len(own)] for place in range(most)]
-    for name, of in groups.items():
-        for other, places in slots.items():
-            places += of.get(None, []) if other == name else [None] * len(of.get(None, ()))
+    for block in blocks:
+        for name, places in slots.items():
+            own = block.get(name) or [None]
+            places += [own[place % len(own)] for place in range(max(map(len, block.values())))]
     parts = [(prefix_of(name), selections[name].rows, slots[name]) for name in selections]
     columns = tuple(prefix + column for prefix, rows, _ in parts for column in rows.columns)
     source = " and ".join(rows.source for _, rows, _ in parts)

@@ -27,7 +27,7 @@ from mmvae.modalities.registry import modalities as registry
 from mmvae.recipe import Recipe
 from mmvae.words import counted
 
-FORMAT = 1  # of the cache
+FORMAT = 2  # of the cache
 Progress = Callable[[str, int, int], None]  # what, done, of
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmvae.core.latents import Point
 from mmvae.core.noise import Noise, mix
 from mmvae.core.objectives import importance_weighted_bound, score_draws
 from mmvae.core.priors import Prior
@@ -124,23 +125,26 @@ def nll_alone(
     progress: Progress | None = None,
 ) -> Tensor:
     """-log p(x) of one modality of the chosen rows, [N], under a prior, by the importance-weighted bound with k draws.
-    Half of them are of the modality's posterior, which has that prior in the place of N(0, I) where it can, and half of
-    the prior itself, weighed as draws of both (Hesterberg 1995, "Weighted Average Importance Sampling and Defensive
-    Mixture Distributions"): an encoder that is surer than it may be leaves out much of a word's z, and costs at most
-    log 2 where it is right."""
+    They are of the modality's posterior, which has that prior in the place of N(0, I) where it can; where it is a
+    density, up to half of them are of the prior itself, weighed as draws of both (Hesterberg 1995, "Weighted Average
+    Importance Sampling and Defensive Mixture Distributions"): an encoder that is surer than it may be leaves out much
+    of a word's z. Where it is right, they cost at most log 2."""
 
     def bound(batch: Batch, noise: Noise, n: int) -> Tensor:
         seen = batch.of([name])
         posterior = network.posterior(seen)
         if (evidence := posterior.gaussians(noise, 1)) is not None:
             posterior = prior.given(evidence)
-        of_prior = n // 2
-        draws = [posterior.sample(noise, n - of_prior), *(prior.sample(noise)[:, None] for _ in range(of_prior))]
-        z = torch.cat(draws, 1)
-        densities = torch.stack([posterior.log_prob(z), prior.log_prob(z)])
-        shares = torch.tensor([n - of_prior, of_prior], device=device) / n
-        weights = densities[1] - (densities + shares.log()[:, None, None]).logsumexp(0)
-        return (weights + score_draws(network, seen, z)[0][name]).logsumexp(1)[None] - math.log(n)
+        of_prior = 0 if isinstance(posterior, Point) else n // 2
+        z = posterior.sample(noise, n - of_prior)
+        drawn = posterior.log_prob(z)  # before others join them: of its own draws a flow knows the density
+        if of_prior:
+            others = torch.stack([prior.sample(noise) for _ in range(of_prior)], 1)
+            z, drawn = torch.cat([z, others], 1), torch.cat([drawn, posterior.log_prob(others)], 1)
+            shares = drawn + math.log(1 - of_prior / n), prior.log_prob(z) + math.log(of_prior / n)
+            drawn = torch.logaddexp(*shares)
+        weights = prior.log_prob(z) - drawn + score_draws(network, seen, z)[0][name]
+        return weights.logsumexp(1)[None] - math.log(n)
 
     return _nll(bound, store, device, k, seed, progress, chosen)[0]
 
