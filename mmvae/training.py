@@ -154,9 +154,8 @@ class Run:
             while self.step < settings.steps and not (self.stopped or self._out_of_patience()):
                 if self.step and self.step == settings.pretrain:
                     renew_decoders(self.recipe, self.prepared.modalities, [self.network, self.averaged], self.optimizer)
+                    self.best, self.worse = math.inf, 0  # measured before, of other decoders
                 self.objective.step = self.step
-                if self.step in (settings.pretrain, self.objective.turn):
-                    self.best, self.worse = math.inf, 0  # measured before, of other decoders or another objective
                 kl_weight = self.recipe.kl["weight"] * self._annealed(self.step)
                 terms, norm = self._one(module, kl_weight)
                 self.step += 1
@@ -251,12 +250,11 @@ class Run:
         """Measure the averaged weights at KL weight 1; keep them if they are the best; save; show."""
         if self.rank == 0:
             store = self.prepared.splits["validation"].store
-            terms = bounds.elbo(self.averaged.eval(), store, self.device)
+            terms = bounds.elbo(self.averaged.eval(), store, self.device, draws=self.objective.draws)
             use = bounds.latent_use(self.averaged, store, self.device)
-            figures = {f"validation/{name}": value for name, value in (terms.figures() | use).items()}
-            self._record(figures, writer)
+            self._record({f"validation/{name}": value for name, value in (terms.figures() | use).items()}, writer)
             # without a KL weight z is as far from its prior as it likes
-            score = (terms.rate or 0.0) if self.recipe.kl["weight"] else 0.0
+            score = (terms.rate or 0.0) - terms.gain if self.recipe.kl["weight"] else 0.0
             score += sum(self.network.weights[name] * value for name, value in terms.distortion.items())
             better = score < self.best
             # while the weight rises, what is trained and what is measured may well go apart

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -167,15 +168,34 @@ def test_training_ends_when_patience_does(
     assert [line["step"] for line in log(tmp_path) if "validation/rate" in line] == [4, 8, 12]
 
 
-def test_the_best_is_sought_anew_where_the_objective_turns(
+def test_where_draws_are_weighted_the_best_is_by_their_bound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    worse = (bounds.Terms(float(number), {"image": 0.0}) for number in range(9))
-    monkeypatch.setattr(bounds, "elbo", lambda *_: next(worse))
-    train(recipe("objective.kind=importance", "objective.after=20", "train.steps=40"), out=tmp_path)
+    drawn = []
+
+    def measured(*_: Any, draws: int = 1) -> bounds.Terms:  # the ELBO falls, and the NLL falls till the third
+        drawn.append(draws)
+        return bounds.Terms(float(len(drawn)), {"image": 0.0}, draws, (0.0, 1.5, 3.0, 2.0, 0.0)[len(drawn) - 1])
+
+    monkeypatch.setattr(bounds, "elbo", measured)
+    train(recipe("objective.kind=importance", "train.steps=40"), out=tmp_path)
     said = capsys.readouterr()
-    best = re.findall(r"step (\d+): validation .* \*", said.out + said.err)
-    assert best == ["10", "30"]
+    assert re.findall(r"step (\d+): validation .* \*", said.out + said.err) == ["10", "20", "30"]
+    assert drawn == [5, 5, 5, 5, 1]
+
+
+def test_the_bound_is_trained_after_the_elbo(tmp_path: Path) -> None:
+    ended = {}
+    for after in (0, 9, 20):  # of 20 steps
+        train(
+            recipe("objective.kind=importance", f"objective.after={after}"), out=tmp_path / str(after), progress=False
+        )
+        ended[after], _ = checkpoint.read_tensors(tmp_path / str(after) / FILE)
+    elbo = train(recipe(), out=tmp_path / "elbo", progress=False)
+    assert elbo.recipe.objective["kind"] == "elbo"
+    assert equal(tmp_path / "20" / FILE, tmp_path / "elbo" / FILE)
+    weights = [torch.cat([value.flatten().float() for value in tensors.values()]) for tensors in ended.values()]
+    assert all(not torch.equal(a, b) for a, b in itertools.combinations(weights, 2))
 
 
 def test_a_modality_is_weighed_by_its_numbers_where_the_recipe_says_so(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ class Objective(ABC):
 
     Config: type[Reading] = Reading  # the table's further keys
     step = 0  # of the training, counted from 0, which sets it
-    turn = 0  # the step from which on it is another, if there is one
+    draws = 1  # of z in the bound by which the best weights are chosen
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -163,10 +163,10 @@ class ImportanceWeighted(Objective):
         super().__init__(config)
         if config.elbo and config.encoder == "dreg":
             raise ValueError("encoder = dreg is a gradient of the bound alone: set objective.elbo to 0")
-        self.turn, self.first = config.after, ELBO(ELBO.Config(subsets=config.subsets))
+        self.draws, self.first = config.samples, ELBO(ELBO.Config(subsets=config.subsets))
 
     def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
-        if self.step < self.turn:
+        if self.step < self.config.after:
             return self.first(network, batch, noise, kl_weight)
         _, posterior = inferred(network, batch, self.config.subsets, noise)
         z = posterior.sample_groups(noise, self.config.groups, self.config.samples)

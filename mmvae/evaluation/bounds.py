@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -25,10 +25,12 @@ SLOWLY_PAIRED = 500  # rows, or somewhat more, whose posteriors are compared pai
 @dataclass(frozen=True)
 class Terms:
     """Means over the rows of a split. rate: KL(q(z|x) || p(z)), None where z is a point and has none; distortion:
-    -log p(x|z) by modality, one draw a row."""
+    -log p(x|z) by modality, one draw a row; gain: how much lower than their sum the NLL by several draws is."""
 
     rate: float | None
     distortion: dict[str, float]
+    draws: int = 1
+    gain: float = 0.0
 
     @property
     def total(self) -> float:
@@ -38,13 +40,15 @@ class Terms:
     def figures(self) -> dict[str, float]:
         """By name: the bound and its parts, as far as there are any."""
         of_bound = {} if self.rate is None else {"-ELBO": self.total, "rate": self.rate}
+        of_bound |= {f"NLL, k = {self.draws}": self.total - self.gain} if self.draws > 1 else {}
         return of_bound | {f"distortion/{name}": value for name, value in self.distortion.items()}
 
     def __str__(self) -> str:
         distortion = f"distortion {sum(self.distortion.values()):,.2f}"
         if self.rate is None:
             return f"{distortion} nats"
-        return f"-ELBO {self.total:,.2f} nats (rate {self.rate:.2f}, {distortion})"
+        further = f", NLL (k = {self.draws}) {self.total - self.gain:,.2f}" if self.draws > 1 else ""
+        return f"-ELBO {self.total:,.2f}{further} nats (rate {self.rate:.2f}, {distortion})"
 
 
 def batches(
@@ -74,8 +78,8 @@ def encode(
 
 
 @torch.inference_mode()
-def elbo(network: Network, store: Store, device: torch.device, seed: int = 0, size: int = 128) -> Terms:
-    """The ELBO's terms on a split."""
+def elbo(network: Network, store: Store, device: torch.device, seed: int = 0, size: int = 128, draws: int = 1) -> Terms:
+    """The ELBO's terms on a split, and what so many importance-weighted draws gain."""
     rate, distortion = 0.0, dict.fromkeys(store.columns, 0.0)
     for _, batch, noise in batches(store, store.at_once(size), device, seed):
         posterior = network.posterior(batch)
@@ -83,10 +87,12 @@ def elbo(network: Network, store: Store, device: torch.device, seed: int = 0, si
         rate += network.prior.rate(posterior, z).sum().item()
         for name, score in network.score(batch, z[:, 0])[0].items():
             distortion[name] -= score.sum().item()
-    return Terms(
+    terms = Terms(
         rate / len(store) if network.latent.bounded else None,
         {name: total / len(store) for name, total in distortion.items()},
     )
+    nll = importance_nll(network, store, device, draws, seed).mean().item() if draws > 1 else terms.total
+    return replace(terms, draws=draws, gain=terms.total - nll)
 
 
 Bound = Callable[[Batch, Noise, int], Tensor]  # of log p(x) of B rows by so many draws, [priors, B]

@@ -237,6 +237,16 @@ def test_the_evaluated_elbo_of_the_exact_posterior_is_the_evidence() -> None:
     assert -terms.total == pytest.approx(evidence(x, WEIGHT).mean().item(), abs=0.05)
 
 
+def test_further_draws_gain_what_the_elbo_lacks() -> None:
+    network, store = linear({"x": WEIGHT}, shift=0.3), Kept(x=draw(WEIGHT, 10))
+    terms = bounds.elbo(network, store, CPU, draws=30)
+    nll = bounds.importance_nll(network, store, CPU, 30).mean().item()
+    assert terms.total - terms.gain == pytest.approx(nll)
+    assert terms.gain > 0.02
+    assert terms.figures()["NLL, k = 30"] == pytest.approx(nll)
+    assert f", NLL (k = 30) {nll:,.2f} nats" in str(terms)
+
+
 def test_evaluation_does_not_depend_on_the_batches() -> None:
     store, network = Kept(x=draw(WEIGHT, 10)), linear({"x": WEIGHT}, shift=0.3)
     by_three, at_once = (bounds.elbo(network, store, CPU, size=size) for size in (3, 10))
