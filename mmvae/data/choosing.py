@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 
 from mmvae.data.items import by_folder, by_piece
-from mmvae.data.pairing import Thinned, pair, prefix_of
+from mmvae.data.pairing import Thinned, identifies, pair, prefix_of
 from mmvae.data.sources import FILE, Selection, Source, default_column, open_source
 from mmvae.data.splits import make_splits
 from mmvae.modalities.contract import Modality
@@ -28,7 +28,14 @@ def choose_rows(recipe: Recipe, modalities: Mapping[str, Modality]) -> tuple[dic
     columns = {name: _column(recipe, name, sources[""]) for name in first}
     columns |= {name: prefix_of(name) + _column(recipe, name, sources[name]) for name in own}
     assert data.pair is not None  # the recipe asks for it
-    selections = pair({name: make_splits(source, data) for name, source in sources.items()}, data.pair)
+    if identifies(data.pair, sources.values()):  # else a row and its partner may come into different splits
+        whole = {
+            name: {split: rows.select(range(len(rows))) for split, rows in s.splits.items()}
+            for name, s in sources.items()
+        }
+        selections = make_splits(Source({split: of.rows for split, of in pair(whole, data.pair).items()}, ""), data)
+    else:
+        selections = pair({name: make_splits(source, data) for name, source in sources.items()}, data.pair)
     fingerprint = hashlib.blake2b(digest_size=16)
     for source in sources.values():
         fingerprint.update(source.fingerprint.encode())

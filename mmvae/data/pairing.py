@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
 
 from mmvae.core.noise import mix
-from mmvae.data.sources import Rows, Selection, compared
+from mmvae.data.sources import Rows, Selection, Source, compared
 
 APART = ": "  # between the name of a modality with a set of its own and that set's column
 
@@ -54,6 +54,18 @@ class _Row(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return sum(len(cells) for _, cells in self.parts)
+
+
+def identifies(key: str, sources: Collection[Source]) -> bool:
+    """Whether a column names single rows, in sets that declare the same splits."""
+    for source in sources:
+        cells = (rows.cells[index].get(key) for rows in source.splits.values() for index in range(len(rows)))
+        seen: set[str] = set()
+        for value in map(compared, cells):
+            if str(value) in seen:
+                return False
+            seen.add(str(value))
+    return len({frozenset(source.splits) for source in sources}) == 1
 
 
 def pair(sets: Mapping[str, Mapping[str, Selection]], key: str) -> dict[str, Selection]:

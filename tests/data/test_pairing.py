@@ -52,6 +52,26 @@ def test_rows_without_a_partner_or_a_key_stand_alone() -> None:
     assert rows == [(0, "p", "b"), (7, None, "a"), (None, "q", None), (None, None, "c")]
 
 
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("limit", [None, 10])
+def test_rows_that_are_named_by_their_key_stay_together_in_every_split(tmp_path: Path, limit: int | None) -> None:
+    for name, count in (("a", 60), ("b", 50)):
+        lines = "".join(f"{name}{i},{i}\n" for i in range(count))
+        (tmp_path / f"{name}.csv").write_text(f"text,id\n{lines}")
+    text = {"kind": "text", "column": "text", "tokenizer": "characters"}
+    tables = {"a": text, "b": {**text, "path": str(tmp_path / "b.csv")}}
+    data = {"path": str(tmp_path / "a.csv"), "pair": "id", "limit": limit}
+    prepared = prepare(Recipe.load({"name": "pairs", "data": data, "modalities": tables}))
+    whole = 0
+    for split in prepared.splits.values():
+        assert len(split) <= (limit or 60)
+        there = split.store.complete().tolist()
+        assert all(split.raw("a", i)[1:] == split.raw("b", i)[1:] for i in there)
+        whole += len(there)
+    assert sum(map(len, prepared.splits.values())) == (60 if limit is None else 22)
+    assert whole == 50 if limit is None else whole >= 14
+
+
 def test_what_cannot_be_paired_is_said() -> None:
     with pytest.raises(ValueError, match="pictures has no column 'digit'; it has image, label"):
         pair({"": {"train": numbers()}, "text": {"train": words()}}, "digit")
