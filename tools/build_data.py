@@ -29,7 +29,7 @@ from PIL import Image, ImageDraw, ImageFont, features
 
 OUT = Path(__file__).resolve().parents[1] / "mmvae" / "data" / "builtin"
 FONT = "usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
-GROUPS = "usr/share/unicode/emoji/emoji-test.txt"
+LISTED = "usr/share/unicode/emoji/emoji-test.txt"
 WORDNET = "usr/share/wordnet"
 SAMPLES = "usr/share/sonic-pi/samples"
 
@@ -101,7 +101,7 @@ def listed(path: Path) -> dict[str, tuple[str, str]]:
 def emoji_rows(root: Path) -> tuple[list[Row], str]:
     """Every emoji the font draws as one glyph, no skin tones, and each drawing once."""
     path = source(root, FONT, "fonts-noto-color-emoji")
-    in_list = listed(source(root, GROUPS, "unicode-data"))
+    in_list = listed(source(root, LISTED, "unicode-data"))
     if importlib.util.find_spec("emoji") is None:
         raise MissingSource("the package emoji is missing: pip install emoji")
     if not features.check("raqm"):
