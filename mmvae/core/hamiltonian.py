@@ -30,7 +30,7 @@ class Hamiltonian(Objective):
     config: Config
 
     def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
-        _, posterior = inferred(network, batch, self.config.subsets, noise)
+        _, batch, posterior = inferred(network, batch, self.config, noise)
         drawn, pushed = posterior.sample(noise), noise.normal(network.latent.dim)
         z, momentum = self.moved(network, batch, drawn[:, 0], pushed)
         scores, auxiliary = network.score(batch, z)

@@ -46,6 +46,9 @@ class Reading(Settings):
         description="what encoders see of a row with several modalities: all of it; with 'each', all of it or one of "
         "them, each as often; with 'all', any subset, each as often",
     )
+    scored: Literal["all", "seen"] = Field(
+        "all", description="what decoders are trained on: all that a row has, or only what encoders see of it"
+    )
 
 
 class Objective(ABC):
@@ -85,12 +88,15 @@ def seen(batch: Batch, subsets: str, noise: Noise) -> dict[str, Tensor] | None:
     return dict(zip(names, (present & (kept > 0)).unbind(1), strict=True))
 
 
-def inferred(network: Network, batch: Batch, subsets: str, noise: Noise) -> tuple[Batch, Posterior]:
-    """A batch as the encoders see it, and q(z|x) of its rows. A hidden modality still says its private dimensions."""
-    kept = seen(batch, subsets, noise)
-    if kept and not network.latent.hides:
-        batch, kept = batch.only(kept), None
-    return batch, network.posterior(batch, kept)
+def inferred(network: Network, batch: Batch, how: Reading, noise: Noise) -> tuple[Batch, Batch, Posterior]:
+    """A batch as the encoders see it and as it is scored, and q(z|x) of its rows. A hidden modality still says its
+    private dimensions."""
+    kept = seen(batch, how.subsets, noise)
+    part = batch.only(kept) if kept else batch
+    scored = part if how.scored == "seen" else batch
+    if network.latent.hides:
+        return batch, scored, network.posterior(batch, kept)
+    return part, scored, network.posterior(part)
 
 
 class ELBO(Objective):
@@ -110,10 +116,10 @@ class ELBO(Objective):
         target_rate: float = Field(0.0, ge=0, description="nats to which the rate is pulled, from either side; 0: none")
 
     def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
-        given, posterior = inferred(network, batch, self.config.subsets, noise)
+        given, scored, posterior = inferred(network, batch, self.config, noise)
         z = posterior.sample(noise)
         rate = network.prior.rate(posterior, z)
-        scores, auxiliary = network.score(batch, z[:, 0])
+        scores, auxiliary = network.score(scored, z[:, 0])
         distortion = {name: -score for name, score in scores.items()}
         cost = self._cost(rate.mean(0), network.latent.dim)
         loss = (network.weighted(distortion) + auxiliary).mean() + kl_weight * cost
@@ -163,15 +169,15 @@ class ImportanceWeighted(Objective):
         super().__init__(config)
         if config.elbo and config.encoder == "dreg":
             raise ValueError("encoder = dreg is a gradient of the bound alone: set objective.elbo to 0")
-        self.draws, self.first = config.samples, ELBO(ELBO.Config(subsets=config.subsets))
+        self.draws, self.first = config.samples, ELBO(ELBO.Config(subsets=config.subsets, scored=config.scored))
 
     def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
         if self.step < self.config.after:
             return self.first(network, batch, noise, kl_weight)
-        _, posterior = inferred(network, batch, self.config.subsets, noise)
+        _, scored, posterior = inferred(network, batch, self.config, noise)
         z = posterior.sample_groups(noise, self.config.groups, self.config.samples)
         ratio = torch.ones_like(z[..., :1])
-        log_likelihood, auxiliary = score_draws(network, batch, _scaled(z, ratio))
+        log_likelihood, auxiliary = score_draws(network, scored, _scaled(z, ratio))
         of_prior = network.prior.log_prob(_scaled(z, ratio))
         of_posterior = (posterior.detached() if self.config.encoder == "dreg" else posterior).log_prob(z)
         above = network.weighted(log_likelihood) + kl_weight * of_prior

@@ -94,3 +94,24 @@ def test_all_modalities_are_scored_whatever_is_seen_and_by_their_weights(objecti
         torch.testing.assert_close(other.loss - one.loss, 2 * one.distortion["y"].mean())
     else:
         assert other.loss > one.loss
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        ELBO(ELBO.Config(subsets="all", scored="seen")),
+        ImportanceWeighted(ImportanceWeighted.Config(subsets="all", scored="seen")),
+    ],
+)
+@pytest.mark.parametrize("private", [0, 1])
+def test_only_what_is_seen_may_be_scored(objective: Objective, private: int) -> None:
+    latent = ProductOfExperts(ProductOfExperts.Config(dim=4))
+    encoders = {name: nn.Linear(1, 8) for name in NAMES}
+    decoders = {name: nn.Sequential(nn.Linear(4, 1), Same()) for name in NAMES}
+    prior = StandardNormal(Prior.Config(), 4)
+    network = Network(encoders, decoders, latent, prior, private=dict.fromkeys(NAMES, private))
+    kept = seen(batch(), "all", StepNoise(1, N, slice(None)))
+    assert kept is not None
+    terms = objective(network, batch(), StepNoise(1, N, slice(None)))
+    for name in NAMES:
+        torch.testing.assert_close(terms.distortion[name] > 0, kept[name])
