@@ -16,8 +16,8 @@ class Hamiltonian(Objective):
     momentum, go through leapfrog steps along the derivative of log p(x, z), each of which tempers the momentum.
 
     Steps keep volume but for the tempering, whose factor is known, so the bound is exact: its exponential has the mean
-    p(x). It is a bound of training: other figures are of the posterior without the steps. These look at all that a row
-    has, also where the encoders see less of it.
+    p(x). It is a bound of training: other figures are of the posterior without the steps. These look at all that is
+    scored, also where the encoders see less of it.
     """
 
     class Config(Reading):
