@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 from torch.optim.swa_utils import AveragedModel
 
 from mmvae.core.noise import StepNoise
 from mmvae.core.objectives import Objective, Terms
 from mmvae.core.vae import Batch, Network
 from mmvae.tables import Train
+
+MEMORY = 0.02  # of usual gradients: about 50 steps
 
 
 class Step(nn.Module):
@@ -36,6 +40,31 @@ def learning_rate(step: int, settings: Train) -> float:
     """The rate of a step counted from 0: up in a line over 5 % of the steps, then down along a cosine."""
     rise = min(1.0, (step + 1) / (0.05 * settings.steps))
     return settings.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
+
+
+class Clip(nn.Module):
+    """Cuts a gradient whose norm is more than `bound` times what has been usual.
+
+    Usual is a moving average of the norms as they were cut (of log-likelihoods in nats some models have gradients of
+    10 and others of 10,000, so that no fixed bound serves both). Part of a checkpoint, as a buffer.
+    """
+
+    usual: Tensor
+
+    def __init__(self, bound: float) -> None:
+        super().__init__()
+        self.bound = bound
+        self.register_buffer("usual", torch.tensor(0.0))
+
+    def forward(self, parameters: Iterable[Tensor]) -> Tensor:
+        """Cut the gradients in place; their norm as it was."""
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        norm = get_total_norm(gradients)
+        self.usual = torch.where(self.usual > 0, self.usual, norm)
+        kept = norm.clamp(max=self.bound * self.usual)
+        torch._foreach_mul_(gradients, torch.where(norm > kept, kept / norm, 1.0))
+        self.usual.lerp_(kept, MEMORY)
+        return norm
 
 
 def moving_average(network: nn.Module, decay: float) -> AveragedModel:

@@ -108,7 +108,7 @@ class Train(Settings):
         1e-3, gt=0, description="peak of AdamW's rate: up over 5 % of the steps, then a cosine"
     )
     weight_decay: float = Field(0.0, ge=0, description="AdamW's")
-    clip: float = Field(5.0, gt=0, description="largest norm of the gradient, per row")
+    clip: float = Field(2.0, gt=1, description="times its usual norm, the longest a gradient may be")
     ema: float = Field(0.999, ge=0, lt=1, description="decay of the weights' moving average, which is what is saved")
     evaluate_every: int = Field(500, ge=1, description="steps between validations, previews and saves")
     patience: int = Field(0, ge=0, description="validations in a row without a better one that end it; 0: none do")

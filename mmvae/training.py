@@ -30,7 +30,7 @@ from mmvae.fitting import fit_first_priors
 from mmvae.generation import VAE
 from mmvae.hardware import autocast, best_device, free_memory, keep_memory, use_threads
 from mmvae.modalities.contract import Modality
-from mmvae.optimizing import Step, build_optimizer, learning_rate, moving_average
+from mmvae.optimizing import Clip, Step, build_optimizer, learning_rate, moving_average
 from mmvae.pretraining import renew_decoders
 from mmvae.previews import write_previews
 from mmvae.progress import Display, tensorboard
@@ -106,9 +106,9 @@ class Run:
         if count := network.prior.examples:
             network.prior.show(store.batch(torch.arange(count) * len(store) // count).to(self.device))
         self.step_module, self.schedule = Step(network, self.objective), recipe.build_schedule()
-        self.optimizer = build_optimizer(network, recipe.train)
+        self.optimizer, self.clip = build_optimizer(network, recipe.train), Clip(recipe.train.clip).to(self.device)
         self.average = moving_average(network, recipe.train.ema)
-        self.modules: dict[str, nn.Module] = {"network": network, "average": self.average}
+        self.modules: dict[str, nn.Module] = {"network": network, "average": self.average, "clip": self.clip}
         self.step, self.stopped, self.signalled = 0, False, 0.0
         self.best, self.worse = math.inf, 0  # on the validation split, and how often it was missed since
         if resume:
@@ -201,7 +201,7 @@ class Run:
             )
         self.optimizer.zero_grad()
         (terms.loss * (len(rows) / settings.batch_size)).backward()  # all rows weigh the same
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
+        norm = self.clip(self.network.parameters())
         self.optimizer.step()
         self.average.update_parameters(self.network)
         return terms, norm

@@ -23,7 +23,7 @@ import mmvae
 from mmvae import checkpoint, hardware
 from mmvae.core.noise import StepNoise
 from mmvae.evaluation import bounds
-from mmvae.optimizing import learning_rate
+from mmvae.optimizing import MEMORY, Clip, learning_rate
 from mmvae.pretraining import renew_decoders
 from mmvae.progress import Display
 from mmvae.recipe import Recipe
@@ -270,6 +270,26 @@ def test_two_processes_give_the_loss_of_one(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     one, two = ([entry["loss"] for entry in log(tmp_path / name) if "loss" in entry] for name in ("one", "two"))
     assert two == pytest.approx(one, rel=1e-4)
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e4])  # whatever a likelihood's numbers are
+def test_a_gradient_is_cut_where_it_is_longer_than_is_usual(unit: float) -> None:
+    weight, clip = torch.nn.Parameter(torch.zeros(4)), Clip(2.0)
+
+    def cut(length: float) -> float:
+        weight.grad = torch.full((4,), length * unit / 2)
+        assert clip([weight, torch.nn.Parameter(torch.zeros(1))]).item() == pytest.approx(length * unit)
+        return weight.grad.norm().item() / unit
+
+    assert [cut(3.0) for _ in range(50)] == pytest.approx([3.0] * 50)
+    assert cut(5.9) == pytest.approx(5.9)
+    usual = 3.0 + 2.9 * MEMORY
+    assert cut(1000.0) == pytest.approx(2 * usual, rel=1e-3)
+    assert cut(1000.0) == pytest.approx(2 * usual * (1 + MEMORY), rel=1e-3)  # it was counted as it was cut
+    assert cut(0.0) == 0.0
+    for _ in range(500):
+        kept = cut(1000.0)
+    assert kept == pytest.approx(1000.0, rel=1e-3)  # what lasts is usual
 
 
 def test_every_row_weighs_the_same_in_a_window_of_batches_of_unlike_numbers_of_rows(tmp_path: Path) -> None:
