@@ -1,12 +1,13 @@
 """Two kinds of pictures in one latent, beside MultiVae: the same networks, likelihood, rows and epochs for both.
 
-    python benchmarks/joint_peers.py PAIRS.npz [--epochs 10] [--limit 10000] [--nll 200] [--k 100] [--only NAME ...]
+    python benchmarks/joint_peers.py PAIRS.npz [--epochs 10] [--limit 10000] [--learning-rate 3e-3] [--only NAME ...]
 
 PAIRS.npz holds uint8 pictures x [N, H, W] and c [N, C, H, W] of the same classes y [N], and x_test, c_test, y_test.
-They are made black and white. Encoders and decoders have two layers of 512 units; all trains on one thread. It prints a
-table in Markdown: rows a second in training, -log p(x, c) in nats by importance weighting, and how often what is made
-is of the right class for a classifier of each kind: c of x, x of c, and both alike in samples of the prior. MultiVae
-(1.0.3 was measured) takes part where it is installed.
+They are made black and white. Encoders and decoders have two layers of 512 units; all trains on one thread, in as many
+steps of as many rows. It prints a table in Markdown: rows a second in training (in each way that encoders may see
+them), -log p(x, c) in nats by importance weighting, and how often what is made is of the right class for a classifier
+of each kind: c of x, x of c, and both alike in samples of the prior. MultiVae (1.0.3 was measured) takes part where it
+is installed.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ from torch import Tensor, nn
 import mmvae
 from mmvae.commands.terminal import mendable
 from mmvae.modalities.networks import DenseDecoder, DenseEncoder
+from mmvae.recipe import Recipe
 
 WIDTHS, DIM, ROWS, DRAWN = (512, 512), 20, 128, 2000
+FEW, DRAWS = 200, 100  # rows whose NLL is measured, and draws for each
 MIXTURE = "latent.kind=mixture"
 MODELS = {
     "MVAE": "objective.subsets=each objective.scored=seen",  # of two modalities "each" is all
@@ -76,7 +79,7 @@ def raws(pictures: Tensor) -> list[np.ndarray]:
 class Ours:
     """A model of mmvae, trained on rows of a folder of parquet files."""
 
-    def __init__(self, name: str, data: Path, rows: int, epochs: int, folder: Path) -> None:
+    def __init__(self, name: str, data: Path, rows: int, epochs: int, learning_rate: float, folder: Path) -> None:
         image = {"kind": "image", "networks": "dense", "widths": WIDTHS, "likelihood": "bernoulli"}
         steps = epochs * rows // ROWS
         recipe = {
@@ -84,11 +87,13 @@ class Ours:
             "data": {"path": str(data)},
             "modalities": {"x": image, "c": image},
             "latent": {"dim": DIM},
-            "train": {"steps": steps, "batch_size": ROWS, "evaluate_every": steps, "threads": 1},
+            "train": {"steps": steps, "learning_rate": learning_rate, "evaluate_every": steps, "threads": 1},
         }
-        self.vae = mmvae.train(recipe, MODELS[name].split(), folder, progress=False)
+        recipe = Recipe.load(recipe, MODELS[name].split())
+        views = int(recipe.build_objective().views(torch.tensor([2])))  # of each, while MultiVae has all in one row
+        self.vae = mmvae.train(recipe, [f"train.batch_size={ROWS * views}"], folder, progress=False)
         lines = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
-        self.rate = float(np.median([line["examples/s"] for line in lines if "examples/s" in line]))
+        self.rate = float(np.median([line["examples/s"] for line in lines if "examples/s" in line])) / views
 
     def nats(self, pictures: Pictures, file: Path, k: int) -> float:
         figures = mmvae.evaluate(self.vae, data=str(file), k=k)
@@ -106,7 +111,9 @@ class Ours:
 class Theirs:
     """A model of MultiVae with the networks of ours."""
 
-    def __init__(self, name: str, pictures: Pictures, rows: int, epochs: int, folder: Path) -> None:
+    def __init__(
+        self, name: str, pictures: Pictures, rows: int, epochs: int, learning_rate: float, folder: Path
+    ) -> None:
         models, trainers, nets = map(import_module, ("multivae.models", "multivae.trainers", "pythae.models.nn"))
         Output = import_module("pythae.models.base.base_utils").ModelOutput
         Rows, Trainer = import_module("multivae.data.datasets").MultimodalBaseDataset, trainers.BaseTrainer
@@ -151,7 +158,7 @@ class Theirs:
         Trainer.train_step = timed
         try:
             settings = trainers.BaseTrainerConfig(
-                output_dir=str(folder), num_epochs=epochs, learning_rate=1e-3, seed=0, no_cuda=True,
+                output_dir=str(folder), num_epochs=epochs, learning_rate=learning_rate, seed=0, no_cuda=True,
                 per_device_train_batch_size=ROWS, per_device_eval_batch_size=ROWS,
             )  # fmt: skip
             trainer = Trainer(model, train_dataset=self.data(pictures), training_config=settings)
@@ -183,8 +190,7 @@ def main() -> None:
     parser.add_argument("pairs", type=Path)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--limit", type=int, default=10_000)
-    parser.add_argument("--nll", type=int, default=200)
-    parser.add_argument("--k", type=int, default=100)
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--only", nargs="*", default=list(MODELS), choices=list(MODELS))
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -206,9 +212,9 @@ def main() -> None:
     print("| model | of | rows/s | NLL | c of x | x of c | both alike |\n|---|---|---|---|---|---|---|")
     makers = ["mmvae", *(["MultiVae"] if find_spec("multivae") else [])]
     with tempfile.TemporaryDirectory() as place:
-        data, few = Path(place, "data"), {kind: of[: args.nll] for kind, of in held.items()}
+        data, few = Path(place, "data"), {kind: of[:FEW] for kind, of in held.items()}
         data.mkdir()
-        splits |= {"few": (few, true[: args.nll])}
+        splits |= {"few": (few, true[:FEW])}
         for split, (of, labels) in splits.items():
             columns = {kind: [raw.squeeze() for raw in raws(of[kind])] for kind in "xc"}
             columns["y"] = labels.tolist()
@@ -218,9 +224,9 @@ def main() -> None:
             for maker in makers:
                 folder = Path(place, f"{name}-{maker}")
                 made: Ours | Theirs = (
-                    Ours(name, data, len(classes), args.epochs, folder)
+                    Ours(name, data, len(classes), args.epochs, args.learning_rate, folder)
                     if maker == "mmvae"
-                    else Theirs(name, pictures, len(classes), args.epochs, folder)
+                    else Theirs(name, pictures, len(classes), args.epochs, args.learning_rate, folder)
                 )
                 shares = [
                     (told(target, made.translate(held, source, target)) == true).double().mean().item()
@@ -228,7 +234,7 @@ def main() -> None:
                 ]
                 drawn = made.sample(DRAWN)
                 shares.append((told("x", drawn["x"]) == told("c", drawn["c"])).double().mean().item())
-                nats = made.nats(few, Path(place, "few.parquet"), args.k)
+                nats = made.nats(few, Path(place, "few.parquet"), DRAWS)
                 figures = " | ".join(f"{share:.3f}" for share in shares)
                 print(f"| {name} | {maker} | {made.rate:,.0f} | {nats:.1f} | {figures} |", flush=True)
 
