@@ -155,7 +155,7 @@ class Run:
                 if self.step and self.step == settings.pretrain:
                     renew_decoders(self.recipe, self.prepared.modalities, [self.network, self.averaged], self.optimizer)
                     self.best, self.worse = math.inf, 0  # measured before, of other decoders
-                self.objective.step = self.step
+                self.objective.progress = self.step / settings.steps
                 kl_weight = self.recipe.kl["weight"] * self._annealed(self.step)
                 terms, norm = self._one(module, kl_weight)
                 self.step += 1

@@ -55,7 +55,7 @@ class Objective(ABC):
     """Calls the network and returns Terms; kl_weight is the schedule's value at this step."""
 
     Config: type[Reading] = Reading  # the table's further keys
-    step = 0  # of the training, counted from 0, which sets it
+    progress = 0.0  # the share of the training that is over, which sets it
     draws = 1  # of z in the bound by which the best weights are chosen
 
     def __init__(self, config: Any) -> None:
@@ -152,7 +152,9 @@ class ImportanceWeighted(Objective):
 
     class Config(Reading):
         samples: int = Field(5, ge=1, description="draws of z in a bound")
-        after: int = Field(0, ge=0, description="steps of the ELBO that come first: a step of it costs a fraction")
+        after: float = Field(
+            0.0, ge=0, lt=1, description="share of the training that is of the ELBO first, whose steps cost a fraction"
+        )
         groups: int = Field(
             1,
             ge=1,
@@ -172,7 +174,7 @@ class ImportanceWeighted(Objective):
         self.draws, self.first = config.samples, ELBO(ELBO.Config(subsets=config.subsets, scored=config.scored))
 
     def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
-        if self.step < self.config.after:
+        if self.progress < self.config.after:
             return self.first(network, batch, noise, kl_weight)
         _, scored, posterior = inferred(network, batch, self.config, noise)
         z = posterior.sample_groups(noise, self.config.groups, self.config.samples)
