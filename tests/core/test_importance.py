@@ -100,11 +100,11 @@ def test_value_and_gradient_are_those_of_the_definition(groups: int, elbo: float
 
 
 def test_the_elbo_may_come_first() -> None:
-    net, objective = network(), ImportanceWeighted(ImportanceWeighted.Config(samples=3, after=10))
-    objective.step = 9
+    net, objective = network(), ImportanceWeighted(ImportanceWeighted.Config(samples=3, after=0.5))
+    objective.progress = 0.49
     elbo = ELBO(ELBO.Config())(net, batch(), noise(), 0.5)
     torch.testing.assert_close(objective(net, batch(), noise(), 0.5).loss, elbo.loss)
-    objective.step = 10
+    objective.progress = 0.5
     torch.testing.assert_close(objective(net, batch(), noise(), 0.5).loss, run(net, kl_weight=0.5, samples=3).loss)
 
 
