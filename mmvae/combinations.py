@@ -61,7 +61,7 @@ def check_together(latent: Mapping[str, Any], prior: Mapping[str, Any], objectiv
         ),
         (kind == "rae" and family != "deterministic", "objective.kind: rae is made for latent.kind = deterministic"),
         (
-            of_gaussians and family not in ("gaussian", "none"),
+            of_gaussians and family != "gaussian",
             f"objective.kind: {kind} is defined here for latent.kind = gaussian",
         ),
         (

@@ -183,8 +183,10 @@ def _learn(
         display(what, step, STEPS, {"loss": loss.item()})
         if step % EVERY:
             continue
+        prior.eval()
         with torch.inference_mode():
             found = score()
+        prior.train()
         since += 1
         if found < best:
             best, kept, since = found, copy.deepcopy(prior.state_dict()), 0

@@ -106,6 +106,7 @@ class VAE:
             return self.network.prior
         return self.fitted
 
+    @torch.inference_mode()
     def generate(
         self,
         n: int = 16,
@@ -119,8 +120,7 @@ class VAE:
         """
         if n < 1:
             raise ValueError(f"n = {n}: there is nothing to generate")
-        with torch.inference_mode():
-            z = self.prior(prior).sample(Noise([mix(seed, "prior", i) for i in range(n)], self.device))
+        z = self.prior(prior).sample(Noise([mix(seed, "prior", i) for i in range(n)], self.device))
         return self.decode(z, seed, temperature, "generate")
 
     @torch.inference_mode()
@@ -146,6 +146,7 @@ class VAE:
         made = self.decode(self.place(batch), seed, temperature, "reconstruct")
         return replace(made, given=partial(taken, self.modalities, batch))
 
+    @torch.inference_mode()
     def interpolate(
         self,
         first: Any = None,

@@ -14,10 +14,9 @@ import torch
 
 import mmvae
 from mmvae import checkpoint
-from mmvae.core.learned_priors import Flow
 from mmvae.core.registry import nearest
 from mmvae.data.items import unfold
-from mmvae.data.sources import FILE, default_column, open_source, read_cell
+from mmvae.data.sources import default_column, open_source, read_cell
 from mmvae.hardware import best_device, free_cores, has_bf16
 from mmvae.modalities.contract import Modality
 from mmvae.modalities.registry import modalities as registry
@@ -44,7 +43,8 @@ def describe(folder: Path) -> dict[str, Any]:
     config = read_config(folder)
     saved = checkpoint.load(folder)
     recipe = saved.recipe
-    fitted = f", and a fitted {'flow' if isinstance(saved.fitted, Flow) else 'mixture'}" if saved.fitted else ""
+    kind = recipe.prior["fitted"]
+    fitted = f", and one fitted ({kind if isinstance(kind, str) else 'mixture'})" if saved.fitted else ""
     return {
         "model": str(folder),
         "name": recipe.name,
@@ -119,7 +119,7 @@ def _cells(path: str, kind: str, wanted: str | None) -> tuple[Modality, Iterator
     for rows in open_source(path, None, {kind: modality}).splits.values():
         if wanted and wanted not in rows.columns:
             raise ValueError(f"{path}: no column '{wanted}': {nearest(wanted, rows.columns)}")
-        column = wanted or (FILE if rows.columns == (FILE,) else default_column(kind, kind, rows))
+        column = wanted or default_column(kind, kind, rows)
         chosen = rows.select(range(len(rows)))
         listed = len(rows) > 0 and _is_sequence(modality, chosen.cell(0, column))
         found.append((column, unfold(chosen, [column]) if listed else chosen))

@@ -12,7 +12,7 @@ import torch
 
 from mmvae.core.vae import Batch
 from mmvae.data.items import unfold
-from mmvae.data.sources import FILE, TABLES, default_column, open_source, read_cell
+from mmvae.data.sources import TABLES, default_column, open_source, read_cell
 from mmvae.data.store import digest
 from mmvae.modalities.contract import Modality, Raw, as_stream, stack
 from mmvae.recipe import Recipe
@@ -151,7 +151,7 @@ def _rows(recipe: Recipe, name: str, modality: Modality, item: str) -> list[Raw]
     for rows in open_source(item, None, {name: modality}).splits.values():
         column = recipe.column(name) if recipe.column(name) in rows.columns else None
         if column is None:
-            column = FILE if FILE in rows.columns else default_column(name, recipe.modalities[name]["kind"], rows)
+            column = default_column(name, recipe.modalities[name]["kind"], rows)
         chosen = rows.select(range(len(rows)))
         listed = recipe.data.sequences and len(rows) and isinstance(chosen.cell(0, column), list)
         chosen = unfold(chosen, [column]) if listed else chosen

@@ -8,14 +8,16 @@ from mmvae.data.prepare import Split
 from mmvae.gallery import cells, write_page
 from mmvae.generation import VAE
 
+ROWS = 8  # of a split that are shown, and half as many as there are samples
 
-def write_previews(vae: VAE, split: Split, folder: Path, step: int, count: int = 8) -> Path:
+
+def write_previews(vae: VAE, split: Split, folder: Path, step: int) -> None:
     """Samples and reconstructions of the first rows of a split: a page, and a contact sheet of each kind."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = range(min(count, len(split)))
+    rows = range(min(ROWS, len(split)))
     columns = split.store.columns
     whole = [i for i in rows if all(column.present[i] for column in columns.values())]
-    kinds = {"samples": vae.generate(2 * count).raws}
+    kinds = {"samples": vae.generate(2 * ROWS).raws}
     if whole:
         originals = {name: [split.raw(name, i) for i in whole] for name in columns}
         kinds |= {"originals": originals, "reconstructions": vae.reconstruct(split.store.batch(whole)).raws}
@@ -24,4 +26,4 @@ def write_previews(vae: VAE, split: Split, folder: Path, step: int, count: int =
         sections[kind] = cells(vae.modalities, raws, ("" for _ in next(iter(raws.values()))))
         for name, column in raws.items():
             vae.modalities[name].sheet(column, folder / f"{step:07d}-{kind}-{name}")
-    return write_page(folder / f"{step:07d}.html", f"{vae.recipe.name}, step {step}", sections)
+    write_page(folder / f"{step:07d}.html", f"{vae.recipe.name}, step {step}", sections)

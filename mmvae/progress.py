@@ -71,8 +71,8 @@ class Display:
             self.console.print(line, markup=False)
 
 
-def tensorboard(folder: Path) -> Any:
-    """A writer of TensorBoard's files in a run's folder."""
+def tensorboard(folder: Path, step: int) -> Any:
+    """A writer of TensorBoard's files in a run's folder; what was written there after a step is hidden."""
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder / "tensorboard"))
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)

@@ -21,6 +21,7 @@ from mmvae.modalities.contract import Modality
 from mmvae.modalities.registry import modalities as modality_registry
 from mmvae.recipe_files import read_recipe, set_key
 from mmvae.tables import Data, KLTable, LatentTable, ModalityTable, ObjectiveTable, PriorTable, Train
+from mmvae.words import counted
 
 T = TypeVar("T")
 TAKEN = {"config", "report", "kept", "training"}  # no modality's names: those of files and attributes beside it
@@ -97,6 +98,11 @@ class Recipe(Settings):
         if any(private.values()):
             self.build_latent().attach(private)  # says where there is no room for them
         check_pairs(self.data.pair, self.data.ordered, self.data.complete, paths)
+        if 0 < self.train.pretrain >= self.train.steps:
+            raise ValueError(
+                f"train.pretrain: {counted(self.train.pretrain, 'step')} at KL weight 0 leave none of train.steps = "
+                f"{self.train.steps} to train on"
+            )
         if self.prior["sequence"] and not self.data.ordered:
             raise ValueError("prior.sequence: set data.sequences or data.pieces to true, where the data are sequences")
         return self

@@ -41,7 +41,7 @@ def save_state(
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": tensor for key, tensor in state.items()}
     about = {**about, "threads": torch.get_num_threads()}
-    checkpoint.save_tensors(folder / FILE, tensors, {key: repr(value) for key, value in about.items()})
+    checkpoint.save_tensors(folder / FILE, tensors, {key: json.dumps(value) for key, value in about.items()})
 
 
 def restore_state(
@@ -65,13 +65,14 @@ def restore_state(
             _, index, field = key.split(".")
             state.setdefault(int(index), {})[field] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    return {key: float(value) if "." in value or "inf" in value else int(value) for key, value in about.items()}
+    return {key: json.loads(value) for key, value in about.items()}
 
 
 def cut_log(log: Path, step: int) -> None:
     """Leave out of a log what came after a step: it is done again."""
     lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
-    log.write_text("".join(line for line in lines if json.loads(line)["step"] <= step), encoding="utf-8")
+    whole = (line for line in lines if line.endswith("\n"))  # a machine that stopped may leave half a line
+    log.write_text("".join(line for line in whole if json.loads(line)["step"] <= step), encoding="utf-8")
 
 
 def saved_threads(folder: Path) -> int:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mmvae.core.likelihoods import Likelihood
 from mmvae.core.noise import Noise
 from mmvae.core.registry import Settings
-from mmvae.modalities.contract import Modality, Raw, dump_state
+from mmvae.modalities.contract import Modality, Raw, dump_state, stack
 
 OUTPUTS, LATENT = 6, 5  # unlike each other
 LOG_PROB, SAMPLE = "decoder(z).log_prob", "decoder(z).sample"  # as messages name them
@@ -74,8 +74,7 @@ class Bench:
 
     def batch(self, rows: Sequence[Tensor]) -> Tensor:
         """Rows as training batches them."""
-        same = len({row.shape for row in rows}) == 1
-        return torch.stack(list(rows)) if same else self.modality.collate(rows)
+        return stack(self.modality, rows)
 
     @torch.no_grad()
     def measure(self, index: list[int], networks: nn.ModuleDict | None = None) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +21,7 @@ from mmvae import checkpoint
 from mmvae.card import write_card
 from mmvae.core.noise import StepNoise, mix
 from mmvae.core.objectives import Terms
+from mmvae.core.processes import by_the_first, over_processes
 from mmvae.core.vae import Network
 from mmvae.data.prepare import Prepared, prepare
 from mmvae.data.store import Order
@@ -72,7 +73,8 @@ def train(
         dist.init_process_group(timeout=timedelta(days=1))  # the others wait while the first prepares the data
     first = int(os.environ.get("RANK", "0")) == 0
     try:
-        with Display(progress and first) as display, claim(folder, resume) if first else nullcontext():
+        with Display(progress and first) as display, ExitStack() as held:
+            by_the_first(lambda: held.enter_context(claim(folder, resume)))
             return Run(recipe, folder, resume, display).train()
     finally:
         if dist.is_initialized():
@@ -120,9 +122,7 @@ class Run:
             (folder / "log.jsonl").write_text("")
 
     def _prepare(self, modalities: dict[str, Modality] | None) -> Prepared:
-        prepared = prepare(self.recipe, modalities, progress=self.display) if self.rank == 0 else None
-        if self.world > 1:
-            dist.barrier()
+        prepared = by_the_first(lambda: prepare(self.recipe, modalities, progress=self.display))
         prepared = prepared or prepare(self.recipe, modalities)
         if "validation" not in prepared.splits:
             raise ValueError("training needs a validation split: set data.validation above 0")
@@ -148,7 +148,7 @@ class Run:
             # a process's share of a batch may lack a modality, and so leave its networks unused
             module = DistributedDataParallel(module, find_unused_parameters=len(self.prepared.modalities) > 1)
         previous = on_signals(self._stop)
-        writer = tensorboard(self.folder) if self.rank == 0 else None
+        writer = tensorboard(self.folder, self.step) if self.rank == 0 else None
         try:
             clock, seen = time.monotonic(), 0
             while self.step < settings.steps and not (self.stopped or self._out_of_patience()):
@@ -193,10 +193,10 @@ class Run:
         module.train()
         with autocast(self.device, settings.precision):
             terms = module(batch, noise, kl_weight)
-        if not torch.isfinite(terms.loss):
+        loss = over_processes(terms.loss.detach())  # all of them stop, or none
+        if not torch.isfinite(loss):
             raise ValueError(
-                f"the loss is {terms.loss.item()} at step {self.step}: try a smaller train.learning_rate (now "
-                f"{settings.learning_rate:g}) or train.clip"
+                f"the loss is {loss.item()} at step {self.step}: try a smaller train.learning_rate"
                 + (f"; the best model so far is in {self.folder}" if self.best < math.inf else "")
             )
         self.optimizer.zero_grad()
@@ -284,7 +284,7 @@ class Run:
 
     def _restore(self) -> None:
         about = restore_state(self.folder, self.modules, self.optimizer)
-        self.step, self.best, self.worse = int(about["step"]), about["best"], int(about.get("worse", 0))
+        self.step, self.best, self.worse = int(about["step"]), about["best"], int(about["worse"])
         if self.rank == 0:
             cut_log(self.folder / "log.jsonl", self.step)
         self.display.say(f"going on at step {self.step} of {self.recipe.train.steps}")

@@ -108,6 +108,10 @@ BAD: list[tuple[str, str]] = [
     ("train image/digits train.steps=many", "train.steps: input should be a valid integer"),
     ("train image/digits train.learning_rate=nan", "finite number"),
     ("train image/digits train.steps=0", "greater than or equal to 1"),
+    ("train image/digits train.steps=9 train.pretrain=9", "train.pretrain: 9 steps at KL weight 0 leave none of"),
+    ("train image/digits data.validation=0.6 data.test=0.5 --out new", "leave nothing to train on; lower them"),
+    ("train image/digits latent.kind=none prior.kind=none objective.kind=total-correlation", "latent.kind = gaussian"),
+    ("train text/verses data.path=table.csv modalities.text.min_count=2", "min_count is for the tokenizers 'words'"),
     ("train image/digits kl.kind=liner", "unknown KL schedule 'liner': did you mean 'linear'?"),
     ("train image/digits prior.kind=wamp", "unknown prior 'wamp'"),
     ("train image/digits objective.kind=elbow", "did you mean 'elbo'?"),
@@ -328,11 +332,13 @@ def test_what_was_written_to_a_relative_folder_is_read_from_it(
     assert json.loads(run("doctor", "texts", "--json")[1])["data"]["usable"] == 3
 
 
-def test_bad_input_to_several_processes_ends_as_it_does_with_one(tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "mmvae", "train", "image/digits", "train.stps=5", "--nproc", "2"]
+@pytest.mark.parametrize("wrong", ["train.stps=5: unknown key", "data.path=./nowhere: no file or folder './nowhere'"])
+def test_bad_input_to_several_processes_ends_as_it_does_with_one(wrong: str, tmp_path: Path) -> None:
+    change, _, why = wrong.partition(": ")
+    line = [sys.executable, "-m", "mmvae", "train", "image/digits", change, "--nproc", "2"]
     done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, timeout=200, check=False)
     assert done.returncode == 2, done.stderr
-    assert done.stderr.count("train.stps: unknown key") == 1
+    assert done.stderr.count(why) == 1
     assert "Traceback" not in done.stderr
 
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mmvae.core.latents import Latent, Point, Posterior, by_row, mean_by_row
-from mmvae.core.noise import Noise
+from mmvae.core.noise import Noise, choose
 from mmvae.core.priors import Prior
 from mmvae.core.processes import of_all_processes, sum_of_all
 from mmvae.core.registry import Settings
@@ -36,6 +36,35 @@ class Discrete(Latent):
         """The codes [..., G] whose vectors are nearest to z [..., D]."""
 
 
+class OfBook(Discrete):
+    """Codes that stand for the vectors of a book."""
+
+    class Config(Latent.Config):
+        codes: int = Field(16, ge=1, description="codes of an observation; they divide dim")
+        values: int = Field(64, ge=2, description="values of a code")
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.codes, self.values = config.codes, config.values
+        if config.dim % config.codes:
+            raise ValueError(f"codes = {config.codes} must divide dim = {config.dim}")
+        self.width = config.dim // config.codes
+
+    @property
+    @abstractmethod
+    def book(self) -> Tensor:
+        """The vectors, [G, K, D / G]."""
+
+    def vectors_of(self, codes: Tensor) -> Tensor:
+        return self.book[torch.arange(self.codes, device=codes.device), codes].flatten(-2)
+
+    def codes_of(self, z: Tensor) -> Tensor:
+        parts = z.float().unflatten(-1, (self.codes, self.width))
+        with torch.autocast(z.device.type, enabled=False):  # near vectors would become one
+            products = torch.einsum("...gd,gkd->...gk", parts, self.book)
+        return (self.book.square().sum(-1) - 2 * products).argmin(-1)
+
+
 def _straight_through(z: Tensor, soft: Tensor) -> Tensor:
     """z, with the gradient of what it was made from (Bengio et al. 2013)."""
     return z + (soft - soft.detach())  # z itself: codes are compared
@@ -52,16 +81,14 @@ class Quantized(Point):
         return self.cost
 
 
-class VectorQuantized(Discrete):
+class VectorQuantized(OfBook):
     """Each of `codes` parts of the encoders' output becomes the nearest of a book of vectors (van den Oord et al. 2017,
     "Neural Discrete Representation Learning"), which follow what they stand for as moving averages (its appendix).
 
     A vector that no longer stands for anything is put where an encoder's output is.
     """
 
-    class Config(Latent.Config):
-        codes: int = Field(16, ge=1, description="codes of an observation; they divide dim")
-        values: int = Field(64, ge=2, description="values of a code")
+    class Config(OfBook.Config):
         commitment: float = Field(0.25, ge=0, description="weight of the encoder's distance from its vectors")
         decay: float = Field(0.97, ge=0, lt=1, description="of the moving averages")
 
@@ -70,26 +97,13 @@ class VectorQuantized(Discrete):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.codes, self.values, self.config = config.codes, config.values, config
-        if config.dim % config.codes:
-            raise ValueError(f"codes = {config.codes} must divide dim = {config.dim}")
-        self.outputs, self.width = config.dim, config.dim // config.codes
+        self.config, self.outputs = config, config.dim
         self.register_buffer("counts", torch.ones(self.codes, self.values))
         self.register_buffer("sums", torch.randn(self.codes, self.values, self.width))
 
     @property
     def book(self) -> Tensor:
-        """The vectors, [G, K, D / G]."""
         return self.sums / self.counts[..., None]
-
-    def vectors_of(self, codes: Tensor) -> Tensor:
-        return self.book[torch.arange(self.codes, device=codes.device), codes].flatten(-2)
-
-    def codes_of(self, z: Tensor) -> Tensor:
-        parts = z.float().unflatten(-1, (self.codes, self.width))
-        with torch.autocast(z.device.type, enabled=False):  # near vectors would become one
-            products = torch.einsum("...gd,gkd->...gk", parts, self.book)
-        return (self.book.square().sum(-1) - 2 * products).argmin(-1)
 
     def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> Quantized:
         said = mean_by_row(experts, present, size, self.outputs).unflatten(1, (self.codes, self.width))
@@ -177,29 +191,22 @@ class Categorical(Posterior):
         raise ValueError("objective.encoder = dreg is not made for codes: set it to 'same'")
 
 
-class GumbelSoftmax(Discrete):
+class GumbelSoftmax(OfBook):
     """Codes with probabilities, of which draws have the gradient of a softmax with Gumbel noise (Jang et al. 2017;
     Maddison et al. 2017). Log-probabilities of the modalities that are present add. No modality: uniform."""
 
-    class Config(Latent.Config):
-        codes: int = Field(16, ge=1, description="codes of an observation; they divide dim")
+    class Config(OfBook.Config):
         values: int = Field(16, ge=2, description="values of a code")
         temperature: float = Field(0.67, gt=0, description="of the softmax whose gradient is taken")
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.codes, self.values, self.temperature = config.codes, config.values, config.temperature
-        if config.dim % config.codes:
-            raise ValueError(f"codes = {config.codes} must divide dim = {config.dim}")
-        self.outputs = self.codes * self.values
-        self.book = nn.Parameter(torch.randn(self.codes, self.values, config.dim // self.codes))
+        self.temperature, self.outputs = config.temperature, self.codes * self.values
+        self.vectors = nn.Parameter(torch.randn(self.codes, self.values, self.width))
 
-    def vectors_of(self, codes: Tensor) -> Tensor:
-        return self.book[torch.arange(self.codes, device=codes.device), codes].flatten(-2)
-
-    def codes_of(self, z: Tensor) -> Tensor:
-        parts = z.float().unflatten(-1, (self.codes, -1))
-        return (parts[..., None, :] - self.book).square().sum(-1).argmin(-1)
+    @property
+    def book(self) -> Tensor:
+        return self.vectors
 
     def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> Categorical:
         logits = by_row(experts, present, size, self.outputs)
@@ -266,8 +273,7 @@ class CodePrior(UniformCodes):
         code, state, codes = torch.full((len(u),), self.latent.values, device=u.device), None, []
         for place in range(self.latent.codes):
             states, state = self.gru((self.embed(code) + self.positions[place])[:, None], state)
-            edges = self.head(states[:, 0]).float().softmax(1).cumsum(1)
-            code = (u[:, place, None] > edges).sum(1).clamp(max=self.latent.values - 1)
+            code = choose(self.head(states[:, 0]).float().softmax(1), u[:, place, None]).squeeze(1)
             codes.append(code)
         return self.latent.vectors_of(torch.stack(codes, 1))
 

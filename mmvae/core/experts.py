@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mmvae.core.latents import DiagonalGaussian, Latent, Posterior, by_row
 from mmvae.core.noise import Noise
+from mmvae.core.processes import of_all_processes
 
 
 def precisions(
@@ -163,9 +164,10 @@ class MeanNorm(nn.Module):
     def forward(self, mean: Tensor, known: Tensor) -> Tensor:
         """Means [B, D], of which those of the `known` rows count, to normalized ones [B, D]."""
         center, variance = self.running_mean, self.running_var
-        if self.training and (rows := known.sum()) > 1:
-            variance, center = torch.var_mean(mean[known], 0)
-            self.running_rows.lerp_(rows.float(), self.momentum)
+        whole = of_all_processes(mean)[of_all_processes(known.float()) > 0] if self.training else mean
+        if self.training and (rows := len(whole)) > 1:
+            variance, center = torch.var_mean(whole, 0)
+            self.running_rows.lerp_(torch.full_like(self.running_rows, rows), self.momentum)
             share = self.momentum * rows / self.running_rows
             self.running_mean.lerp_(center.detach(), share)
             self.running_var.lerp_(variance.detach(), share)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mmvae.core.latents import DiagonalGaussian, Posterior
-from mmvae.core.noise import Noise
+from mmvae.core.noise import Noise, choose
 from mmvae.core.priors import Prior
 from mmvae.core.registry import Settings
 
@@ -81,8 +81,7 @@ class FittedMixture(Prior):
         return torch.logsumexp(components.log_prob(z[..., None, :]) + self.weights.log(), dim=-1)
 
     def sample(self, noise: Noise) -> Tensor:
-        edges = self.weights.cumsum(0)
-        chosen = torch.searchsorted(edges, noise.uniform() * edges[-1]).clamp(max=len(edges) - 1)
+        chosen = choose(self.weights, noise.uniform())
         return self.means[chosen] + (self.factors[chosen] @ noise.normal(self.dim, 1)).squeeze(-1)
 
     def given(self, evidence: DiagonalGaussian) -> Posterior:
@@ -138,12 +137,11 @@ class Given(Posterior):
         return (self.shares[..., None] * torch.cat(of)).sum(1)
 
     def sample(self, noise: Noise, k: int = 1) -> Tensor:
-        prior, edges = self.prior, self.shares.cumsum(1)
-        chosen = torch.searchsorted(edges, noise.uniform(k) * edges[:, -1:]).clamp(max=len(prior.weights) - 1)
-        rows = torch.arange(len(edges), device=edges.device)[:, None]
+        prior, chosen = self.prior, choose(self.shares, noise.uniform(k))
+        rows = torch.arange(len(chosen), device=chosen.device)[:, None]
         of_prior, of_evidence = noise.normal(k, prior.dim), noise.normal(k, prior.dim)[..., self.spoken]
         drawn = []
-        for part in torch.arange(k, device=edges.device).split(max(1, NUMBERS // (len(edges) * prior.dim**2))):
+        for part in torch.arange(k, device=chosen.device).split(max(1, NUMBERS // (len(chosen) * prior.dim**2))):
             # a draw of the component, moved as a draw of the evidence tells it to (Matheron's rule)
             components = chosen[:, part]
             away = (prior.factors[components] @ of_prior[:, part, :, None])[..., 0]

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mmvae.core.noise import Noise
-from mmvae.core.objectives import Objective, Reading, Terms, inferred
+from mmvae.core.objectives import Objective, Reading, Terms, infer
 from mmvae.core.vae import Batch, Network
 
 
@@ -30,7 +30,8 @@ class Hamiltonian(Objective):
     config: Config
 
     def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
-        _, batch, posterior = inferred(network, batch, self.config, noise)
+        inferred = infer(network, batch, self.config, noise)
+        batch, posterior = inferred.scored, inferred.posterior
         drawn, pushed = posterior.sample(noise), noise.normal(network.latent.dim)
         z, momentum = self.moved(network, batch, drawn[:, 0], pushed)
         scores, auxiliary = network.score(batch, z)

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmvae.core.noise import Noise
+from mmvae.core.noise import Noise, choose
 from mmvae.core.priors import Prior
 from mmvae.core.registry import Settings
 
@@ -35,8 +35,7 @@ class Mixture(Prior):
         return torch.logsumexp(each + self.logits.log_softmax(0), -1)
 
     def sample(self, noise: Noise) -> Tensor:
-        edges = self.logits.softmax(0).cumsum(0)
-        chosen = torch.searchsorted(edges, noise.uniform() * edges[-1]).clamp(max=len(edges) - 1)
+        chosen = choose(self.logits.softmax(0), noise.uniform())
         return self.means[chosen] + self.log_scales[chosen].exp() * noise.normal(self.dim)
 
 

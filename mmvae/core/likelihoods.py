@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmvae.core.noise import Noise
+from mmvae.core.noise import Noise, choose
 
 
 class Likelihood(ABC):
@@ -93,8 +93,8 @@ class DiscretizedLogistic(Likelihood):
 
     def sample(self, noise: Noise, temperature: float = 1.0) -> Tensor:
         shape = self.mean.shape[2:]
-        edges = torch.softmax(self.logits / temperature, dim=1).cumsum(1)
-        component = (noise.uniform(*shape)[:, None] > edges).sum(1).clamp(max=self.mean.shape[1] - 1)
+        shares = torch.softmax(self.logits / temperature, dim=1).movedim(1, -1)
+        component = choose(shares, noise.uniform(*shape, 1)).squeeze(-1)
         u = noise.uniform(*shape)
         scale = self._choose(self.log_scale, component).exp() * temperature
         return self._pixels(self._choose(self.mean, component) + scale * (u.log() - (-u).log1p()))
@@ -207,19 +207,12 @@ class Choice:
     def draw(self, logits: Tensor, u: Tensor) -> Tensor:
         """A token for each row of logits [B, V] by uniform numbers u [B]."""
         if not self.top_k and self.top_p == 1:
-            return _inverse_cdf(torch.softmax(logits, dim=-1), u)
+            return choose(torch.softmax(logits, dim=-1), u[:, None]).squeeze(-1)
         # a nucleus is looked for among 200 tokens: sorting all of them costs more than the network
         kept, tokens = logits.topk(min(self.top_k or 200, logits.shape[-1]))
         shares = torch.exp(kept - torch.logsumexp(kept if self.top_k else logits, dim=-1, keepdim=True))
         outside = shares.cumsum(-1) - shares >= self.top_p  # the likeliest is always inside
-        chosen = _inverse_cdf(shares.masked_fill(outside, 0.0), u)
-        return tokens.gather(-1, chosen[:, None]).squeeze(-1)
-
-
-def _inverse_cdf(shares: Tensor, u: Tensor) -> Tensor:
-    edges = shares.cumsum(-1)
-    drawn = torch.searchsorted(edges, u[:, None] * edges[:, -1:])
-    return drawn.squeeze(-1).clamp(max=shares.shape[-1] - 1)
+        return tokens.gather(-1, choose(shares.masked_fill(outside, 0.0), u[:, None])).squeeze(-1)
 
 
 PLAIN = Choice()

@@ -15,6 +15,12 @@ def mix(*parts: int | str) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
+def choose(shares: Tensor, u: Tensor) -> Tensor:
+    """What uniform numbers u [..., k] choose of C things whose shares are [..., C] or [C], by their sums: [..., k]."""
+    edges = shares.cumsum(-1).contiguous()
+    return torch.searchsorted(edges, u * edges[..., -1:]).clamp(max=edges.shape[-1] - 1)
+
+
 class Noise:
     """One generator for each row of a batch: [B, *shape] draws whose row i depends on seeds[i] only.
 

@@ -88,15 +88,24 @@ def seen(batch: Batch, subsets: str, noise: Noise) -> dict[str, Tensor] | None:
     return dict(zip(names, (present & (kept > 0)).unbind(1), strict=True))
 
 
-def inferred(network: Network, batch: Batch, how: Reading, noise: Noise) -> tuple[Batch, Batch, Posterior]:
-    """A batch as the encoders see it and as it is scored, and q(z|x) of its rows. A hidden modality still says its
-    private dimensions."""
+@dataclass(frozen=True)
+class Inferred:
+    """A batch as the encoders see it and as it is scored, what each of them says, and q(z|x) of its rows."""
+
+    given: Batch
+    scored: Batch
+    experts: dict[str, Tensor]
+    posterior: Posterior
+
+
+def infer(network: Network, batch: Batch, how: Reading, noise: Noise) -> Inferred:
+    """What is inferred of a batch in training. A hidden modality still says its private dimensions."""
     kept = seen(batch, how.subsets, noise)
     part = batch.only(kept) if kept else batch
+    given, told = (batch, kept) if network.latent.hides else (part, None)
+    experts = network.experts(given)
     scored = part if how.scored == "seen" else batch
-    if network.latent.hides:
-        return batch, scored, network.posterior(batch, kept)
-    return part, scored, network.posterior(part)
+    return Inferred(given, scored, experts, network.joined(experts, given, told))
 
 
 class ELBO(Objective):
@@ -116,19 +125,19 @@ class ELBO(Objective):
         target_rate: float = Field(0.0, ge=0, description="nats to which the rate is pulled, from either side; 0: none")
 
     def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
-        given, scored, posterior = inferred(network, batch, self.config, noise)
-        z = posterior.sample(noise)
+        inferred = infer(network, batch, self.config, noise)
+        posterior, z = inferred.posterior, inferred.posterior.sample(noise)
         rate = network.prior.rate(posterior, z)
-        scores, auxiliary = network.score(scored, z[:, 0])
+        scores, auxiliary = network.score(inferred.scored, z[:, 0])
         distortion = {name: -score for name, score in scores.items()}
         cost = self._cost(rate.mean(0), network.latent.dim)
         loss = (network.weighted(distortion) + auxiliary).mean() + kl_weight * cost
         if (asked := posterior.auxiliary()) is not None:
             loss = loss + asked.mean()
-        return Terms(loss + self.penalty(network, given, posterior, z[:, 0], noise), rate.sum(1), distortion)
+        return Terms(loss + self.penalty(network, inferred, z[:, 0], noise), rate.sum(1), distortion)
 
-    def penalty(self, network: Network, batch: Batch, posterior: Posterior, z: Tensor, noise: Noise) -> Tensor | float:
-        """A further cost of a batch as the encoders see it, its posteriors and one draw of each, z [B, D]."""
+    def penalty(self, network: Network, inferred: Inferred, z: Tensor, noise: Noise) -> Tensor | float:
+        """A further cost of what is inferred of a batch, and one draw of each posterior, z [B, D]."""
         return 0.0
 
     def _cost(self, rate: Tensor, dim: int) -> Tensor:
@@ -176,7 +185,8 @@ class ImportanceWeighted(Objective):
     def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
         if self.progress < self.config.after:
             return self.first(network, batch, noise, kl_weight)
-        _, scored, posterior = inferred(network, batch, self.config, noise)
+        inferred = infer(network, batch, self.config, noise)
+        posterior, scored = inferred.posterior, inferred.scored
         z = posterior.sample_groups(noise, self.config.groups, self.config.samples)
         ratio = torch.ones_like(z[..., :1])
         log_likelihood, auxiliary = score_draws(network, scored, _scaled(z, ratio))

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+T = TypeVar("T")
+
+
+def by_the_first(work: Callable[[], T]) -> T | None:
+    """What the first process makes, while the others wait for it; None there. An error of the first ends them all."""
+    if not dist.is_initialized():
+        return work()
+    made, failed = None, [""]
+    if dist.get_rank() == 0:
+        try:
+            made = work()
+        except Exception as error:
+            dist.broadcast_object_list([str(error) or repr(error)])
+            raise
+    dist.broadcast_object_list(failed)
+    if failed[0]:
+        raise ValueError(failed[0])
+    return made
 
 
 def over_processes(mean: Tensor) -> Tensor:

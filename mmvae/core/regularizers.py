@@ -11,9 +11,9 @@ from torch import Tensor
 
 from mmvae.core.latents import DiagonalGaussian, Posterior
 from mmvae.core.noise import Noise
-from mmvae.core.objectives import ELBO, Reading
+from mmvae.core.objectives import ELBO, Inferred, Reading
 from mmvae.core.processes import of_all_processes, over_processes
-from mmvae.core.vae import Batch, Network
+from mmvae.core.vae import Network
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the kernels, in squared distances of two draws of N(0, I)
 
@@ -30,8 +30,8 @@ class TotalCorrelation(ELBO):
 
     config: Config
 
-    def penalty(self, network: Network, batch: Batch, posterior: Posterior, z: Tensor, noise: Noise) -> Tensor:
-        return self.config.correlation * total_correlation(gaussian(posterior), z).mean()
+    def penalty(self, network: Network, inferred: Inferred, z: Tensor, noise: Noise) -> Tensor:
+        return self.config.correlation * total_correlation(gaussian(inferred.posterior), z).mean()
 
 
 class DIP(ELBO):
@@ -45,13 +45,13 @@ class DIP(ELBO):
 
     config: Config
 
-    def penalty(self, network: Network, batch: Batch, posterior: Posterior, z: Tensor, noise: Noise) -> Tensor:
+    def penalty(self, network: Network, inferred: Inferred, z: Tensor, noise: Noise) -> Tensor:
         with torch.autocast(z.device.type, enabled=False):  # products in bf16 would be off by a tenth
-            mean = posterior.mean
+            mean = inferred.posterior.mean
             center = over_processes(mean.mean(0))
             covariance = over_processes(mean.T @ mean / len(mean)) - torch.outer(center, center)
         if self.config.of == "z":
-            covariance = covariance + over_processes(gaussian(posterior).stddev.square().mean(0)).diag()
+            covariance = covariance + over_processes(gaussian(inferred.posterior).stddev.square().mean(0)).diag()
         variances = covariance.diagonal()
         outside = covariance.square().sum() - variances.square().sum()
         return self.config.off_diagonal * outside + self.config.diagonal * (variances - 1).square().sum()
@@ -72,7 +72,7 @@ class MMD(ELBO):
 
     config: Config
 
-    def penalty(self, network: Network, batch: Batch, posterior: Posterior, z: Tensor, noise: Noise) -> Tensor:
+    def penalty(self, network: Network, inferred: Inferred, z: Tensor, noise: Noise) -> Tensor:
         return self.config.discrepancy * discrepancy(of_all_processes(z), of_all_processes(network.prior.sample(noise)))
 
 
@@ -92,7 +92,7 @@ class RAE(ELBO):
     def _cost(self, rate: Tensor, dim: int) -> Tensor:
         return rate.sum()
 
-    def penalty(self, network: Network, batch: Batch, posterior: Posterior, z: Tensor, noise: Noise) -> Tensor:
+    def penalty(self, network: Network, inferred: Inferred, z: Tensor, noise: Noise) -> Tensor:
         cost = self.config.length * 0.5 * z.square().sum(1).mean()
         return cost + self.config.slope * 0.5 * squared_slope(network, z, noise).mean() if self.config.slope else cost
 
@@ -111,12 +111,12 @@ class Alone(ELBO):
 
     config: Config
 
-    def penalty(self, network: Network, batch: Batch, posterior: Posterior, z: Tensor, noise: Noise) -> Tensor:
+    def penalty(self, network: Network, inferred: Inferred, z: Tensor, noise: Noise) -> Tensor:
         drawn, cost = z[:, None], z.new_zeros(len(z))
-        together = posterior.log_prob(drawn)[:, 0]
-        for name, expert in network.experts(batch).items():
-            rows = batch.present[name]
-            alone = network.latent({name: expert}, {name: rows}, len(batch))
+        together = inferred.posterior.log_prob(drawn)[:, 0]
+        for name, expert in inferred.experts.items():
+            rows = inferred.given.present[name]
+            alone = network.latent({name: expert}, {name: rows}, len(rows))
             cost = cost + rows * (together - alone.log_prob(drawn)[:, 0])
         return self.config.alone * cost.mean()
 

@@ -52,9 +52,7 @@ class Sigmoid(Schedule):
     config: Config
 
     def __call__(self, step: int) -> float:
-        return (
-            1.0 / (1.0 + math.exp(-12.0 * (step / self.config.warmup - 0.5))) if step < 50 * self.config.warmup else 1.0
-        )
+        return 1.0 / (1.0 + math.exp(-12.0 * (step / self.config.warmup - 0.5)))
 
 
 class Cosine(Schedule):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmvae.core.noise import Noise
+from mmvae.core.noise import Noise, choose
 
 LENGTH = 256  # observations that are looked back upon, at most
 COMPONENTS = 16
@@ -33,8 +33,7 @@ class Mixture:
 
     def sample(self, noise: Noise) -> Tensor:
         """One latent for each place, [B, D], where the places are [B]."""
-        edges = torch.softmax(self.logits, -1).cumsum(-1)
-        chosen = (noise.uniform()[:, None] > edges).sum(-1).clamp(max=edges.shape[-1] - 1)
+        chosen = choose(torch.softmax(self.logits, -1), noise.uniform()[:, None]).squeeze(-1)
         rows = torch.arange(len(chosen), device=chosen.device)
         return self.mean[rows, chosen] + self.log_scale[rows, chosen].exp() * noise.normal(self.mean.shape[-1])
 

@@ -87,8 +87,12 @@ class Network(nn.Module):
 
         seen: where latent.hides, the rows in which each modality speaks of shared dimensions, bool [B]; by default all.
         """
+        return self.joined(self.experts(batch), batch, seen)
+
+    def joined(self, experts: Mapping[str, Tensor], batch: Batch, seen: Mapping[str, Tensor] | None) -> Posterior:
+        """The posteriors of a batch of which the encoders said `experts`."""
         told = (seen,) if seen else ()
-        return self.latent(self.experts(batch), batch.present, len(batch), *told)
+        return self.latent(experts, batch.present, len(batch), *told)
 
     def experts(self, batch: Batch) -> dict[str, Tensor]:
         """What each encoder says of the rows that have its modality, [n, latent.outputs]."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mmvae.core.priors import priors
 from mmvae.evaluation.bounds import ALONE
 from mmvae.recipe import Recipe
 
@@ -27,7 +28,9 @@ def collapse(rate: float, use: Mapping[str, float], recipe: Recipe, step: int) -
         why = f"z says nothing of it alone, so that nothing can be made of it; {each}raise its weight in modalities"
         return f"{' and '.join(unheard)}: {why}" if unheard else None
     objective = recipe.objective
-    if "target_rate" not in objective:  # of another kind than the ELBO
+    if recipe.latent["kind"] in ("vq", "fsq"):
+        mend = "lower train.learning_rate, for codes have no KL weight"
+    elif "target_rate" not in objective or priors.get(recipe.prior["kind"]).learned:  # which has no target
         mend = f"lower kl.weight (now {recipe.kl['weight']:g})"
     elif objective["target_rate"]:
         mend = f"raise objective.target_rate (now {objective['target_rate']:g})"

@@ -58,6 +58,8 @@ class Text(Modality):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
+        if config.min_count > 1 and config.tokenizer not in ("words", "characters"):
+            raise ValueError("min_count is for the tokenizers 'words' and 'characters': set it to 1")
         self.tokenizer: Any = None
         self.tokens = 0  # V: the end token and the tokenizer's own, once there is one
         self.unknown: int | None = None

@@ -16,7 +16,7 @@ from mmvae.core.experts import ProductOfExperts
 from mmvae.core.latents import Deterministic, DiagonalGaussian, Latent, Point
 from mmvae.core.likelihoods import Bernoulli, Gaussian
 from mmvae.core.noise import StepNoise
-from mmvae.core.objectives import ELBO, objectives
+from mmvae.core.objectives import ELBO, Inferred, objectives
 from mmvae.core.priors import Prior, StandardNormal
 from mmvae.core.regularizers import (
     DIP,
@@ -71,7 +71,9 @@ def penalty(objective: ELBO, posterior: DiagonalGaussian) -> Tensor:
     prior = StandardNormal(Prior.Config(), posterior.mean.shape[1])
     network = Network({}, {}, ProductOfExperts(ProductOfExperts.Config(dim=2)), prior)
     noise = StepNoise(0, len(posterior.mean), slice(None))
-    cost = objective.penalty(network, Batch({}, {}), posterior, posterior.sample(noise)[:, 0], noise)
+    cost = objective.penalty(
+        network, Inferred(Batch({}, {}), Batch({}, {}), {}, posterior), posterior.sample(noise)[:, 0], noise
+    )
     assert isinstance(cost, Tensor)
     return cost
 
