@@ -107,6 +107,11 @@ def save_weights(
     save_tensors(folder / WEIGHTS, tensors)
 
 
+def mismatch(error: RuntimeError) -> str:
+    """What load_state_dict found first that does not fit."""
+    return str(error).splitlines()[1].strip()
+
+
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Those tensors whose names begin so, taken out, under the rest of their names."""
     return {name.removeprefix(prefix): tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
@@ -191,7 +196,7 @@ def load(folder: Path, overrides: Sequence[str] = ()) -> Saved:
             if part is not None:
                 part.load_state_dict(state)
     except RuntimeError as error:
-        reason = f": {str(error).splitlines()[1].strip()}"
+        reason = f": {mismatch(error)}"
         blame = overrides and "size mismatch" in str(error)
         changed = f" with {', '.join(overrides)}, which would need other weights" if blame else reason
         raise ValueError(f"{folder / WEIGHTS}: does not fit the recipe in {CONFIG}{changed}") from None

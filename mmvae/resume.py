@@ -55,9 +55,9 @@ def restore_state(
         try:
             module.load_state_dict(own)
         except RuntimeError as error:
-            reason = str(error).splitlines()[1].strip()
+            why = checkpoint.mismatch(error)
             raise ValueError(
-                f"{folder / FILE}: saved by other networks than this version's, so the run cannot go on: {reason}"
+                f"{folder / FILE}: saved by other networks than this version's, so the run cannot go on: {why}"
             ) from None
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():

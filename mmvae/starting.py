@@ -39,8 +39,8 @@ def load_start(recipe: Recipe, network: Network) -> None:
     try:
         network.load_state_dict(_load(recipe.train.start).network.state_dict())
     except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip()
-        raise ValueError(f"train.start = {recipe.train.start}: its weights do not fit the recipe: {reason}") from None
+        why = checkpoint.mismatch(error)
+        raise ValueError(f"train.start = {recipe.train.start}: its weights do not fit the recipe: {why}") from None
 
 
 def _load(start: str) -> checkpoint.Saved:

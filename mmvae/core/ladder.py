@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mmvae.core.experts import ProductOfExperts, precisions
-from mmvae.core.latents import DiagonalGaussian, Latent, Posterior
+from mmvae.core.latents import DiagonalGaussian, Latent, Posterior, log_normal
 from mmvae.core.noise import Noise
 from mmvae.core.priors import Prior
 
@@ -74,11 +73,6 @@ class TwoLevels(Posterior):
 
     def detached(self) -> TwoLevels:
         raise ValueError("objective.encoder = dreg is not made for two levels: set it to 'same'")
-
-
-def log_normal(x: Tensor, mean: Tensor, stddev: Tensor) -> Tensor:
-    """Log-density of N(mean, diag(stddev^2)) at x, summed over the last axis."""
-    return (-0.5 * ((x - mean) / stddev) ** 2 - stddev.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
 
 
 class Ladder(Latent):

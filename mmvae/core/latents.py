@@ -57,6 +57,11 @@ class Posterior(ABC):
         """The same density, which gives the encoder no gradient."""
 
 
+def log_normal(x: Tensor, mean: Tensor, stddev: Tensor) -> Tensor:
+    """Log-density of N(mean, diag(stddev^2)) at x in nats, summed over the last axis."""
+    return (-0.5 * ((x - mean) / stddev) ** 2 - stddev.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
+
+
 class DiagonalGaussian(Posterior):
     """N(mean, diag(stddev^2)), both [B, D]."""
 
@@ -76,8 +81,7 @@ class DiagonalGaussian(Posterior):
         return self
 
     def log_prob(self, z: Tensor) -> Tensor:
-        scaled = (z - self.mean[:, None]) / self.stddev[:, None]
-        return (-0.5 * scaled**2 - self.stddev[:, None].log() - 0.5 * math.log(2 * math.pi)).sum(-1)
+        return log_normal(z, self.mean[:, None], self.stddev[:, None])
 
     def pairs(self, z: Tensor) -> Tensor:
         # products of matrices, in float64: the terms cancel

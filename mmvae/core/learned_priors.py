@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from mmvae.core.latents import log_normal
 from mmvae.core.noise import Noise, choose
 from mmvae.core.priors import Prior
 from mmvae.core.registry import Settings
@@ -30,8 +30,7 @@ class Mixture(Prior):
         self.log_scales = nn.Parameter(torch.zeros(config.components, dim))
 
     def log_prob(self, z: Tensor) -> Tensor:
-        scaled = (z[..., None, :] - self.means) * (-self.log_scales).exp()
-        each = (-0.5 * scaled**2 - self.log_scales - 0.5 * math.log(2 * math.pi)).sum(-1)
+        each = log_normal(z[..., None, :], self.means, self.log_scales.exp())
         return torch.logsumexp(each + self.logits.log_softmax(0), -1)
 
     def sample(self, noise: Noise) -> Tensor:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mmvae.core.latents import log_normal
 from mmvae.core.noise import Noise, choose
 
 LENGTH = 256  # observations that are looked back upon, at most
@@ -26,9 +26,8 @@ class Mixture:
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-densities of k latents at each place, z [..., k, D], in nats [..., k]."""
-        mean, log_scale = self.mean[..., None, :, :], self.log_scale[..., None, :, :]
-        scaled = (z[..., None, :] - mean) * torch.exp(-log_scale)
-        densities = (-0.5 * scaled**2 - log_scale - 0.5 * math.log(2 * math.pi)).sum(-1)
+        mean, stddev = self.mean[..., None, :, :], self.log_scale[..., None, :, :].exp()
+        densities = log_normal(z[..., None, :], mean, stddev)
         return torch.logsumexp(torch.log_softmax(self.logits, -1)[..., None, :] + densities, -1)
 
     def sample(self, noise: Noise) -> Tensor:

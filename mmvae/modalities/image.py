@@ -20,7 +20,16 @@ from torch import Tensor, nn
 from mmvae.core.registry import Settings, network
 from mmvae.modalities.contract import Modality
 from mmvae.modalities.inception import inception_distance, inception_weights
-from mmvae.modalities.pixels import PixelDecoder, PixelEncoder, blurred, moved, occluded, on_white, similarity
+from mmvae.modalities.pixels import (
+    PixelDecoder,
+    PixelEncoder,
+    as_picture,
+    blurred,
+    moved,
+    occluded,
+    on_white,
+    similarity,
+)
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 TAG = "mmvae"
@@ -120,7 +129,7 @@ class Image(Modality):
             if array.min() < 0 or array.max() > 255:
                 raise ValueError(f"pixels are from 0 to 255, not from {array.min()} to {array.max()}")
             array = array.astype(np.uint8)
-        return self._shaped(Pillow.fromarray(array.squeeze(2) if array.shape[2:] == (1,) else array))
+        return self._shaped(as_picture(array))
 
     def _shaped(self, picture: Pillow.Image) -> np.ndarray:
         if picture.mode not in MODES.values():
@@ -139,11 +148,7 @@ class Image(Modality):
         return np.atleast_3d(np.asarray(picture))
 
     def write(self, raw: np.ndarray, path: Path) -> None:
-        self._picture(raw).save(path)
-
-    @staticmethod
-    def _picture(raw: np.ndarray) -> Pillow.Image:
-        return Pillow.fromarray(raw.squeeze(2) if raw.shape[2] == 1 else raw)
+        as_picture(raw).save(path)
 
     def fit(self, raws: Iterable[np.ndarray]) -> None:
         first = next(iter(raws))
@@ -230,7 +235,7 @@ class Image(Modality):
 
     def preview(self, raw: np.ndarray) -> str:
         file = io.BytesIO()
-        self._picture(raw).save(file, "png")
+        as_picture(raw).save(file, "png")
         data = base64.b64encode(file.getvalue()).decode()
         height = max(96, raw.shape[0])
         return f'<img alt="" style="height:{height}px;image-rendering:pixelated" src="data:image/png;base64,{data}">'
@@ -242,12 +247,12 @@ class Image(Modality):
         grid = np.full((math.ceil(len(raws) / columns), columns, height + 2, width + 2, channels), 255, np.uint8)
         for index, raw in enumerate(raws):
             grid[index // columns, index % columns, 1:-1, 1:-1] = raw
-        picture = self._picture(grid.swapaxes(1, 2).reshape(-1, columns * (width + 2), channels))
+        picture = as_picture(grid.swapaxes(1, 2).reshape(-1, columns * (width + 2), channels))
         path = stem.with_name(stem.name + ".png")
         picture.resize((picture.width * scale, picture.height * scale), Pillow.Resampling.NEAREST).save(path)
         if not steps:
             return [path]
-        frames = [on_white(self._picture(np.concatenate(raws[step::steps], axis=1))) for step in range(steps)]
+        frames = [on_white(as_picture(np.concatenate(raws[step::steps], axis=1))) for step in range(steps)]
         larger = [
             frame.resize((frame.width * scale, frame.height * scale), Pillow.Resampling.NEAREST) for frame in frames
         ]

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image as Pillow
 
 from mmvae.distances import frechet
 from mmvae.hardware import best_device
-from mmvae.modalities.pixels import on_white
+from mmvae.modalities.pixels import as_picture, on_white
 
 WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"  # as torch-fidelity names them where it keeps its downloads
 ROWS = 32  # at a time: each picture becomes 299 pixels wide and high
@@ -45,4 +44,4 @@ def inception_distance(weights: Path, samples: Sequence[np.ndarray], real: Seque
 
 
 def _in_colour(raw: np.ndarray) -> np.ndarray:
-    return np.array(on_white(Pillow.fromarray(raw.squeeze(2) if raw.shape[2] == 1 else raw)).convert("RGB"))
+    return np.array(on_white(as_picture(raw)).convert("RGB"))

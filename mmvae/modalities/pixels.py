@@ -138,13 +138,18 @@ def _pixels(values: Tensor) -> Tensor:
     return (values * 255).round().clamp(0, 255).to(torch.uint8)
 
 
+def as_picture(raw: np.ndarray) -> Pillow.Image:
+    """Pillow's form of pixels [height, width, channels] or [height, width]."""
+    return Pillow.fromarray(raw.squeeze(2) if raw.shape[2:] == (1,) else raw)
+
+
 def moved(raw: np.ndarray, across: float, down: float, larger: float, degrees: float) -> np.ndarray:
     """A picture [height, width, channels], shifted by so many pixels, scaled and turned around its middle; what comes
     in from outside is as the pixels at its edge."""
-    height, width, channels = raw.shape
+    height, width = raw.shape[:2]
     edge = 2 * max(height, width)
     wide = np.pad(raw, ((edge, edge), (edge, edge), (0, 0)), "edge")
-    picture = Pillow.fromarray(wide.squeeze(2) if channels == 1 else wide)
+    picture = as_picture(wide)
     turned = picture.rotate(degrees, Pillow.Resampling.BILINEAR)
     middle = edge + width / 2 - across, edge + height / 2 - down
     half = width / 2 / larger, height / 2 / larger
@@ -187,5 +192,5 @@ def on_white(picture: Pillow.Image) -> Pillow.Image:
 
 def blurred(raw: np.ndarray) -> np.ndarray:
     """The picture out of focus: a Gaussian blur of a sixteenth of its smaller side."""
-    picture = Pillow.fromarray(raw.squeeze(2) if raw.shape[2] == 1 else raw)
+    picture = as_picture(raw)
     return np.atleast_3d(np.asarray(picture.filter(ImageFilter.GaussianBlur(min(raw.shape[:2]) / 16))))
