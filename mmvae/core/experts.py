@@ -5,15 +5,35 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from mmvae.core.latents import DiagonalGaussian, Latent, Posterior, by_row
 from mmvae.core.noise import Noise
 from mmvae.core.processes import of_all_processes
+
+LOWEST, HIGHEST = -6.0, 12.0  # log-precisions; an expert of less would learn next to nothing of its mean
+
+
+class _Within(torch.autograd.Function):
+    """Log-precisions within their bounds. Outside, a gradient that leads back is let through: an expert that once said
+    nothing, as may be in the first steps, would say nothing ever after."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.clamp(LOWEST, HIGHEST)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (x,), (gradient,) = ctx.saved_tensors, grads
+        outwards = torch.where(gradient > 0, x < LOWEST, x > HIGHEST)  # descent goes against it
+        return gradient.masked_fill(outwards, 0.0)
 
 
 def precisions(
@@ -26,7 +46,7 @@ def precisions(
     """Of diagonal Gaussian experts [n, 2 dim], means and log-precisions: the sum of the precisions, and that of the
     means times them, each [size, dim]. own: the dimensions [n, dim] that each speaks of, 1 or 0."""
     split = {name: expert.float().chunk(2, dim=-1) for name, expert in experts.items()}
-    of_expert = {name: log_precision.clamp(-12.0, 12.0).exp() for name, (_, log_precision) in split.items()}
+    of_expert = {name: _Within.apply(log_precision).exp() for name, (_, log_precision) in split.items()}
     if own:
         of_expert = {name: precision * own[name] for name, precision in of_expert.items()}
     weighted = {name: of_expert[name] * mean for name, (mean, _) in split.items()}

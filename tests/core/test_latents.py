@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmvae.core.experts import MeanNorm, ProductOfExperts, least_precision
+from mmvae.core.experts import HIGHEST, LOWEST, MeanNorm, ProductOfExperts, least_precision, precisions
 from mmvae.core.latents import Latent, NoLatent
 from mmvae.core.noise import Noise
 from mmvae.core.priors import NoPrior, StandardNormal
@@ -92,3 +92,14 @@ def test_batches_count_by_their_rows_in_what_normalization_remembers() -> None:
     expected = 0.1 * few.var(0) + 0.9 * many.var(0)
     assert torch.allclose(norm.running_var, expected, rtol=0.05)
     assert torch.allclose(norm.running_mean, 0.1 * few.mean(0) + 0.9 * many.mean(0), rtol=0.05)
+
+
+def test_an_expert_that_says_nothing_can_find_its_voice_again() -> None:
+    said = torch.tensor([[2.0, -100.0], [2.0, 100.0]], requires_grad=True)
+    there = {"x": torch.ones(2, dtype=torch.bool)}
+    for sign in (1.0, -1.0):
+        of_expert, _ = precisions({"x": said}, there, 2, 1)
+        torch.testing.assert_close(of_expert.log(), torch.tensor([[LOWEST], [HIGHEST]]))
+        (gradient,) = torch.autograd.grad(sign * of_expert.log().sum(), said)
+        # descent with +1 asks for less precision, with -1 for more: never for what is farther outside
+        assert (gradient[:, 1] != 0).tolist() == [sign < 0, sign > 0]
