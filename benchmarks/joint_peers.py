@@ -39,7 +39,8 @@ FEW, DRAWS = 200, 100  # rows whose NLL is measured, and draws for each
 MIXTURE = "latent.kind=mixture"
 MODELS = {
     "MVAE": "objective.subsets=each objective.scored=seen",  # of two modalities "each" is all
-    "MVTCAE": "objective.kind=alone objective.alone=0.82 kl.weight=0.18",
+    # alpha = 0.1 and beta = 2.5, as MultiVae has them
+    "MVTCAE": f"objective.kind=alone objective.alone={0.25 / 1.9} kl.weight={4.5 / 1.9}",
     "MoPoE": f"{MIXTURE} latent.of=products",
     "MMVAE": f"{MIXTURE} objective.kind=importance objective.samples=10 objective.groups=2",
 }
