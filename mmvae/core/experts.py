@@ -184,11 +184,10 @@ class MeanNorm(nn.Module):
     def forward(self, mean: Tensor, known: Tensor) -> Tensor:
         """Means [B, D], of which those of the `known` rows count, to normalized ones [B, D]."""
         center, variance = self.running_mean, self.running_var
-        whole = of_all_processes(mean)[of_all_processes(known.float()) > 0] if self.training else mean
-        if self.training and (rows := len(whole)) > 1:
+        if self.training and len(whole := of_all_processes(mean)[of_all_processes(known.float()) > 0]) > 1:
             variance, center = torch.var_mean(whole, 0)
-            self.running_rows.lerp_(torch.full_like(self.running_rows, rows), self.momentum)
-            share = self.momentum * rows / self.running_rows
+            self.running_rows.lerp_(torch.full_like(self.running_rows, len(whole)), self.momentum)
+            share = self.momentum * len(whole) / self.running_rows
             self.running_mean.lerp_(center.detach(), share)
             self.running_var.lerp_(variance.detach(), share)
         # an expert of no precision gives means near 0, which a usual epsilon would take for constant: a way to collapse
