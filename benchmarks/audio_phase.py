@@ -20,7 +20,8 @@ import torchaudio
 from torch import Tensor, nn
 
 from mmvae.commands.terminal import mendable
-from mmvae.data.sources import default_column, open_source, read_cell
+from mmvae.data.rows import default_column, read_cell
+from mmvae.data.sources import open_source
 from mmvae.modalities.audio import Audio
 from mmvae.modalities.hearing import convergence
 from mmvae.modalities.spectra import Analysis

@@ -162,7 +162,7 @@ def load(folder: Path, overrides: Sequence[str] = ()) -> Saved:
         changed.add("data")
     for name in recipe.modalities.keys() & trained.modalities.keys():
         tables = recipe.modalities[name], trained.modalities[name]
-        changed |= {f"modalities.{name}.{key}" for key in ("weight", "private") if tables[0][key] != tables[1][key]}
+        changed |= {f"modalities.{name}.{key}" for key in trained.settled(name) if tables[0].get(key) != tables[1][key]}
     if changed:
         but = " but max_rejected" if "data" in changed else ""
         raise ValueError(

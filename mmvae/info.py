@@ -16,7 +16,8 @@ import mmvae
 from mmvae import checkpoint
 from mmvae.core.registry import nearest
 from mmvae.data.items import unfold
-from mmvae.data.sources import default_column, open_source, read_cell
+from mmvae.data.rows import default_column, read_cell
+from mmvae.data.sources import open_source
 from mmvae.hardware import best_device, free_cores, has_bf16
 from mmvae.modalities.contract import Modality
 from mmvae.modalities.registry import modalities as registry
@@ -80,7 +81,7 @@ def examine_data(path: str, kind: str | None = None, column: str | None = None) 
     Raises ValueError or FileNotFoundError when there is no such data set, or nothing reads it.
     """
     kind, *others = [kind] if kind else _that_read(path, column)
-    modality, cells = _cells(path, kind, column)
+    modality, cells, about = _cells(path, kind, column)
     rejected, rows = [], 0
     for where, cell in cells:
         rows += 1
@@ -96,6 +97,7 @@ def examine_data(path: str, kind: str | None = None, column: str | None = None) 
         "usable": rows - len(rejected),
         "rejected": rejected,
         "notes": modality.notes,
+        "about": about,
     }
 
 
@@ -104,6 +106,7 @@ def told(found: Mapping[str, Any]) -> str:
     lines = [
         f"{found['usable']} of {counted(found['rows'], 'row')} of {found['path']} can be used as {found['modality']}"
     ]
+    lines += [f"  {note}" for note in found["about"]]
     lines += [f"  {counted(count, 'row')} {what}" for what, count in found["notes"].items()]
     lines += [f"  {where}: {reason}" for where, reason in found["rejected"]]
     if found["others"]:
@@ -112,20 +115,22 @@ def told(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _cells(path: str, kind: str, wanted: str | None) -> tuple[Modality, Iterator[tuple[str, Any]]]:
-    """A modality, and where each of a data set's observations is, with its cell."""
+def _cells(path: str, kind: str, wanted: str | None) -> tuple[Modality, Iterator[tuple[str, Any]], tuple[str, ...]]:
+    """A modality, where each of a data set's observations is, with its cell, and what the set has to say."""
     modality = registry.get(kind)(registry.get(kind).Config())
     found = []
-    for rows in open_source(path, None, {kind: modality}).splits.values():
+    source = open_source(path, None, {kind: modality})
+    for rows in source.splits.values():
         if wanted and wanted not in rows.columns:
             raise ValueError(f"{path}: no column '{wanted}': {nearest(wanted, rows.columns)}")
         column = wanted or default_column(kind, kind, rows)
         chosen = rows.select(range(len(rows)))
         listed = len(rows) > 0 and _is_sequence(modality, chosen.cell(0, column))
         found.append((column, unfold(chosen, [column]) if listed else chosen))
-    return modality, (
+    cells = (
         (chosen.where(index), chosen.cell(index, column)) for column, chosen in found for index in range(len(chosen))
     )
+    return modality, cells, source.notes
 
 
 def _is_sequence(modality: Modality, cell: Any) -> bool:
@@ -146,7 +151,7 @@ def _that_read(path: str, column: str | None) -> list[str]:
     found, reasons = [], {}
     for kind in registry.names():
         try:
-            modality, cells = _cells(path, kind, column)
+            modality, cells, _ = _cells(path, kind, column)
             if any(_reads(modality, cell) for _, cell in islice(cells, 100)):
                 found.append(kind)
             reasons[kind] = "reads none of the first 100 rows"

@@ -12,7 +12,8 @@ import torch
 
 from mmvae.core.vae import Batch
 from mmvae.data.items import unfold
-from mmvae.data.sources import TABLES, default_column, open_source, read_cell
+from mmvae.data.rows import default_column, read_cell
+from mmvae.data.sources import TABLES, open_source
 from mmvae.data.store import digest
 from mmvae.modalities.contract import Modality, Raw, as_stream, stack
 from mmvae.recipe import Recipe

@@ -136,10 +136,18 @@ class Recipe(Settings):
 
     def prepared(self, name: str) -> dict[str, Any]:
         """The settings of a modality that its prepared tensors depend on."""
-        _, _, config = _split(modality_registry, ModalityTable, self.modalities[name], f"modalities.{name}.")
-        fields = type(config).model_fields
-        keep = {key for key, field in fields.items() if not (field.json_schema_extra or {}).get("network")}
-        return {"kind": self.modalities[name]["kind"], "column": self.column(name), **config.model_dump(include=keep)}
+        keep = self._keys(name, {"network"})
+        return {key: self.modalities[name][key] for key in ("kind", "column", *sorted(keep))}
+
+    def settled(self, name: str) -> set[str]:
+        """The keys of a modality that a trained model keeps: its weights, or its tensors, are made for them."""
+        return {"kind", "weight", "private", *self._keys(name, {"network", "bound"})}
+
+    def _keys(self, name: str, marks: set[str]) -> set[str]:
+        """The keys of a modality's own settings whose fields have none of the marks."""
+        fields = modality_registry.get(self.modalities[name]["kind"]).Config.model_fields
+        extras = {key: field.json_schema_extra for key, field in fields.items()}
+        return {key for key, extra in extras.items() if not (isinstance(extra, dict) and marks & extra.keys())}
 
     def weights(self, numbers: Mapping[str, float]) -> dict[str, float]:
         """The modalities' weights in training, given how many numbers a row has of each."""

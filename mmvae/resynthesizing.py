@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmvae.core.latents import slerp
 from mmvae.data.prepare import Progress
-from mmvae.data.sources import Piece, read_cell
+from mmvae.data.rows import Piece, read_cell
 from mmvae.generation import VAE
 from mmvae.modalities.contract import Modality, Raw, Stream, as_stream
 from mmvae.samples import new_file

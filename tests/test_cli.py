@@ -360,6 +360,9 @@ def test_other_data_are_measured_whole(run: Run, models: dict[str, Path], tmp_pa
         assert (figures["rows"], figures["rows that could not be used"]) == (20, 1)
 
 
+SETTLED = ("weight=2", "size=[9, 9]", "channels=3", "likelihood='gaussian'")  # of a model's pictures
+
+
 def test_what_is_trained_takes_no_settings_of_training(run: Run, models: dict[str, Path], tmp_path: Path) -> None:
     run("generate", models["image"], "-n", "2", "--temperature", "1", "--out", tmp_path / "new")
     (tmp_path / "new" / "bad.png").write_bytes(b"no")
@@ -371,10 +374,11 @@ def test_what_is_trained_takes_no_settings_of_training(run: Run, models: dict[st
         status, printed, _ = run(*given, "--set", "data.max_rejected=0.5")
         assert status == 0
         assert json.loads(printed)
+        assert run(*given, "--set", "data.max_rejected=0.5", "--set", "modalities.image.max_pixels=9999")[0] == 0
         for change, table in (
             *(("train.steps=3", "train"), ("train={steps=3}", "train"), ("kl.weight=2", "kl"), ("data.seed=1", "data")),
             *(("prior.fitted=3", "prior"), ("objective.free_bits=1", "objective")),
-            ("modalities.image.weight=2", "modalities.image.weight"),
+            *((f"modalities.image.{change}", f"modalities.image.{change.partition('=')[0]}") for change in SETTLED),
         ):
             status, _, errors = run(*given, "--set", change)
             assert status == 2

@@ -35,12 +35,12 @@ class Settings(BaseModel):
 
 def network(default: Any, description: str, **constraints: Any) -> Any:
     """A field that prepared tensors do not depend on, such as a network's size: changing it prepares nothing again."""
-    return Field(
-        default,
-        description=description,
-        json_schema_extra={"network": True},
-        **constraints,
-    )
+    return Field(default, description=description, json_schema_extra={"network": True}, **constraints)
+
+
+def bound(default: Any, description: str, **constraints: Any) -> Any:
+    """A field that limits what is read, which of a trained model may be changed, unlike others behind its tensors."""
+    return Field(default, description=description, json_schema_extra={"bound": True}, **constraints)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

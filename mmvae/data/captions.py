@@ -7,8 +7,9 @@ import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from mmvae.data.rows import Fault
 from mmvae.words import check_utf8, counted
 
 NAMES = ("metadata.csv", "metadata.jsonl")
@@ -21,25 +22,41 @@ def is_metadata(path: Path) -> bool:
     return path.name in NAMES and KEY in path.read_text(encoding="utf-8", errors="replace").replace("\0", "")
 
 
+class Captioned(NamedTuple):
+    """A row: its cells, the words that name it, and its table or, of a file that no row names, that file."""
+
+    cells: dict[str, Any]
+    where: str
+    origin: Path
+
+
 def captioned(
     folder: Path, tables: Sequence[Path], media: Sequence[Path], kinds: Mapping[str, Collection[str]]
-) -> list[dict[str, Any]]:
+) -> list[Captioned]:
     """The rows of the tables in a folder, each with its files as paths, then the files that no row names, each a row of
-    its own. A file stands in the column of its modality.
+    its own. A file stands in the column of its modality, and a Fault where a row says something wrong.
 
     kinds: the suffixes of the files that each modality reads. A file that is not there is for whoever reads it to
-    reject. Raises ValueError for a row that names no file, or one that is not in the folder, and for tables that cannot
-    be read.
+    reject. Raises ValueError for tables that cannot be read, or that name no file at all.
     """
     rows = []
     for table in tables:
         for number, read in read_rows(table):
             try:
-                rows.append(_row(read, table.parent, folder, kinds))
+                cells = _cells(read, table.parent, folder, kinds)
             except ValueError as error:
-                raise ValueError(f"{table}, row {number}: {error}") from None
-    named = {path for row in rows for path in paths_of(row)}
-    return rows + [{_kind(path, kinds): path} for path in media if path not in named]
+                cells = {next(iter(kinds)): Fault(str(error))}
+            paths = paths_of(cells)
+            rows.append(Captioned(cells, ", ".join(map(str, paths)) or f"{table}, row {number}", (*paths, table)[0]))
+    named = {path for row in rows for path in paths_of(row.cells)}
+    if not named:
+        keys = " or ".join([KEY, *(f"{kind}_{KEY}" for kind in kinds)])
+        faults = (
+            f"; {row.where}: {cell.reason}" for row in rows for cell in row.cells.values() if isinstance(cell, Fault)
+        )
+        raise ValueError(f"{tables[0]}: no row names a file of its folder in a column {keys}{next(faults, '')}")
+    others = (path for path in media if path not in named)
+    return rows + [Captioned({_kind(path, kinds): path}, str(path), path) for path in others]
 
 
 def paths_of(row: Mapping[str, Any]) -> list[Path]:
@@ -47,7 +64,7 @@ def paths_of(row: Mapping[str, Any]) -> list[Path]:
     return [cell for cell in row.values() if isinstance(cell, Path)]
 
 
-def _row(read: Mapping[str, Any], beside: Path, folder: Path, kinds: Mapping[str, Collection[str]]) -> dict[str, Any]:
+def _cells(read: Mapping[str, Any], beside: Path, folder: Path, kinds: Mapping[str, Collection[str]]) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for column, cell in read.items():
         kind = column.removesuffix(f"_{KEY}")
@@ -65,8 +82,6 @@ def _row(read: Mapping[str, Any], beside: Path, folder: Path, kinds: Mapping[str
         if kind in row:
             raise ValueError(f"it has more than one {kind}")
         row[kind] = path
-    if not paths_of(row):
-        raise ValueError(f"it names no file; the column for that is '{KEY}'")
     return row
 
 
@@ -83,6 +98,7 @@ def read_rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Rows of a CSV or JSONL file with their numbers, counted from 1 without the line of names. Raises ValueError for
     one that cannot be read."""
     check_utf8(table)
+    csv.field_size_limit(1 << 30)  # a cell may hold a document
     number, names = 0, None
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:

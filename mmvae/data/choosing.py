@@ -4,25 +4,47 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from typing import NamedTuple
 
-from mmvae.data.items import by_folder, by_piece
+from mmvae.data.items import by_folder, by_piece, unfold
 from mmvae.data.pairing import Thinned, identifies, pair, prefix_of
-from mmvae.data.sources import FILE, Selection, Source, default_column, open_source
+from mmvae.data.rows import FILE, Selection, Source, default_column
+from mmvae.data.sources import open_source
 from mmvae.data.splits import make_splits
 from mmvae.modalities.contract import Modality
 from mmvae.recipe import Recipe
 
 
-def choose_rows(recipe: Recipe, modalities: Mapping[str, Modality]) -> tuple[dict[str, Selection], dict[str, str], str]:
-    """The rows of each split, the column of each modality, and a fingerprint of the sources. Raises ValueError or
-    FileNotFoundError for what is not there."""
+class Chosen(NamedTuple):
+    """The rows of each split, the column of each modality, a fingerprint of the sources, and what they have to say."""
+
+    selections: Mapping[str, Selection]
+    columns: dict[str, str]
+    fingerprint: str
+    notes: tuple[str, ...]
+
+
+def choose_rows(recipe: Recipe, modalities: Mapping[str, Modality], split: str | None) -> Chosen:
+    """What a recipe's data are. split: the only one wanted; by default all, with a training split among them. Raises
+    ValueError or FileNotFoundError for what is not there."""
+    chosen = _choose(recipe, modalities)
+    selections = chosen.selections
+    if (needed := split or "train") not in selections:
+        raise ValueError(f"{recipe.data.path}: no split '{needed}': it has {', '.join(selections)}")
+    selections = {split: selections[split]} if split else selections
+    if recipe.data.ordered:
+        selections = {name: unfold(rows, chosen.columns.values()) for name, rows in selections.items()}
+    return chosen._replace(selections=selections)
+
+
+def _choose(recipe: Recipe, modalities: Mapping[str, Modality]) -> Chosen:
     data = recipe.data
     own = {name: path for name in modalities if (path := recipe.modalities[name]["path"])}
     first = {name: modality for name, modality in modalities.items() if name not in own}
     if not own:
         source = _opened(recipe, data.path, data.config, modalities)
         columns = {name: _column(recipe, name, source) for name in modalities}
-        return _thinned(recipe, make_splits(source, data), columns), columns, source.fingerprint
+        return Chosen(_thinned(recipe, make_splits(source, data), columns), columns, source.fingerprint, source.notes)
     sources = {"": _opened(recipe, data.path, data.config, first)}
     sources |= {name: _opened(recipe, path, None, {name: modalities[name]}) for name, path in own.items()}
     columns = {name: _column(recipe, name, sources[""]) for name in first}
@@ -39,7 +61,8 @@ def choose_rows(recipe: Recipe, modalities: Mapping[str, Modality]) -> tuple[dic
     fingerprint = hashlib.blake2b(digest_size=16)
     for source in sources.values():
         fingerprint.update(source.fingerprint.encode())
-    return _thinned(recipe, selections, columns), columns, fingerprint.hexdigest()
+    notes = tuple(note for source in sources.values() for note in source.notes)
+    return Chosen(_thinned(recipe, selections, columns), columns, fingerprint.hexdigest(), notes)
 
 
 def _opened(recipe: Recipe, path: str, config: str | None, modalities: Mapping[str, Modality]) -> Source:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mmvae.data.captions import paths_of
-from mmvae.data.sources import FILE, Piece, Rows, Selection, Source
+from mmvae.data.rows import FILE, Fault, Piece, Rows, Selection, Source
 from mmvae.modalities.contract import Modality, as_stream
 
 STRETCH = 16  # pieces of a file that stay together when rows are split
@@ -69,12 +69,15 @@ def by_folder(source: Source) -> Source:
             folders.setdefault(path.parent, []).append(path)
         ordered = [{FILE: sorted(files, key=_by_number)} for files in folders.values()]
         splits[split] = Rows(ordered, (FILE,), FILE)
-    return Source(splits, source.fingerprint)
+    return replace(source, splits=splits)
 
 
 def _files(rows: Rows) -> list[Path] | None:
-    """The files of rows that have one each, once each; else None."""
+    """The files of rows that have one each, once each; else None. Raises ValueError for a row that is wrong."""
     found = [paths_of(row) for row in rows.cells] if isinstance(rows.cells, list) else []
+    for index, row in enumerate(rows.cells if found else ()):
+        if fault := next((cell for cell in row.values() if isinstance(cell, Fault)), None):
+            raise ValueError(f"{rows.where(index)}: {fault.reason}")
     return list(dict.fromkeys(paths[0] for paths in found)) if found and all(len(p) == 1 for p in found) else None
 
 
@@ -105,4 +108,4 @@ def by_piece(source: Source, modalities: Mapping[str, Modality]) -> Source:
             pieces = [Piece(path, index) for index in range(count)]
             stretches += [pieces[start : start + STRETCH] for start in range(0, count, STRETCH)]
         splits[split] = Rows([{FILE: stretch} for stretch in stretches], (FILE,), FILE)
-    return Source(splits, source.fingerprint)
+    return replace(source, splits=splits)

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmvae.core.registry import nearest
 from mmvae.data.prepare import Split
-from mmvae.data.sources import compared
+from mmvae.data.rows import compared
 
 
 def cells_of(split: Split, column: str) -> list[Any]:

@@ -9,7 +9,7 @@ from typing import Any, overload
 import numpy as np
 
 from mmvae.core.noise import mix
-from mmvae.data.sources import Rows, Selection, Source, compared
+from mmvae.data.rows import Rows, Selection, Source, compared
 
 APART = ": "  # between the name of a modality with a set of its own and that set's column
 

@@ -18,9 +18,9 @@ from torch import Tensor
 
 import mmvae
 from mmvae.core.noise import mix
-from mmvae.data.choosing import choose_rows
-from mmvae.data.items import Items, unfold
-from mmvae.data.sources import Selection, read_cell
+from mmvae.data.choosing import Chosen, choose_rows
+from mmvae.data.items import Items
+from mmvae.data.rows import Selection, read_cell
 from mmvae.data.store import ColumnWriter, Store
 from mmvae.modalities.contract import Modality, Raw, dump_state
 from mmvae.modalities.registry import modalities as registry
@@ -85,12 +85,14 @@ class Prepared:
     fingerprint: str
     path: str
     columns: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
     def lines(self) -> Iterator[str]:
         """What was read, and what was met, for a person."""
         rows = ", ".join(f"{split} {count:,}{self._about(split)}" for split, count in self.report.rows.items())
         columns = ", ".join(f"{name} from '{column}'" for name, column in self.columns.items())
         yield f"data: {self.path}, {columns}; {rows}"
+        yield from self.notes
         yield from self.report.lines()
 
     def _about(self, split: str) -> str:
@@ -124,12 +126,7 @@ def prepare(
     """
     fitted = modalities is not None
     modalities = modalities or {name: recipe.modality(name) for name in recipe.modalities}
-    selections, columns, fingerprint = choose_rows(recipe, modalities)
-    if (needed := split or "train") not in selections:
-        raise ValueError(f"{recipe.data.path}: no split '{needed}': it has {', '.join(selections)}")
-    selections = {split: selections[split]} if split else selections
-    if recipe.data.ordered:
-        selections = {name: unfold(rows, columns.values()) for name, rows in selections.items()}
+    chosen = choose_rows(recipe, modalities, split)
     if recipe.data.variants and recipe.data.ordered:
         raise ValueError("data.variants: observations that follow one another are not varied; set it to 0")
     if recipe.data.variants and all(type(modality).vary is Modality.vary for modality in modalities.values()):
@@ -137,12 +134,12 @@ def prepare(
     settings: dict[str, Any] = {
         "format": FORMAT,
         "version": mmvae.__version__,
-        "source": fingerprint,
-        "columns": columns,
+        "source": chosen.fingerprint,
+        "columns": chosen.columns,
         "data": recipe.data.model_dump(exclude={"path", "max_rejected"}),
         "modalities": {name: recipe.prepared(name) for name in modalities},
         "code": {name: registry.source(recipe.modalities[name]["kind"]) for name in modalities},
-        "splits": list(selections),
+        "splits": list(chosen.selections),
         "varied": split is None,
         "states": None,
     }
@@ -154,14 +151,14 @@ def prepare(
         cache_folder().mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=cache_folder()))
         try:
-            _fill(scratch, recipe, modalities, columns, selections, fitted, split is None, progress)
+            _fill(scratch, recipe, modalities, chosen, fitted, split is None, progress)
             scratch.rename(folder)
         except OSError:
             if not (folder / "report.json").is_file():  # else another process was faster
                 raise
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-    prepared = _open(folder, modalities, columns, selections, fingerprint, recipe.data.path)
+    prepared = _open(folder, modalities, chosen, recipe.data.path)
     _judge(prepared.report, recipe.data.max_rejected)  # what is in the cache may have been let in by a larger share
     return prepared
 
@@ -202,12 +199,12 @@ def _fill(
     folder: Path,
     recipe: Recipe,
     modalities: Mapping[str, Modality],
-    columns: Mapping[str, str],
-    selections: Mapping[str, Selection],
+    chosen: Chosen,
     fitted: bool,
     varied: bool,
     progress: Progress | None,
 ) -> None:
+    selections, columns = chosen.selections, chosen.columns
     for name, modality in modalities.items():
         if not fitted:
             modality.fit(_Readable(modality, selections["train"], columns[name]))
@@ -281,9 +278,7 @@ def _judge(report: Report, max_rejected: float) -> None:
 def _open(
     folder: Path,
     modalities: dict[str, Modality],
-    columns: Mapping[str, str],
-    selections: Mapping[str, Selection],
-    fingerprint: str,
+    chosen: Chosen,
     path: str,
 ) -> Prepared:
     for name, modality in modalities.items():
@@ -292,7 +287,7 @@ def _open(
     report = Report(about["rows"], [tuple(pair) for pair in about["rejected"]], about["notes"])
     kept = json.loads((folder / "kept.json").read_text())
     splits = {
-        name: Split(Store(folder, name, modalities), rows, kept[name], modalities, columns)
-        for name, rows in selections.items()
+        name: Split(Store(folder, name, modalities), rows, kept[name], modalities, chosen.columns)
+        for name, rows in chosen.selections.items()
     }
-    return Prepared(modalities, splits, report, fingerprint, path, columns)
+    return Prepared(modalities, splits, report, chosen.fingerprint, path, chosen.columns, chosen.notes)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
-import math
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from mmvae.data import generated
-from mmvae.data.captions import captioned, holds_lines, is_metadata, paths_of, read_rows
-from mmvae.modalities.contract import Modality, Raw, as_stream, is_by_product
-from mmvae.words import check_utf8
+from mmvae.data.captions import KEY, NAMES, captioned, holds_lines, is_metadata, paths_of, read_rows
+from mmvae.data.rows import FILE, Rows, Source
+from mmvae.modalities.contract import Modality, is_by_product
+from mmvae.words import check_utf8, counted
 
 GENERATED = {"digits": generated.digits, "shapes": generated.shapes, "number-words": generated.number_words}
 BUILTIN = ("emoji", "definitions", "drums", *GENERATED)
@@ -32,73 +31,7 @@ SPLITS = {
 }
 ABOUT = ("dataset_infos.json", "dataset_info.json", "config.json")  # what the hub writes beside tables
 T = TypeVar("T")
-FILE = "file"  # the only column of a folder of media files
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
-
-
-class Piece(NamedTuple):
-    """One of the observations that a long file makes, counted from 0."""
-
-    path: Path
-    index: int
-
-    def __str__(self) -> str:
-        return f"{self.path}, piece {self.index + 1}"
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Rows of one split: cells by column, and for each row the words that name it in a message."""
-
-    cells: Sequence[Mapping[str, Any]]
-    columns: tuple[str, ...]
-    source: str
-    numbers: Sequence[int] | None = None  # of the rows in the source, from 0, where some were passed over
-
-    def __len__(self) -> int:
-        return len(self.cells)
-
-    def where(self, index: int) -> str:
-        """The file of a row, or its number in the table, counted from 1."""
-        if isinstance(self.cells, list) and (paths := paths_of(self.cells[index])):
-            return ", ".join(map(str, paths))
-        return f"{self.source}, row {(self.numbers[index] if self.numbers else index) + 1}"
-
-    def select(self, indices: Sequence[int]) -> Selection:
-        """Some of the rows, in the order given."""
-        return Selection(self, list(indices))
-
-
-@dataclass(frozen=True)
-class Selection:
-    """The rows of a split, by their numbers in the source."""
-
-    rows: Rows
-    indices: list[int]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def where(self, index: int) -> str:
-        """The words that name a row in a message."""
-        return self.rows.where(self.indices[index])
-
-    def words(self, index: int) -> str:
-        """What a row's columns of text say, in one line of at most 80 characters."""
-        cells = self.rows.cells[self.indices[index]].values()
-        return " ".join(", ".join(cell for cell in cells if isinstance(cell, str)).split())[:80]
-
-    def cell(self, index: int, column: str) -> Any:
-        """One cell; None where the row lacks it."""
-        return self.rows.cells[self.indices[index]].get(column)
-
-
-@dataclass(frozen=True)
-class Source:
-    """A data set: its declared splits, and a fingerprint that changes with its content."""
-
-    splits: dict[str, Rows]
-    fingerprint: str
 
 
 def open_source(path: str, config: str | None, modalities: Mapping[str, Modality]) -> Source:
@@ -119,37 +52,6 @@ def open_source(path: str, config: str | None, modalities: Mapping[str, Modality
             "set data.path to a file or folder of yours"
         )
     return _loaded(path, path, None, name=config)
-
-
-def read_cell(modality: Modality, cell: Any) -> Raw:
-    """A raw observation from a file's path or a piece of it, bytes as the hub stores them, or any other value."""
-    if isinstance(cell, Path):
-        if not cell.is_file():
-            raise FileNotFoundError(f"there is no file '{cell.name}'")
-        return modality.read(cell)
-    if isinstance(cell, Piece):
-        return as_stream(modality).read_piece(cell.path, cell.index)
-    if isinstance(cell, Mapping) and cell.keys() == {"bytes", "path"}:
-        return modality.read(io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"]))
-    return modality.parse(cell)
-
-
-def compared(cell: Any) -> Any:
-    """A cell by which rows are told apart: a table with gaps has its whole numbers as fractions, and nan for None."""
-    if not isinstance(cell, float):
-        return cell
-    return None if math.isnan(cell) else int(cell) if cell.is_integer() else cell
-
-
-def default_column(name: str, kind: str, rows: Rows) -> str:
-    """The column that a modality is read from when the recipe names none. Raises ValueError."""
-    for column in (name, kind, *([rows.columns[0]] if len(rows.columns) == 1 else [])):
-        if column in rows.columns:
-            return column
-    raise ValueError(
-        f"modalities.{name}: which column of {rows.source}? "
-        f"Set modalities.{name}.column to one of {', '.join(rows.columns)}"
-    )
 
 
 def _builtin(name: str) -> Source:
@@ -177,55 +79,95 @@ def _suffixes(modalities: Mapping[str, Modality]) -> set[str]:
     return {suffix for modality in modalities.values() for suffix in (modality.suffix, *modality.reads)}
 
 
-def _media(paths: Iterable[Path]) -> Rows:
-    return Rows([{FILE: path} for path in paths], (FILE,), FILE)
+def _media(paths: Sequence[Path]) -> Rows:
+    return Rows([{FILE: path} for path in paths], (FILE,), FILE, names=[str(path) for path in paths])
 
 
 def _folder(folder: Path, modalities: Mapping[str, Modality]) -> Source:
     visible = (p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts))
     found = sorted(path for path in visible if path.is_file())
     files = [path for path in found if not is_by_product(path)]
+    source, read = _read_folder(folder, files, len(files) < len(found), modalities)
+    left_out = Counter(path.suffix.lower() or "without ending" for path in files if path not in read)
+    notes = []
+    if left_out:
+        of_each = ", ".join(f"{count:,} {ending}" for ending, count in left_out.most_common(5))
+        notes.append(f"files left out, not read for {' or '.join(modalities)}: {of_each}")
+    below = [path for path in read if path.parent != folder]
+    strays = [path.relative_to(folder).parts[0] for path in below if _split_of(path, folder) is None]
+    if len(strays) < len(below) and strays:
+        names = ", ".join(f"{name} ({counted(count, 'file')})" for name, count in Counter(strays).most_common(5))
+        notes.append(f"folders that name no split, taken for training: {names}")
+    return replace(source, notes=tuple(notes))
+
+
+def _read_folder(
+    folder: Path, files: Sequence[Path], has_by_products: bool, modalities: Mapping[str, Modality]
+) -> tuple[Source, set[Path]]:
+    """The data set that a folder's files are, and those of them that it is made of."""
     wanted = _suffixes(modalities) - TABLES.keys()
     media = [path for path in files if path.suffix.lower() in wanted]
     metadata = [path for path in files if is_metadata(path)]
     if media and metadata:
         kinds = {name: _suffixes({name: modality}) - TABLES.keys() for name, modality in modalities.items()}
         rows = captioned(folder, metadata, media, kinds)
-        columns = tuple(dict.fromkeys(column for row in rows for column in row))
-        grouped = _by_split(rows, lambda row: paths_of(row)[0], folder)
-        splits = {split: Rows(part, columns, str(folder)) for split, part in grouped.items()}
-        read = sorted({*metadata, *(path for row in rows for path in paths_of(row) if path.is_file())})
-        return Source(splits, _digest(read, folder))
+        columns = tuple(dict.fromkeys(column for row in rows for column in row.cells))
+        splits = {
+            split: Rows([row.cells for row in part], columns, str(folder), names=[row.where for row in part])
+            for split, part in _by_split(rows, lambda row: row.origin, folder).items()
+        }
+        read = {*metadata, *(path for row in rows for path in paths_of(row.cells) if path.is_file())}
+        return Source(splits, _digest(sorted(read), folder)), read
     if metadata and len({path.suffix for path in metadata}) == 1:  # for a model of text it is a table as any other
         grouped = _by_split(metadata, lambda path: path, folder)
-        return _tables(TABLES[metadata[0].suffix], grouped, str(folder), _digest(metadata, folder))
+        source = _tables(TABLES[metadata[0].suffix], grouped, str(folder), _digest(metadata, folder))
+        return source, set(metadata)
     if media and len(modalities) == 1:
         grouped = _by_split(media, lambda path: path, folder)
-        return Source({split: _media(paths) for split, paths in grouped.items()}, _digest(media, folder))
+        return Source({split: _media(paths) for split, paths in grouped.items()}, _digest(media, folder)), set(media)
     tables = [path for path in files if path.suffix.lower() in TABLES]
     if tables:
         kinds = {path.suffix.lower() for path in tables if path.name not in ABOUT}
         if len({TABLES[kind] for kind in kinds}) > 1:
             raise ValueError(f"{folder}: tables of several kinds ({', '.join(sorted(kinds))}): give one of them")
-        chosen = None if len(files) == len(found) else [str(path.resolve()) for path in tables]
+        chosen = [str(path.resolve()) for path in tables] if has_by_products else None
         # of a folder with other files datasets may take the table for one that describes them
         how = AS_IS.get(TABLES[kinds.pop()], {}) if len(kinds) == 1 and len(tables) == len(files) else {}
-        return _loaded(str(folder), str(folder), _digest(files, folder), tables, data_files=chosen, **how)
-    suffixes = Counter(path.suffix or "without suffix" for path in files)
-    held = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.items())
+        source = _loaded(str(folder), str(folder), _digest(files, folder), tables, data_files=chosen, **how)
+        return source, _taken(folder, chosen)
+    if media:
+        raise ValueError(
+            f"{folder}: {counted(len(media), 'file')}, but no {' or '.join(NAMES)} that says what belongs together: "
+            f"a table with a column {KEY} and, of {' and '.join(modalities)}, a column for what is no file"
+        )
+    held = ", ".join(
+        f"{count} {suffix}" for suffix, count in Counter(p.suffix or "without ending" for p in files).items()
+    )
     raise ValueError(
         f"{folder}: no file that {' or '.join(modalities)} reads ({', '.join(sorted(_suffixes(modalities)))}); "
         f"it holds {held or 'no files'}"
     )
 
 
+def _taken(folder: Path, chosen: list[str] | None) -> set[Path]:
+    """The files of a folder that datasets makes splits of: where one is named as a split, no others."""
+    import datasets
+
+    files = datasets.load_dataset_builder(str(folder), data_files=chosen).config.data_files or {}
+    taken = {Path(str(path)).resolve() for paths in files.values() for path in paths}
+    return {path for path in folder.rglob("*") if path.resolve() in taken}
+
+
 def _by_split(rows: Iterable[T], path_of: Callable[[T], Path], folder: Path) -> dict[str, list[T]]:
     """The rows by the split that one of the folders above their file is named as; else they are of the training one."""
     found: dict[str, list[T]] = {}
     for row in rows:
-        folders = path_of(row).relative_to(folder).parts[:-1]
-        found.setdefault(next(filter(None, map(_split_name, folders)), "train"), []).append(row)
+        found.setdefault(_split_of(path_of(row), folder) or "train", []).append(row)
     return found
+
+
+def _split_of(path: Path, folder: Path) -> str | None:
+    return next(filter(None, map(_split_name, path.relative_to(folder).parts[:-1])), None)
 
 
 def _split_name(word: str) -> str | None:
@@ -253,7 +195,9 @@ def _loaded(what: str, label: str, fingerprint: str | None, tables: Sequence[Pat
     import datasets
 
     for path in tables:
-        if path.suffix.lower() not in (".parquet", ".arrow"):
+        if path.suffix.lower() == ".csv":  # of a row that is longer than the others datasets moves the cells
+            deque(read_rows(path), maxlen=0)
+        elif path.suffix.lower() not in (".parquet", ".arrow"):
             check_utf8(path)
     loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
     levels = [logger.level for logger in loggers]

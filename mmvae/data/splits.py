@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from mmvae.core.noise import mix
-from mmvae.data.sources import Selection, Source
+from mmvae.data.rows import Selection, Source
 from mmvae.tables import Data
 from mmvae.words import counted
 

@@ -17,7 +17,7 @@ from PIL import ImageOps, PngImagePlugin
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from mmvae.core.registry import Settings, network
+from mmvae.core.registry import Settings, bound, network
 from mmvae.modalities.contract import Modality
 from mmvae.modalities.inception import inception_distance, inception_weights
 from mmvae.modalities.pixels import (
@@ -53,7 +53,7 @@ class Image(Modality):
         channels: Literal[1, 3, 4] | None = Field(
             None, description="1 gray, 3 RGB (transparent parts on white), 4 RGBA; by default as the training images"
         )
-        max_pixels: int = Field(50_000_000, ge=1, description="larger files are rejected")
+        max_pixels: int = bound(50_000_000, "larger files are rejected", ge=1)
         likelihood: Literal["logistic", "bernoulli", "continuous-bernoulli", "gaussian"] = Field(
             "logistic",
             description="8-bit logistic mixture; black and white; or, of the last two, a density over [0, 1]",

@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mmvae.core.likelihoods import Choice
-from mmvae.core.registry import Settings, nearest, network
+from mmvae.core.registry import Settings, bound, nearest, network
 from mmvae.modalities.contract import Modality
 from mmvae.modalities.recurrent import RecurrentDecoder, RecurrentEncoder
 
@@ -40,7 +40,7 @@ class Text(Modality):
         )
         vocabulary: int = Field(8000, ge=260, description="tokens at most, for the tokenizers trained here")
         min_count: int = Field(1, ge=1, description="words and characters seen less often in training are unknown")
-        max_tokens: int = Field(64, ge=1, description="longer texts are cut, and counted")
+        max_tokens: int = bound(64, "longer texts are cut, and counted", ge=1)
         embedding: int = network(256, "size of a token's embedding", ge=1)
         hidden: int = network(512, "GRU units of each layer and direction", ge=1)
         layers: int = network(1, "GRU layers of encoder and decoder", ge=1)

@@ -12,7 +12,7 @@ import mmvae
 from mmvae.checkpoint import read_tensors
 from mmvae.data.pairing import Thinned, pair
 from mmvae.data.prepare import prepare
-from mmvae.data.sources import Rows, Selection
+from mmvae.data.rows import Rows, Selection
 from mmvae.recipe import Recipe
 
 WORDS = {0: ("zero", "null"), 1: ("one", "uno", "eins"), 2: ("two",)}

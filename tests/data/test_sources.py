@@ -15,7 +15,8 @@ import soundfile
 from PIL import Image as Pillow
 
 from mmvae.data.items import by_folder, by_piece
-from mmvae.data.sources import BUILTIN, Rows, Source, default_column, open_source, read_cell
+from mmvae.data.rows import Rows, Source, default_column, read_cell
+from mmvae.data.sources import BUILTIN, open_source
 from mmvae.generation import VAE
 from mmvae.modalities.contract import Modality
 from mmvae.recipe import Recipe
@@ -107,6 +108,32 @@ def test_the_fingerprint_sees_a_changed_byte_in_a_file_of_the_same_size(
     assert opened(tmp_path, "image").fingerprint != before
 
 
+def test_files_that_are_left_out_are_counted_by_their_endings(
+    opened: Open, picture_folder: Folder, tmp_path: Path
+) -> None:
+    picture_folder(tmp_path, 3)
+    assert opened(tmp_path, "image").notes == ()
+    for name in ("a.heic", "b.HEIC", "notes"):
+        (tmp_path / name).write_bytes(b"x")
+    assert opened(tmp_path, "image").notes == ("files left out, not read for image: 2 .heic, 1 without ending",)
+    (tmp_path / "texts").mkdir()
+    for name in ("train.txt", "validation.txt", "tests.txt", "about.md"):
+        (tmp_path / "texts" / name).write_text("a line\n")
+    assert opened(tmp_path / "texts", "text").notes == ("files left out, not read for text: 1 .md, 1 .txt",)
+
+
+def test_folders_that_name_no_split_beside_some_that_do_are_named(
+    opened: Open, picture_folder: Folder, tmp_path: Path
+) -> None:
+    picture_folder(tmp_path / "cats", 2)
+    picture_folder(tmp_path / "tests", 3)
+    assert opened(tmp_path, "image").notes == ()  # the names of classes, for all that is known
+    (tmp_path / "cats").rename(tmp_path / "train")
+    source = opened(tmp_path, "image")
+    assert sizes(source) == {"train": 5}
+    assert source.notes == ("folders that name no split, taken for training: tests (3 files)",)
+
+
 # -- tables ---------------------------------------------------------------------------------------
 
 
@@ -178,6 +205,8 @@ def test_a_file_of_no_bytes_is_refused_by_name(suffix: str, opened: Open, tmp_pa
         ("a.jsonl", '{"text": "a"}\n["b"]\n', "row 2: not readable: it is no object"),
         ("a.json", '[{"text": "a"},\n{"text" "b"}]', "could not be read as a data set"),
         ("a.parquet", "PAR1 no", "could not be read as a data set"),
+        ("a.csv", "text,n\nhello, world,1\nx,2\n", "row 1: not readable: it has 3 cells, and the first line 2"),
+        ("a.csv", "text;n\nx;2\n", "the columns seem to be separated by ';': save it with commas"),
     ],
 )
 def test_a_damaged_table_is_refused_by_name_in_one_line(
@@ -362,7 +391,10 @@ def test_a_row_may_name_a_file_for_each_modality_and_folders_name_splits(opened:
             ["", "file_name,text", "000.png,x", "", "000.png"],
             r"row 2: not readable: it has 1 cell, and the first line 2",
         ),
-        (["file_name,text", ",x"], r"metadata.csv, row 1: it names no file; the column for that is 'file_name'"),
+        (
+            ["file_name,text", ",x"],
+            "no row names a file of its folder in a column file_name or image_file_name or text",
+        ),
         (["file_name,text", "metadata.csv,x"], "no modality of the recipe reads 'metadata.csv'"),
         (["file_name,text", '000.png,"x'], "metadata.csv, row 1: not readable"),
     ],
@@ -374,6 +406,23 @@ def test_what_a_table_of_captions_says_wrong_is_named(
     (folder / "000.png").write_bytes(next(folder.glob("*.png")).read_bytes())
     with pytest.raises(ValueError, match=said):
         opened(folder, "image", "text")
+
+
+def test_a_row_that_is_wrong_is_one_that_cannot_be_read_and_one_without_a_file_has_its_words(
+    opened: Open, recipe_for: Callable[..., Recipe], picture_folder: Folder, tmp_path: Path
+) -> None:
+    folder = captions(tmp_path, picture_folder, "file_name,text", "000.png,a", ",b", "x.pdf,c", "../out.png,d")
+    (folder / "000.png").write_bytes(next(folder.glob("*.png")).read_bytes())
+    rows = opened(folder, "image", "text").splits["train"]
+    said = [rows.where(i) for i in range(4)]
+    table = folder / "metadata.csv"
+    assert said == [str(folder / "000.png"), f"{table}, row 2", f"{table}, row 3", f"{table}, row 4"]
+    assert rows.cells[1] == {"text": "b"}
+    for place, reason in ((2, "no modality of the recipe reads 'x.pdf'"), (3, "the file '../out.png' is not in ")):
+        with pytest.raises(ValueError, match=reason):
+            read_cell(recipe_for("image").modality("image"), rows.cells[place]["image"])
+    with pytest.raises(ValueError, match="row 3: no modality of the recipe reads"):
+        by_folder(opened(folder, "image", "text"))
 
 
 def test_other_columns_may_end_alike_and_names_may_have_spaces(
@@ -459,6 +508,13 @@ def test_an_empty_folder_says_what_was_looked_for(opened: Open, tmp_path: Path) 
 def test_a_folder_of_another_kind_says_what_it_holds(opened: Open, picture_folder: Folder, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no file that audio reads .*; it holds 3 \.png"):
         opened(picture_folder(tmp_path, 3), "audio")
+
+
+def test_pictures_alone_for_a_model_of_pictures_and_text_say_what_is_missing(
+    opened: Open, picture_folder: Folder, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"3 files, but no metadata.csv or metadata.jsonl that says what belongs"):
+        opened(picture_folder(tmp_path, 3), "image", "text")
 
 
 def test_a_file_of_an_unknown_kind_says_what_is_known(opened: Open, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmvae.data.sources import Rows, Selection, Source
+from mmvae.data.rows import Rows, Selection, Source
 from mmvae.data.splits import make_splits
 from mmvae.tables import Data
 

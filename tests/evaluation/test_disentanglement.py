@@ -12,7 +12,7 @@ import pytest
 
 from mmvae.data.generated import shapes
 from mmvae.data.prepare import Split
-from mmvae.data.sources import Rows
+from mmvae.data.rows import Rows
 from mmvae.evaluation.disentanglement import disentanglement, find_factors
 from mmvae.evaluation.evaluate import evaluate
 from mmvae.recipe import Recipe

@@ -1,0 +1,122 @@
+"""Rows: what a data set holds, before its cells are read: by column, in splits, each row with words that name it."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mmvae.modalities.contract import Modality, Raw, as_stream
+
+FILE = "file"  # the only column of a folder of media files
+
+
+class Piece(NamedTuple):
+    """One of the observations that a long file makes, counted from 0."""
+
+    path: Path
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.path}, piece {self.index + 1}"
+
+
+class Fault(NamedTuple):
+    """In place of an observation that a table names wrongly: what is wrong."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one split: cells by column, and for each row the words that name it in a message."""
+
+    cells: Sequence[Mapping[str, Any]]
+    columns: tuple[str, ...]
+    source: str
+    numbers: Sequence[int] | None = None  # of the rows in the source, from 0, where some were passed over
+    names: Sequence[str] | None = None  # the words that name each row, where not its number does
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def where(self, index: int) -> str:
+        """The file of a row, or its number in the table, counted from 1."""
+        if self.names:
+            return self.names[index]
+        return f"{self.source}, row {(self.numbers[index] if self.numbers else index) + 1}"
+
+    def select(self, indices: Sequence[int]) -> Selection:
+        """Some of the rows, in the order given."""
+        return Selection(self, list(indices))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The rows of a split, by their numbers in the source."""
+
+    rows: Rows
+    indices: list[int]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def where(self, index: int) -> str:
+        """The words that name a row in a message."""
+        return self.rows.where(self.indices[index])
+
+    def words(self, index: int) -> str:
+        """What a row's columns of text say, in one line of at most 80 characters."""
+        cells = self.rows.cells[self.indices[index]].values()
+        return " ".join(", ".join(cell for cell in cells if isinstance(cell, str)).split())[:80]
+
+    def cell(self, index: int, column: str) -> Any:
+        """One cell; None where the row lacks it."""
+        return self.rows.cells[self.indices[index]].get(column)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set: its declared splits, a fingerprint that changes with its content, and sentences for its user about
+    files that were left out or may be meant otherwise."""
+
+    splits: dict[str, Rows]
+    fingerprint: str
+    notes: tuple[str, ...] = ()
+
+
+def read_cell(modality: Modality, cell: Any) -> Raw:
+    """A raw observation from a file's path or a piece of it, bytes as the hub stores them, or any other value. Raises
+    ValueError or OSError where it is none."""
+    if isinstance(cell, Fault):
+        raise ValueError(cell.reason)
+    if isinstance(cell, Path):
+        if not cell.is_file():
+            raise FileNotFoundError(f"there is no file '{cell.name}'")
+        return modality.read(cell)
+    if isinstance(cell, Piece):
+        return as_stream(modality).read_piece(cell.path, cell.index)
+    if isinstance(cell, Mapping) and cell.keys() == {"bytes", "path"}:
+        return modality.read(io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"]))
+    return modality.parse(cell)
+
+
+def compared(cell: Any) -> Any:
+    """A cell by which rows are told apart: a table with gaps has its whole numbers as fractions, and nan for None."""
+    if not isinstance(cell, float):
+        return cell
+    return None if math.isnan(cell) else int(cell) if cell.is_integer() else cell
+
+
+def default_column(name: str, kind: str, rows: Rows) -> str:
+    """The column that a modality is read from when the recipe names none. Raises ValueError."""
+    for column in (name, kind, *([rows.columns[0]] if len(rows.columns) == 1 else [])):
+        if column in rows.columns:
+            return column
+    raise ValueError(
+        f"modalities.{name}: which column of {rows.source}? "
+        f"Set modalities.{name}.column to one of {', '.join(rows.columns)}"
+    )
