@@ -192,7 +192,7 @@ class VAE:
             raise ValueError(f"the model has no modality '{unknown[0]}': it has {', '.join(self.modalities)}")
         batch = to_batch(self.modalities, inputs)
         others = [name for name in self.modalities if name not in batch.values]
-        if not to and not others:
+        if not (to or others):
             raise ValueError("the inputs have all modalities of the model: say with --to which are wanted")
         made = self.decode(self.infer(batch, n, seed), seed, temperature, "translate", to or others)
         return replace(made, given=partial(taken, self.modalities, batch, n))
@@ -213,8 +213,8 @@ class VAE:
     ) -> Samples:
         """Observations of the modalities `to`, by default of every one, from latents [n, D]."""
         z = torch.as_tensor(z, dtype=torch.float32, device=self.device)
-        if z.ndim != 2 or z.shape[1] != self.network.latent.dim:
-            raise ValueError(f"latents are [n, {self.network.latent.dim}], not {list(z.shape)}")
+        if z.ndim != 2 or z.shape[1] != self.network.latent.dim or not z.isfinite().all():
+            raise ValueError(f"latents are [n, {self.network.latent.dim}] of finite numbers, not {list(z.shape)}: {z}")
         raws: dict[str, list[Raw]] = {name: [] for name in to or self.modalities}
         made = []
         for start in range(0, len(z), ROWS):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mmvae.core.registry import nearest
 from mmvae.core.vae import Batch
 from mmvae.data.items import unfold
 from mmvae.data.rows import default_column, read_cell
@@ -182,6 +183,8 @@ def named(modalities: Mapping[str, Modality], item: Any) -> tuple[str, Any]:
     name, says, rest = item.partition("=") if isinstance(item, str) else ("", "", "")
     if says and name in modalities and not os.path.exists(item):
         return name, rest
+    if rest and os.path.isfile(rest) and not os.path.exists(item):
+        raise ValueError(f"{item}: the model has no modality '{name}': {nearest(name, modalities)}")
     suffix = os.path.splitext(item)[1].lower() if isinstance(item, str | Path) else ""
     fits = [name for name, m in modalities.items() if suffix and suffix in (m.suffix, *m.reads)]
     if not fits and isinstance(item, str) and os.path.exists(item):

@@ -179,8 +179,11 @@ class Recipe(Settings):
 def _explain(error: ValidationError, known: Iterable[str], where: str = "") -> Iterator[str]:
     """One line for each error: the key, what was wrong, and the nearest of the known keys where it is unknown."""
     faults = error.errors()
-    for item in faults:
-        key = where + ".".join(map(str, item["loc"]))
+    # pydantic names the kinds that a value may be of: tuple[constrained-int, constrained-int]
+    keys = [where + ".".join(str(part) for part in item["loc"] if not {"[", "-"} & {*str(part)}) for item in faults]
+    for key, item in zip(keys, faults, strict=True):
+        if any(other.startswith(f"{key}.") for other in keys):
+            continue  # what is wrong with a part of it says more
         if item["type"] == "extra_forbidden":
             table = {"data": Data, "train": Train}.get(str(item["loc"][0])) if item["loc"][1:] else None
             yield f"{key}: unknown key; {nearest(str(item['loc'][-1]), table.model_fields if table else known)}"
@@ -191,9 +194,7 @@ def _explain(error: ValidationError, known: Iterable[str], where: str = "") -> I
         elif item["type"] == "missing":
             yield f"{key}: missing"
         elif item["type"] == "too_short":
-            # of a list of which an item is wrong it is said too
-            if not any(fault["loc"][:-1] == item["loc"] for fault in faults):
-                yield f"{key}: it needs {item['ctx']['min_length']} or more, not {item['input']!r}"
+            yield f"{key}: it needs {item['ctx']['min_length']} or more, not {item['input']!r}"
         else:
             message = item["msg"][0].lower() + item["msg"][1:]
             if key == "name" and "pattern" in item["type"]:

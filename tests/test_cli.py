@@ -81,6 +81,7 @@ def world(tmp_path: Path, models: dict[str, Path], monkeypatch: pytest.MonkeyPat
     (tmp_path / "loop.toml").write_text('extends = "loop"\n')
     (tmp_path / "nameless.toml").write_text('[data]\npath = "digits"\n[modalities.image]\n')
     (tmp_path / "table.csv").write_text("a,b\n1,2\n3,4\n")
+    (tmp_path / "header.csv").write_text("text\n")
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "config.json").write_text("{")
     (tmp_path / "future").mkdir()
@@ -126,6 +127,11 @@ BAD: list[tuple[str, str]] = [
     ("train image/digits data.path=table.csv", "which column of table.csv"),
     ("train image/digits modalities.image.column=pixels", "no column 'pixels'"),
     ("train image/digits data.path=nobody/nothing", "no data set 'nobody/nothing'"),
+    ("train text/verses data.path=header.csv", "header.csv: could not be read as a data set: it has no rows"),
+    (
+        "train image/digits modalities.image.size=[32,0]",
+        "image/digits: modalities.image.size.1: input should be greater",
+    ),
     ("train image/digits --out image", "holds a run already"),
     ("train image/digits --out new --resume", "nothing to resume in 'new'"),
     ("train image/digits data.validation=0 --out new", "training needs a validation split"),

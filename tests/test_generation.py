@@ -213,6 +213,8 @@ def test_inputs_of_one_modality_are_rows_and_those_of_several_a_row(vae_for: Mak
     assert together(modalities, ["one", "b.png"]) == {"text": ["one"], "image": ["b.png"]}
     with pytest.raises(ValueError, match="2 inputs are of text: give one of each modality, or all of one"):
         together(modalities, ["one", "two", "b.png"])
+    with pytest.raises(ValueError, match="the model has no modality 'imge': did you mean 'image'"):
+        together(modalities, [f"imge={__file__}"])
     assert together(modalities, ["text=b.png", "image=b.png"]) == {"text": ["b.png"], "image": ["b.png"]}
     two = {"words": modalities["text"], "parole": modalities["text"]}
     assert together(two, ["words=a = b", "parole=uno"]) == {"words": ["a = b"], "parole": ["uno"]}
@@ -411,7 +413,7 @@ def test_a_note_of_a_modality_that_the_model_lacks_is_refused(vae_for: MakeVAE, 
 
 @pytest.mark.parametrize("z", [torch.zeros(4), torch.zeros(2, 3)])
 def test_latents_of_another_shape_are_refused(z: torch.Tensor, vae_for: MakeVAE) -> None:
-    with pytest.raises(ValueError, match=r"latents are \[n, 4\], not"):
+    with pytest.raises(ValueError, match=r"latents are \[n, 4\] of finite numbers, not"):
         vae_for("image").decode(z)
 
 

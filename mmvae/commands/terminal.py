@@ -54,7 +54,7 @@ def fail(message: str, status: int = 2) -> int:
 
 def split_words(value: str | None) -> list[str]:
     """The words of an option that takes several by commas."""
-    return [word.strip() for word in value.split(",")] if value else []
+    return [] if value is None else [word.strip() for word in value.split(",")]
 
 
 def show(value: Any, as_json: bool, text: str) -> None:

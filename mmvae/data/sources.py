@@ -212,6 +212,8 @@ def _loaded(what: str, label: str, fingerprint: str | None, tables: Sequence[Pat
             if holds_lines(path):
                 deque(read_rows(path), maxlen=0)  # says which row
         reason = (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0][:300]
+        if "corresponds to no data" in reason:
+            reason = "it has no rows"
         if Path(label).exists() or options.get("data_files"):
             raise ValueError(f"{label}: could not be read as a data set: {reason}") from None
         raise ValueError(f"no data set '{label}': no local file or folder, and the hub gave: {reason}") from None
