@@ -40,7 +40,7 @@ MIXTURE = "latent.kind=mixture"
 MODELS = {
     "MVAE": "objective.subsets=each objective.scored=seen",  # of two modalities "each" is all
     # alpha = 0.1 and beta = 2.5, as MultiVae has them
-    "MVTCAE": f"objective.kind=alone objective.alone={0.25 / 1.9} kl.weight={4.5 / 1.9}",
+    "MVTCAE": f"latent.with_prior=false objective.kind=alone objective.alone={0.25 / 1.9} kl.weight={4.5 / 1.9}",
     "MoPoE": f"{MIXTURE} latent.of=products",
     "MMVAE": f"{MIXTURE} objective.kind=importance objective.samples=10 objective.groups=2",
 }

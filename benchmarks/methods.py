@@ -71,7 +71,9 @@ JOINT = {
     "MVAE (Wu & Goodman 2018)": "objective.subsets=all objective.scored=seen",
     "TELBO (Vedantam et al. 2018)": "objective.subsets=each objective.scored=seen",
     "JMVAE (Suzuki et al. 2017)": "objective.kind=alone objective.alone=0.1",
-    "MVTCAE (Hwang et al. 2021), alpha = 0.9": "objective.kind=alone objective.alone=0.82 kl.weight=0.18",
+    "MVTCAE (Hwang et al. 2021), alpha = 0.9": (
+        "latent.with_prior=false objective.kind=alone objective.alone=0.82 kl.weight=0.18"
+    ),
     "MMVAE (Shi et al. 2019)": EXPERTS,
     "MoPoE (Sutter et al. 2021)": "latent.kind=mixture latent.of=products",
     "DMVAE (Lee & Pavlovic 2021)": f"objective.subsets=each {OWN}",

@@ -75,7 +75,8 @@ def test_defaults_are_filled_in() -> None:
         "weight": 1.0,
         "private": 0,
     }
-    assert recipe.latent == {"kind": "gaussian", "dim": 32, "min_rate": 0.0, "mean_scale": 0.0}
+    own = {"with_prior": True, "min_rate": 0.0, "mean_scale": 0.0}
+    assert recipe.latent == {"kind": "gaussian", "dim": 32, **own}
     assert recipe.kl == {"kind": "constant", "weight": 1.0}
 
 

@@ -114,10 +114,12 @@ class ProductOfExperts(GaussianExperts):
     """Diagonal Gaussian: the prior N(0, I) times one Gaussian expert for each modality that is present.
 
     Precisions add, and the mean is the precision-weighted mean (Hinton 2002; Wu & Goodman 2018,
-    "Multimodal Generative Models for Scalable Weakly-Supervised Learning"). No modality: the prior.
+    "Multimodal Generative Models for Scalable Weakly-Supervised Learning"). What no expert speaks of is as the prior
+    has it.
     """
 
     class Config(Latent.Config):
+        with_prior: bool = Field(True, description="whether the prior is a factor of the product, beside the experts")
         min_rate: float = Field(
             0.0, ge=0, description="nats that every posterior is away from N(0, I) at least (delta-VAE)"
         )
@@ -127,7 +129,9 @@ class ProductOfExperts(GaussianExperts):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.least = least_precision(config.min_rate / config.dim)
+        if config.min_rate and not config.with_prior:
+            raise ValueError("latent.min_rate is the prior's share of a product: set latent.with_prior to true")
+        self.least = least_precision(config.min_rate / config.dim) if config.with_prior else 0.0
         self.normalize = MeanNorm(config.dim, config.mean_scale) if config.mean_scale else None
 
     def attach(self, private: Mapping[str, int]) -> None:
@@ -145,13 +149,13 @@ class ProductOfExperts(GaussianExperts):
         size: int,
         seen: Mapping[str, Tensor] | None = None,
     ) -> DiagonalGaussian:
-        known = torch.stack(list(present.values())).any(0)
-        # a precision above the prior's is itself a rate, whatever the encoder says (Razavi et al. 2019)
         spoken = self.spoken(present, seen or present)
         of_experts, weighted = precisions(experts, present, size, self.dim, spoken)
-        precision = torch.where(known, self.least, 1.0)[:, None] + of_experts
+        # a precision above the prior's is itself a rate, whatever the encoder says (Razavi et al. 2019)
+        precision = torch.where(of_experts > 0, self.least, 1.0) + of_experts
         mean = weighted / precision
         if self.normalize is not None:
+            known = torch.stack(list(present.values())).any(0)
             mean = torch.where(known[:, None], self.normalize(mean, known), mean)
         return DiagonalGaussian(mean, precision.rsqrt())
 

@@ -103,7 +103,7 @@ class Alone(ELBO):
 
     JMVAE with alone = 0.1 or so (Suzuki et al. 2017, "Joint Multimodal Learning with Deep Generative Models"). Of M
     modalities, the objective of MVTCAE (Hwang et al. 2021, "Multi-View Representation Learning via Total Correlation
-    Objective") is kl.weight = M (1 - alpha) / (M - alpha) and alone = alpha / (M - alpha).
+    Objective") is latent.with_prior = false, kl.weight = M (1 - alpha) / (M - alpha) and alone = alpha / (M - alpha).
     """
 
     class Config(ELBO.Config):

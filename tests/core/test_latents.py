@@ -25,6 +25,27 @@ def rates(latent: ProductOfExperts, expert: Tensor) -> Tensor:
     return StandardNormal(Settings(), DIM).rate(posterior, posterior.sample(Noise(range(ROWS))))
 
 
+def test_without_the_prior_as_a_factor_an_expert_alone_is_the_posterior_and_two_are_their_product() -> None:
+    torch.manual_seed(0)
+    latent, count = family(with_prior=False), int(KNOWN.sum())
+    one, two = torch.randn(2, count, 2 * DIM).unbind()
+    latent.attach({"x": 1, "y": 0})  # the last dimension is of x alone
+    (mean_one, log_one), (mean_two, log_two) = (expert.chunk(2, 1) for expert in (one, two))
+    alone = latent({"x": one}, {"x": KNOWN}, ROWS)
+    torch.testing.assert_close(alone.mean[KNOWN], mean_one)
+    torch.testing.assert_close(alone.stddev[KNOWN], (-0.5 * log_one).exp())
+    both = latent({"x": one, "y": two}, {"x": KNOWN, "y": KNOWN}, ROWS)
+    weight = (log_one.exp() / (log_one.exp() + log_two.exp()))[:, :-1]
+    expected = weight * mean_one[:, :-1] + (1 - weight) * mean_two[:, :-1]
+    torch.testing.assert_close(both.mean[KNOWN][:, :-1], expected)
+    of_y = latent({"y": two}, {"y": KNOWN}, ROWS)
+    for mean, stddev in ((alone.mean[~KNOWN], alone.stddev[~KNOWN]), (of_y.mean[:, -1], of_y.stddev[:, -1])):
+        assert (mean == 0).all()  # of what nothing is said, the prior
+        assert (stddev == 1).all()
+    with pytest.raises(ValueError, match=r"set latent\.with_prior to true"):
+        family(with_prior=False, min_rate=1.0)
+
+
 @pytest.mark.parametrize("rate", [0.0, 0.01, 0.5, 3.0, 10.0])
 def test_the_least_precision_is_that_many_nats_away(rate: float) -> None:
     precision = torch.tensor(least_precision(rate), dtype=torch.float64)
