@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import math
 import os
 import re
 import shutil
@@ -455,8 +454,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
 def test_the_first_losses_are_golden(whole: Path) -> None:
     # a change that should not change numerics must leave these alone
     first, second = (entry for entry in log(whole) if "loss" in entry)
-    assert first["loss"] == pytest.approx(207.627, rel=2e-3)
-    assert second["loss"] == pytest.approx(203.082, rel=2e-3)
+    assert first["loss"] == pytest.approx(205.432, rel=2e-3)
+    assert second["loss"] == pytest.approx(195.609, rel=2e-3)
 
 
 def test_every_term_of_the_log_is_there_and_adds_up(whole: Path) -> None:
@@ -528,14 +527,11 @@ def test_weights_do_not_depend_on_how_often_one_validates(whole: Path, tmp_path:
     assert equal(tmp_path / FILE, whole / FILE)
 
 
-def test_learning_rate_rises_and_falls() -> None:
+def test_the_learning_rate_rises_and_stays() -> None:
     settings = recipe("train.steps=100", "train.learning_rate=0.01").train
     rates = [learning_rate(step, settings) for step in range(100)]
-    assert max(rates) == pytest.approx(0.01, rel=0.01)
-    assert rates.index(max(rates)) == 4
-    assert rates[0] == pytest.approx(0.002)
-    assert rates[-1] < 1e-5
-    assert all(math.isfinite(rate) and rate > 0 for rate in rates)
+    assert rates[:5] == pytest.approx([0.002, 0.004, 0.006, 0.008, 0.01])
+    assert rates[5:] == [0.01] * 95
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
