@@ -214,7 +214,7 @@ class VAE:
         """Observations of the modalities `to`, by default of every one, from latents [n, D]."""
         z = torch.as_tensor(z, dtype=torch.float32, device=self.device)
         if z.ndim != 2 or z.shape[1] != self.network.latent.dim or not z.isfinite().all():
-            raise ValueError(f"latents are [n, {self.network.latent.dim}] of finite numbers, not {list(z.shape)}: {z}")
+            raise ValueError(f"latents are [n, {self.network.latent.dim}], all finite, not {list(z.shape)}: {z}"[:150])
         raws: dict[str, list[Raw]] = {name: [] for name in to or self.modalities}
         made = []
         for start in range(0, len(z), ROWS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
 from pathlib import Path
@@ -95,8 +96,7 @@ class Recipe(Settings):
             raise ValueError("data.pieces: the pieces of a file are a sequence already: set data.sequences to false")
         private, paths = ({name: t[key] for name, t in self.modalities.items()} for key in ("private", "path"))
         check_modalities(self.objective, private)
-        if any(private.values()):
-            self.build_latent().attach(private)  # says where there is no room for them
+        self.build_latent().attach(private)  # says where there is no room for them, and what does not go together
         check_pairs(self.data.pair, self.data.ordered, self.data.complete, paths)
         if 0 < self.train.pretrain >= self.train.steps:
             raise ValueError(
@@ -176,11 +176,13 @@ class Recipe(Settings):
         return part(config)
 
 
+KIND = re.compile(r"constrained-|\w+\[")  # pydantic's names of what a value may be: tuple[constrained-int, ...]
+
+
 def _explain(error: ValidationError, known: Iterable[str], where: str = "") -> Iterator[str]:
     """One line for each error: the key, what was wrong, and the nearest of the known keys where it is unknown."""
     faults = error.errors()
-    # pydantic names the kinds that a value may be of: tuple[constrained-int, constrained-int]
-    keys = [where + ".".join(str(part) for part in item["loc"] if not {"[", "-"} & {*str(part)}) for item in faults]
+    keys = [where + ".".join(str(part) for part in item["loc"] if not KIND.match(str(part))) for item in faults]
     for key, item in zip(keys, faults, strict=True):
         if any(other.startswith(f"{key}.") for other in keys):
             continue  # what is wrong with a part of it says more

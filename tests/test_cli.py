@@ -132,6 +132,8 @@ BAD: list[tuple[str, str]] = [
         "train image/digits modalities.image.size=[32,0]",
         "image/digits: modalities.image.size.1: input should be greater",
     ),
+    ("train image/digits train.learning-rate=1", "train.learning-rate: unknown key; did you mean 'learning_rate'?"),
+    ("train image/digits latent.with_prior=false latent.min_rate=1", "set latent.with_prior to true"),
     ("train image/digits --out image", "holds a run already"),
     ("train image/digits --out new --resume", "nothing to resume in 'new'"),
     ("train image/digits data.validation=0 --out new", "training needs a validation split"),

@@ -102,8 +102,8 @@ def read_rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     number, names = 0, None
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
-            if table.suffix == ".csv":
-                lines = csv.reader(filter(str.strip, file), strict=True)
+            if table.suffix.lower() == ".csv":
+                lines = (cells for cells in csv.reader(file, strict=True) if len(cells) > 1 or "".join(cells).strip())
                 names = [name.strip() for name in next(lines, [])]
                 if len(names) == 1 and (mark := next((mark for mark in ";\t" if mark in names[0]), None)):
                     raise ValueError(f"the columns seem to be separated by {mark!r}: save it with commas")

@@ -169,6 +169,18 @@ def test_a_folder_of_tables_named_like_splits_gives_the_splits(suffix: str, open
     assert sizes(opened(tmp_path, "text")) == {"train": 2, "validation": 3, "test": 4}
 
 
+@pytest.mark.parametrize("name", ["a.csv", "A.CSV", "metadata.csv"])
+def test_cells_may_hold_blank_lines_and_documents(
+    name: str, opened: Open, picture_folder: Folder, tmp_path: Path
+) -> None:
+    picture_folder(tmp_path, 1)
+    cells = ["one\n\ntwo", "x" * 200_000]
+    text = "\n\nfile_name,text\n" + "".join(f'000.png,"{cell}"\n\n' for cell in cells)
+    (tmp_path / name).write_text(text)
+    rows = opened(tmp_path, "image", "text") if name == "metadata.csv" else opened(tmp_path / name, "text")
+    assert column(rows.splits["train"], "text") == cells
+
+
 @pytest.mark.parametrize("name", ["a.txt", "train.txt"])
 def test_blank_lines_separate_and_are_no_rows(name: str, opened: Open, tmp_path: Path) -> None:
     (tmp_path / name).write_text("one\n\n  \ntwo\n\n")
