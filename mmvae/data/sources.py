@@ -88,11 +88,14 @@ def _folder(folder: Path, modalities: Mapping[str, Modality]) -> Source:
     found = sorted(path for path in visible if path.is_file())
     files = [path for path in found if not is_by_product(path)]
     source, read = _read_folder(folder, files, len(files) < len(found), modalities)
-    left_out = Counter(path.suffix.lower() or "without ending" for path in files if path not in read)
+    left_out = Counter(
+        path.suffix.lower() or "without ending" for path in files if path not in read and path.name not in ABOUT
+    )
     notes = []
     if left_out:
         of_each = ", ".join(f"{count:,} {ending}" for ending, count in left_out.most_common(5))
-        notes.append(f"files left out, not read for {' or '.join(modalities)}: {of_each}")
+        why = f"of no kind that {' or '.join(modalities)} reads, or tables named as no split where others are"
+        notes.append(f"files left out, {why}: {of_each}")
     below = [path for path in read if path.parent != folder]
     strays = [path.relative_to(folder).parts[0] for path in below if _split_of(path, folder) is None]
     if len(strays) < len(below) and strays:

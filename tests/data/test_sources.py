@@ -115,11 +115,15 @@ def test_files_that_are_left_out_are_counted_by_their_endings(
     assert opened(tmp_path, "image").notes == ()
     for name in ("a.heic", "b.HEIC", "notes"):
         (tmp_path / name).write_bytes(b"x")
-    assert opened(tmp_path, "image").notes == ("files left out, not read for image: 2 .heic, 1 without ending",)
+    (note,) = opened(tmp_path, "image").notes
+    assert note.startswith("files left out, of no kind that image reads, or tables")
+    assert note.endswith(": 2 .heic, 1 without ending")
     (tmp_path / "texts").mkdir()
     for name in ("train.txt", "validation.txt", "tests.txt", "about.md"):
         (tmp_path / "texts" / name).write_text("a line\n")
-    assert opened(tmp_path / "texts", "text").notes == ("files left out, not read for text: 1 .md, 1 .txt",)
+    (tmp_path / "texts" / "dataset_infos.json").write_text("{}")
+    (note,) = opened(tmp_path / "texts", "text").notes
+    assert note.endswith("named as no split where others are: 1 .md, 1 .txt")
 
 
 def test_folders_that_name_no_split_beside_some_that_do_are_named(
