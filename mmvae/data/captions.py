@@ -34,7 +34,7 @@ def captioned(
     folder: Path, tables: Sequence[Path], media: Sequence[Path], kinds: Mapping[str, Collection[str]]
 ) -> list[Captioned]:
     """The rows of the tables in a folder, each with its files as paths, then the files that no row names, each a row of
-    its own. A file stands in the column of its modality, and a Fault where a row says something wrong.
+    its own. A file stands in the column of its modality, and a Fault in those of files where a row is wrong.
 
     kinds: the suffixes of the files that each modality reads. A file that is not there is for whoever reads it to
     reject. Raises ValueError for tables that cannot be read, or that name no file at all.
@@ -45,7 +45,7 @@ def captioned(
             try:
                 cells = _cells(read, table.parent, folder, kinds)
             except ValueError as error:
-                cells = {next(iter(kinds)): Fault(str(error))}
+                cells = dict.fromkeys((kind for kind, suffixes in kinds.items() if suffixes), Fault(str(error)))
             paths = paths_of(cells)
             rows.append(Captioned(cells, ", ".join(map(str, paths)) or f"{table}, row {number}", (*paths, table)[0]))
     named = {path for row in rows for path in paths_of(row.cells)}

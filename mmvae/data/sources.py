@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from mmvae.data import generated
 from mmvae.data.captions import KEY, NAMES, captioned, holds_lines, is_metadata, paths_of, read_rows
-from mmvae.data.rows import FILE, Rows, Source
+from mmvae.data.rows import FILE, Fault, Rows, Source
 from mmvae.modalities.contract import Modality, is_by_product
 from mmvae.words import check_utf8, counted
 
@@ -114,7 +114,8 @@ def _read_folder(
     if media and metadata:
         kinds = {name: _suffixes({name: modality}) - TABLES.keys() for name, modality in modalities.items()}
         rows = captioned(folder, metadata, media, kinds)
-        columns = tuple(dict.fromkeys(column for row in rows for column in row.cells))
+        told = ((column, cell) for row in rows for column, cell in row.cells.items())
+        columns = tuple(dict.fromkeys(column for column, cell in told if not isinstance(cell, Fault)))
         splits = {
             split: Rows([row.cells for row in part], columns, str(folder), names=[row.where for row in part])
             for split, part in _by_split(rows, lambda row: row.origin, folder).items()

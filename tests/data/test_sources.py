@@ -15,7 +15,7 @@ import soundfile
 from PIL import Image as Pillow
 
 from mmvae.data.items import by_folder, by_piece
-from mmvae.data.rows import Rows, Source, default_column, read_cell
+from mmvae.data.rows import Fault, Rows, Source, default_column, read_cell
 from mmvae.data.sources import BUILTIN, open_source
 from mmvae.generation import VAE
 from mmvae.modalities.contract import Modality
@@ -439,6 +439,10 @@ def test_a_row_that_is_wrong_is_one_that_cannot_be_read_and_one_without_a_file_h
             read_cell(recipe_for("image").modality("image"), rows.cells[place]["image"])
     with pytest.raises(ValueError, match="row 3: no modality of the recipe reads"):
         by_folder(opened(folder, "image", "text"))
+    table.write_text("file_name,caption\n000.png,a\nx.pdf,b\n")
+    rows = opened(folder, "text", "image").splits["train"]
+    assert rows.columns == ("image", "caption")  # none is there for what is wrong alone
+    assert rows.cells[1] == {"image": Fault("no modality of the recipe reads 'x.pdf'")}
 
 
 def test_other_columns_may_end_alike_and_names_may_have_spaces(
