@@ -96,7 +96,8 @@ class Recipe(Settings):
             raise ValueError("data.pieces: the pieces of a file are a sequence already: set data.sequences to false")
         private, paths = ({name: t[key] for name, t in self.modalities.items()} for key in ("private", "path"))
         check_modalities(self.objective, private)
-        self.build_latent().attach(private)  # says where there is no room for them, and what does not go together
+        if any(private.values()):
+            self.build_latent().attach(private)  # says where there is no room for them
         check_pairs(self.data.pair, self.data.ordered, self.data.complete, paths)
         if 0 < self.train.pretrain >= self.train.steps:
             raise ValueError(

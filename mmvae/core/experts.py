@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -127,10 +127,14 @@ class ProductOfExperts(GaussianExperts):
             0.0, ge=0, description="standard deviation to which the means are normalized over a batch (BN-VAE); 0: not"
         )
 
+        @model_validator(mode="after")
+        def _together(self) -> Self:
+            if self.min_rate and not self.with_prior:
+                raise ValueError("latent.min_rate is the prior's share of a product: set latent.with_prior to true")
+            return self
+
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        if config.min_rate and not config.with_prior:
-            raise ValueError("latent.min_rate is the prior's share of a product: set latent.with_prior to true")
         self.least = least_precision(config.min_rate / config.dim) if config.with_prior else 0.0
         self.normalize = MeanNorm(config.dim, config.mean_scale) if config.mean_scale else None
 

@@ -51,7 +51,7 @@ def open_source(path: str, config: str | None, modalities: Mapping[str, Modality
             f"no file or folder '{path}', and no built-in set: {', '.join(BUILTIN)} (a set of the hub is OWNER/NAME); "
             "set data.path to a file or folder of yours"
         )
-    return _loaded(path, path, None, name=config)
+    return _loaded(path, path, None, name=config)[0]
 
 
 def _builtin(name: str) -> Source:
@@ -88,14 +88,10 @@ def _folder(folder: Path, modalities: Mapping[str, Modality]) -> Source:
     found = sorted(path for path in visible if path.is_file())
     files = [path for path in found if not is_by_product(path)]
     source, read = _read_folder(folder, files, len(files) < len(found), modalities)
-    left_out = Counter(
-        path.suffix.lower() or "without ending" for path in files if path not in read and path.name not in ABOUT
-    )
     notes = []
-    if left_out:
-        of_each = ", ".join(f"{count:,} {ending}" for ending, count in left_out.most_common(5))
+    if left_out := _endings(path for path in files if path not in read and path.name not in ABOUT):
         why = f"of no kind that {' or '.join(modalities)} reads, or tables named as no split where others are"
-        notes.append(f"files left out, {why}: {of_each}")
+        notes.append(f"files left out, {why}: {left_out}")
     below = [path for path in read if path.parent != folder]
     strays = [path.relative_to(folder).parts[0] for path in below if _split_of(path, folder) is None]
     if len(strays) < len(below) and strays:
@@ -137,29 +133,22 @@ def _read_folder(
         chosen = [str(path.resolve()) for path in tables] if has_by_products else None
         # of a folder with other files datasets may take the table for one that describes them
         how = AS_IS.get(TABLES[kinds.pop()], {}) if len(kinds) == 1 and len(tables) == len(files) else {}
-        source = _loaded(str(folder), str(folder), _digest(files, folder), tables, data_files=chosen, **how)
-        return source, _taken(folder, chosen)
+        return _loaded(str(folder), str(folder), _digest(files, folder), tables, data_files=chosen, **how)
     if media:
         raise ValueError(
             f"{folder}: {counted(len(media), 'file')}, but no {' or '.join(NAMES)} that says what belongs together: "
             f"a table with a column {KEY} and, of {' and '.join(modalities)}, a column for what is no file"
         )
-    held = ", ".join(
-        f"{count} {suffix}" for suffix, count in Counter(p.suffix or "without ending" for p in files).items()
-    )
     raise ValueError(
         f"{folder}: no file that {' or '.join(modalities)} reads ({', '.join(sorted(_suffixes(modalities)))}); "
-        f"it holds {held or 'no files'}"
+        f"it holds {_endings(files) or 'no files'}"
     )
 
 
-def _taken(folder: Path, chosen: list[str] | None) -> set[Path]:
-    """The files of a folder that datasets makes splits of: where one is named as a split, no others."""
-    import datasets
-
-    files = datasets.load_dataset_builder(str(folder), data_files=chosen).config.data_files or {}
-    taken = {Path(str(path)).resolve() for paths in files.values() for path in paths}
-    return {path for path in folder.rglob("*") if path.resolve() in taken}
+def _endings(paths: Iterable[Path]) -> str:
+    """How many files there are of the five endings that most have."""
+    found = Counter(path.suffix.lower() or "without ending" for path in paths)
+    return ", ".join(f"{count:,} {ending}" for ending, count in found.most_common(5))
 
 
 def _by_split(rows: Iterable[T], path_of: Callable[[T], Path], folder: Path) -> dict[str, list[T]]:
@@ -192,10 +181,14 @@ def _digest(paths: Iterable[Path], base: Path) -> str:
 def _tables(kind: str, files: dict[str, list[Path]], name: str, fingerprint: str) -> Source:
     named = {split: [str(path) for path in paths] for split, paths in files.items()}
     tables = [path for paths in files.values() for path in paths]
-    return _loaded(kind, name, fingerprint, tables, data_files=named, **AS_IS.get(kind, {}))
+    return _loaded(kind, name, fingerprint, tables, data_files=named, **AS_IS.get(kind, {}))[0]
 
 
-def _loaded(what: str, label: str, fingerprint: str | None, tables: Sequence[Path] = (), **options: Any) -> Source:
+def _loaded(
+    what: str, label: str, fingerprint: str | None, tables: Sequence[Path] = (), **options: Any
+) -> tuple[Source, set[Path]]:
+    """What datasets makes of files or a hub's name, and those of `tables` that are in it: where the name of one says
+    its split, one whose name says none is left out."""
     import datasets
 
     for path in tables:
@@ -210,7 +203,9 @@ def _loaded(what: str, label: str, fingerprint: str | None, tables: Sequence[Pat
     shown = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:
-        loaded = datasets.load_dataset(what, **options)
+        builder = datasets.load_dataset_builder(what, **options)
+        builder.download_and_prepare()
+        loaded: Any = builder.as_dataset()
     except Exception as error:  # datasets raises many kinds: all mean that the data cannot be had
         for path in tables:
             if holds_lines(path):
@@ -245,4 +240,6 @@ def _loaded(what: str, label: str, fingerprint: str | None, tables: Sequence[Pat
     if not splits:
         raise ValueError(f"{label}: no training, validation or test split; it has {', '.join(map(str, loaded))}")
     prints = "-".join(str(table._fingerprint) for table in loaded.values())
-    return Source(splits, fingerprint or hashlib.blake2b(prints.encode(), digest_size=16).hexdigest())
+    used = {Path(path).resolve() for files in (builder.config.data_files or {}).values() for path in files}
+    source = Source(splits, fingerprint or hashlib.blake2b(prints.encode(), digest_size=16).hexdigest())
+    return source, {path for path in tables if path.resolve() in used}
