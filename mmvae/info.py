@@ -71,7 +71,7 @@ def examine_machine() -> dict[str, Any]:
         **{package: version(package) for package in PACKAGES},
         "device": f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device),
         "cores": f"{os.cpu_count()}, of which {free_cores()} free now",
-        "bfloat16": "in hardware, used" if has_bf16(device) else "not in hardware, not used",
+        "bfloat16": "faster here, used" if has_bf16(device) else "not faster here, not used",
     }
 
 

@@ -381,6 +381,22 @@ def test_resuming_uses_the_threads_of_the_run(tmp_path: Path, monkeypatch: pytes
     torch.set_num_threads(1)
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "faster"),
+    [
+        ({"cpu_name": "AMD Zen 4", "avx512_bf16": True}, True),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, False),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, True),
+        ({"cpu_name": "AMD Zen 3", "avx2": True}, False),
+    ],
+)
+def test_bfloat16_is_used_where_it_is_faster(
+    capabilities: dict[str, object], faster: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert hardware.has_bf16(torch.device("cpu")) is faster
+
+
 def test_two_processes_train_on_rows_that_lack_a_modality(tmp_path: Path) -> None:
     rows = [{"image": [[i, 2 * i], [0, 255]], **({"text": f"row {i}"} if i % 8 == 0 else {})} for i in range(80)]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
