@@ -21,8 +21,8 @@ def best_device() -> torch.device:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether the hardware computes faster in bfloat16: emulated, it is 2 to 16 times slower than float32; by the AVX-512
-    instructions of Intel's processors, which have half as many units for it, still up to 2 times."""
+    """Whether the hardware computes faster in bfloat16. Emulated, it is 2 to 16 times slower than float32; by the
+    AVX-512 instructions of Intel's processors, which have half as many units for it, up to 2 times."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()

@@ -110,6 +110,8 @@ class Train(Settings):
     ema: float = Field(0.999, ge=0, lt=1, description="decay of the weights' moving average, which is what is saved")
     evaluate_every: int = Field(500, ge=1, description="steps between validations, previews and saves")
     patience: int = Field(0, ge=0, description="validations in a row without a better one that end it; 0: none do")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the hardware computes faster in it")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto: bf16 where the hardware computes faster in it"
+    )
     threads: int | None = Field(None, ge=1, description="CPU threads of a process; by default the free cores")
     seed: int = Field(0, ge=0, lt=2**32, description="of initial weights, order and noise")

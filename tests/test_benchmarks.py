@@ -111,7 +111,21 @@ def test_speed(what: str, lines: Path) -> None:
 
 
 def test_remedies(lines: Path, tmp_path: Path) -> None:
-    words = ["--data", lines, "--steps", "4", "--k", "2", "--out", tmp_path, "--only", "linear", "no latent", "target", "as Bowman"]
+    words = [
+        "--data",
+        lines,
+        "--steps",
+        "4",
+        "--k",
+        "2",
+        "--out",
+        tmp_path,
+        "--only",
+        "linear",
+        "no latent",
+        "target",
+        "as Bowman",
+    ]
     table = run("text_remedies", *words, "--set", *TEXT)
     assert table.count("\n| ") == 5
     assert table.count("nan") == 0

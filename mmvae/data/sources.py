@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import logging
 import re
@@ -61,7 +62,7 @@ def _builtin(name: str) -> Source:
         # so few words cannot be held out: every split has them all
         return Source(dict.fromkeys(SPLITS if name == "number-words" else ["train"], rows), f"{name}-1")
     path = Path(__file__).parent / "builtin" / f"{name}.parquet"
-    return _tables("parquet", {"train": [path]}, name, _digest([path], path.parent))
+    return _tables("parquet", {"train": [path]}, name, _digest([path], path.parent))[0]
 
 
 def _file(path: Path, modalities: Mapping[str, Modality]) -> Source:
@@ -69,7 +70,7 @@ def _file(path: Path, modalities: Mapping[str, Modality]) -> Source:
         raise ValueError(f"{path}: the file is empty")
     kind = TABLES.get(path.suffix.lower())
     if kind:
-        return _tables(kind, {"train": [path]}, path.name, _digest([path], path.parent))
+        return _tables(kind, {"train": [path]}, path.name, _digest([path], path.parent))[0]
     if path.suffix.lower() in _suffixes(modalities):
         return Source({"train": _media([path])}, _digest([path], path.parent))
     raise ValueError(f"{path}: a data set is a folder, or a file of {', '.join(TABLES)}")
@@ -87,7 +88,7 @@ def _folder(folder: Path, modalities: Mapping[str, Modality]) -> Source:
     visible = (p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts))
     found = sorted(path for path in visible if path.is_file())
     files = [path for path in found if not is_by_product(path)]
-    source, read = _read_folder(folder, files, len(files) < len(found), modalities)
+    source, read = _read_folder(folder, files, modalities)
     notes = []
     if left_out := _endings(path for path in files if path not in read and path.name not in ABOUT):
         why = f"of no kind that {' or '.join(modalities)} reads, or tables named as no split where others are"
@@ -100,9 +101,7 @@ def _folder(folder: Path, modalities: Mapping[str, Modality]) -> Source:
     return replace(source, notes=tuple(notes))
 
 
-def _read_folder(
-    folder: Path, files: Sequence[Path], has_by_products: bool, modalities: Mapping[str, Modality]
-) -> tuple[Source, set[Path]]:
+def _read_folder(folder: Path, files: Sequence[Path], modalities: Mapping[str, Modality]) -> tuple[Source, set[Path]]:
     """The data set that a folder's files are, and those of them that it is made of."""
     wanted = _suffixes(modalities) - TABLES.keys()
     media = [path for path in files if path.suffix.lower() in wanted]
@@ -120,8 +119,7 @@ def _read_folder(
         return Source(splits, _digest(sorted(read), folder)), read
     if metadata and len({path.suffix for path in metadata}) == 1:  # for a model of text it is a table as any other
         grouped = _by_split(metadata, lambda path: path, folder)
-        source = _tables(TABLES[metadata[0].suffix], grouped, str(folder), _digest(metadata, folder))
-        return source, set(metadata)
+        return _tables(TABLES[metadata[0].suffix], grouped, str(folder), _digest(metadata, folder))
     if media and len(modalities) == 1:
         grouped = _by_split(media, lambda path: path, folder)
         return Source({split: _media(paths) for split, paths in grouped.items()}, _digest(media, folder)), set(media)
@@ -130,10 +128,10 @@ def _read_folder(
         kinds = {path.suffix.lower() for path in tables if path.name not in ABOUT}
         if len({TABLES[kind] for kind in kinds}) > 1:
             raise ValueError(f"{folder}: tables of several kinds ({', '.join(sorted(kinds))}): give one of them")
-        chosen = [str(path.resolve()) for path in tables] if has_by_products else None
-        # of a folder with other files datasets may take the table for one that describes them
-        how = AS_IS.get(TABLES[kinds.pop()], {}) if len(kinds) == 1 and len(tables) == len(files) else {}
-        return _loaded(str(folder), str(folder), _digest(files, folder), tables, data_files=chosen, **how)
+        if _declares(folder):
+            return _loaded(str(folder), str(folder), _digest(files, folder), tables)
+        grouped = _of_split([path for path in tables if path.name not in ABOUT], folder)
+        return _tables(TABLES[kinds.pop()], grouped, str(folder), _digest(tables, folder))
     if media:
         raise ValueError(
             f"{folder}: {counted(len(media), 'file')}, but no {' or '.join(NAMES)} that says what belongs together: "
@@ -178,10 +176,28 @@ def _digest(paths: Iterable[Path], base: Path) -> str:
     return digest.hexdigest()
 
 
-def _tables(kind: str, files: dict[str, list[Path]], name: str, fingerprint: str) -> Source:
-    named = {split: [str(path) for path in paths] for split, paths in files.items()}
+def _declares(folder: Path) -> bool:
+    """Whether a folder says itself, in the hub's way, which of its files are which split."""
+    about = folder / "README.md"
+    return about.is_file() and "\nconfigs:" in about.read_text(encoding="utf-8", errors="replace")
+
+
+def _of_split(tables: Sequence[Path], folder: Path) -> dict[str, list[Path]]:
+    """Tables by the split that a word of their name, or of the folders above, says; all are of the training one if
+    none says any, and else those that say none are of none."""
+    found: dict[str, list[Path]] = {}
+    for path in tables:
+        words = re.split(r"[\W\d_]+", str(path.relative_to(folder).with_suffix("")))
+        if split := next(filter(None, map(_split_name, words)), None):
+            found.setdefault(split, []).append(path)
+    return found or {"train": list(tables)}
+
+
+def _tables(kind: str, files: dict[str, list[Path]], name: str, fingerprint: str) -> tuple[Source, set[Path]]:
+    """The data set that tables of one kind are, by split, and all of them."""
+    named = {split: [glob.escape(str(path)) for path in paths] for split, paths in files.items()}
     tables = [path for paths in files.values() for path in paths]
-    return _loaded(kind, name, fingerprint, tables, data_files=named, **AS_IS.get(kind, {}))[0]
+    return _loaded(kind, name, fingerprint, tables, data_files=named, **AS_IS.get(kind, {}))
 
 
 def _loaded(

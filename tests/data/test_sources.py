@@ -167,10 +167,39 @@ def test_a_table_of_any_format_gives_its_lines(suffix: str, opened: Open, tmp_pa
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".csv", ".jsonl", ".parquet"])
-def test_a_folder_of_tables_named_like_splits_gives_the_splits(suffix: str, opened: Open, tmp_path: Path) -> None:
-    for n, name in enumerate(("train", "validation", "test"), start=2):
-        table(tmp_path / f"{name}{suffix}", LINES[:n])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train", "validation", "test"),
+        ("Train", "Val", "TEST"),
+        ("data/train-00000-of-00001", "data/validation-00000-of-00001", "data/test-00000-of-00001"),
+        ("my [old] training set/1", "my [old] dev set/1", "my [old] test set/1"),
+    ],
+)
+def test_a_folder_of_tables_named_like_splits_gives_the_splits(
+    names: tuple[str, ...], suffix: str, opened: Open, tmp_path: Path
+) -> None:
+    for n, name in enumerate(names, start=2):
+        path = tmp_path / f"{name}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table(path, LINES[:n])
     assert sizes(opened(tmp_path, "text")) == {"train": 2, "validation": 3, "test": 4}
+
+
+def test_of_tables_that_name_splits_one_that_names_none_is_left_out_and_told(opened: Open, tmp_path: Path) -> None:
+    for n, name in enumerate(("train", "test", "constrained"), start=2):
+        table(tmp_path / f"{name}.txt", LINES[:n])
+    source = opened(tmp_path, "text")
+    assert sizes(source) == {"train": 2, "test": 3}
+    assert "tables named as no split where others are: 1 .txt" in source.notes[0]
+
+
+def test_a_folder_that_declares_its_splits_as_the_hub_does_is_taken_at_its_word(opened: Open, tmp_path: Path) -> None:
+    for n, name in enumerate(("first", "second"), start=2):
+        table(tmp_path / f"{name}.csv", LINES[:n])
+    files = "  - split: train\n    path: first.csv\n  - split: test\n    path: second.csv\n"
+    (tmp_path / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n")
+    assert sizes(opened(tmp_path, "text")) == {"train": 2, "test": 3}
 
 
 @pytest.mark.parametrize("name", ["a.csv", "A.CSV", "metadata.csv"])
