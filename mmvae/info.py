@@ -152,9 +152,10 @@ def _that_read(path: str, column: str | None) -> list[str]:
     for kind in registry.names():
         try:
             modality, cells, _ = _cells(path, kind, column)
-            if any(_reads(modality, cell) for _, cell in islice(cells, 100)):
+            first = list(islice(cells, 100))
+            if any(_reads(modality, cell) for _, cell in first):
                 found.append(kind)
-            reasons[kind] = "reads none of the first 100 rows"
+            reasons[kind] = f"reads none of the first {counted(len(first), 'row')}" if first else "it has no rows"
         except FileNotFoundError:
             raise
         except ValueError as error:

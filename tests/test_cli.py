@@ -82,6 +82,7 @@ def world(tmp_path: Path, models: dict[str, Path], monkeypatch: pytest.MonkeyPat
     (tmp_path / "nameless.toml").write_text('[data]\npath = "digits"\n[modalities.image]\n')
     (tmp_path / "table.csv").write_text("a,b\n1,2\n3,4\n")
     (tmp_path / "header.csv").write_text("text\n")
+    (tmp_path / "blank.txt").write_text("\n\n")
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "config.json").write_text("{")
     (tmp_path / "future").mkdir()
@@ -182,6 +183,7 @@ BAD: list[tuple[str, str]] = [
     ("doctor nowhere/", "no file or folder 'nowhere/'"),
     ("doctor notes", "no modality reads it: as audio, notes: no file that audio reads"),
     ("doctor latin.txt", "no modality reads it: as audio or image or text, latin.txt, line 1, byte 3: not UTF-8"),
+    ("doctor blank.txt", "blank.txt: no modality reads it: as audio or image or text, it has no rows"),
     ("recipes show image/digits train.steps=2", "overrides are shown with --json"),
     ("recipes copy image/digits nowhere/mine.toml", "no folder 'nowhere' to write mine.toml to"),
     ("recipes copy image/digits broken.toml", "broken.toml exists already"),

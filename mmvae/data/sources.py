@@ -227,7 +227,7 @@ def _loaded(
             if holds_lines(path):
                 deque(read_rows(path), maxlen=0)  # says which row
         reason = (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0][:300]
-        if "corresponds to no data" in reason:
+        if "corresponds to no data" in reason or "at least one example" in reason:
             reason = "it has no rows"
         if Path(label).exists() or options.get("data_files"):
             raise ValueError(f"{label}: could not be read as a data set: {reason}") from None
