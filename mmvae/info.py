@@ -24,6 +24,7 @@ from mmvae.modalities.registry import modalities as registry
 from mmvae.recipe_files import read_config
 from mmvae.words import counted
 
+SHOWN = 10  # rows that are rejected for one reason
 PACKAGES = ("torch", "torchaudio", "transformers", "datasets", "librosa", "soundfile")
 
 
@@ -85,10 +86,8 @@ def examine_data(path: str, kind: str | None = None, column: str | None = None) 
     rejected, rows = [], 0
     for where, cell in cells:
         rows += 1
-        try:
-            read_cell(modality, cell)
-        except (ValueError, OSError) as error:
-            rejected.append((where, str(error)))
+        if (fault := _fault(modality, cell)) is not None:
+            rejected.append((where, fault))
     return {
         "path": path,
         "modality": kind,
@@ -108,7 +107,12 @@ def told(found: Mapping[str, Any]) -> str:
     ]
     lines += [f"  {note}" for note in found["about"]]
     lines += [f"  {counted(count, 'row')} {what}" for what, count in found["notes"].items()]
-    lines += [f"  {where}: {reason}" for where, reason in found["rejected"]]
+    wrong: dict[str, list[str]] = {}
+    for where, reason in found["rejected"]:
+        wrong.setdefault(reason, []).append(where)
+    for reason, places in wrong.items():
+        lines += [f"  {where}: {reason}" for where in places[:SHOWN]]
+        lines += [f"  and {counted(len(places) - SHOWN, 'row')} more: {reason}"] if len(places) > SHOWN else []
     if found["others"]:
         others = " or ".join(f"--modality {kind}" for kind in found["others"])
         lines.append(f"only {found['modality']} was looked at; for what else there is: {others}")
@@ -135,15 +139,16 @@ def _cells(path: str, kind: str, wanted: str | None) -> tuple[Modality, Iterator
 
 def _is_sequence(modality: Modality, cell: Any) -> bool:
     """Whether a cell is a list that is not itself an observation."""
-    return isinstance(cell, list) and not _reads(modality, cell)
+    return isinstance(cell, list) and _fault(modality, cell) is not None
 
 
-def _reads(modality: Modality, cell: Any) -> bool:
+def _fault(modality: Modality, cell: Any) -> str | None:
+    """Why a cell is no observation, or None where it is one."""
     try:
         read_cell(modality, cell)
-    except (ValueError, OSError):
-        return False
-    return True
+    except (ValueError, OSError) as error:
+        return str(error)
+    return None
 
 
 def _that_read(path: str, column: str | None) -> list[str]:
@@ -152,10 +157,11 @@ def _that_read(path: str, column: str | None) -> list[str]:
     for kind in registry.names():
         try:
             modality, cells, _ = _cells(path, kind, column)
-            first = list(islice(cells, 100))
-            if any(_reads(modality, cell) for _, cell in first):
+            faults = [_fault(modality, cell) for _, cell in islice(cells, 100)]
+            if None in faults:
                 found.append(kind)
-            reasons[kind] = f"reads none of the first {counted(len(first), 'row')}" if first else "it has no rows"
+            said = f"none of the first {counted(len(faults), 'row')} can be read: {faults[0]}" if faults else ""
+            reasons[kind] = said or "it has no rows"
         except FileNotFoundError:
             raise
         except ValueError as error:

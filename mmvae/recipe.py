@@ -176,7 +176,17 @@ class Recipe(Settings):
         _, part, config = _split(*PARTS["kl"], self.kl, "kl.")
         return part(config)
 
+    def cautions(self) -> Iterator[str]:
+        """What its settings together may not be meant to do, a sentence each."""
+        schedule, steps = self.build_schedule(), self.train.steps - self.train.pretrain
+        if (most := max(map(schedule, range(steps)))) < REACHED:
+            yield (
+                f"the KL weight reaches only {most:.2g} of kl.weight in {counted(steps, 'step')}: "
+                f"kl.kind = {self.kl['kind']} takes longer; lower kl.warmup or kl.period, or set train.steps higher"
+            )
 
+
+REACHED = 0.99  # of the final KL weight: a schedule that a training does not cut short comes so far
 KIND = re.compile(r"constrained-|\w+\[")  # pydantic's names of what a value may be: tuple[constrained-int, ...]
 
 

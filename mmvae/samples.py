@@ -19,7 +19,7 @@ from mmvae.modalities.registry import modalities as registry
 from mmvae.words import counted
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Samples:
     """Decoded observations by modality, the latents [n, D] they came from (of sequences [n, length, D]), and how each
     was made."""
@@ -37,6 +37,9 @@ class Samples:
 
     def __getitem__(self, name: str) -> list[Raw]:
         return self.raws[name]
+
+    def __repr__(self) -> str:
+        return f"<{counted(len(self), 'sample')} of {', '.join(self.raws)}>"
 
     def _repr_html_(self) -> str:
         return cells(self.modalities, self.raws, map(self._caption, range(len(self))), self.given())

@@ -17,6 +17,18 @@ from mmvae.recipe_files import copy_recipe, find_recipe, recipe_names
 TABLES: dict[str, Any] = {"name": "small", "data": {"path": "digits"}, "modalities": {"image": {}}}
 
 
+def test_an_annealing_that_the_training_cuts_short_is_told() -> None:
+    def told(*changes: str) -> list[str]:
+        return list(Recipe.load("image/digits", changes).cautions())
+
+    assert told("train.steps=1000", "kl.kind=linear", "kl.warmup=1000") == []
+    assert told("train.steps=100", "kl.kind=sigmoid", "kl.warmup=100") == []
+    (line,) = told("train.steps=100", "kl.kind=linear", "kl.warmup=1000")
+    assert "the KL weight reaches only 0.099 of kl.weight in 100 steps: kl.kind = linear" in line
+    (line,) = told("train.steps=100", "train.pretrain=50", "kl.kind=linear", "kl.warmup=100")
+    assert "only 0.49 of kl.weight in 50 steps" in line
+
+
 def load(*overrides: str, **tables: Any) -> Recipe:
     return Recipe.load({**TABLES, **tables}, overrides)
 

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LAYERS = (  # from the bottom; rooms of one layer do not import one another
-    {"core", "distances", "hardware", "launch", "words"},
+    {"words"},
+    {"core", "distances", "hardware", "launch"},
     {"combinations", "modalities", "recipe_files", "tables"},
     {"recipe", "testing"},
     {"data", "gallery", "optimizing", "progress"},

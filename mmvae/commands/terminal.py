@@ -28,7 +28,12 @@ Set = Annotated[
     typer.Option("--set", help="A setting in place of the recipe's: modalities.text.top_p=0.9 (may be repeated)."),
 ]
 Out = Annotated[
-    Path | None, typer.Option("--out", "-o", help="Folder to write to [default: a new one, named as the command is].")
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        help="Folder to write to, in place of earlier samples there [default: a new one, named as the command is].",
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same output.")]
 Heat = Annotated[float | None, typer.Option("--temperature", min=0, help="Of the likelihood; 0 takes its mode.")]

@@ -47,7 +47,7 @@ class OfBook(Discrete):
         super().__init__(config)
         self.codes, self.values = config.codes, config.values
         if config.dim % config.codes:
-            raise ValueError(f"codes = {config.codes} must divide dim = {config.dim}")
+            raise ValueError(f"latent.codes = {config.codes} must divide latent.dim = {config.dim}")
         self.width = config.dim // config.codes
 
     @property

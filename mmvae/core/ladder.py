@@ -89,7 +89,9 @@ class Ladder(Latent):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         if config.upper >= config.dim:
-            raise ValueError(f"upper = {config.upper} must be below dim = {config.dim}: some are the lower level's")
+            raise ValueError(
+                f"latent.upper = {config.upper} must be below latent.dim = {config.dim}: some are the lower level's"
+            )
         self.outputs = 2 * config.dim
         self.top = ProductOfExperts(ProductOfExperts.Config(dim=config.upper))
         self.below = Below(config.upper, config.dim - config.upper, config.hidden)

@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from mmvae.words import some
+
 T = TypeVar("T")
 
 
@@ -47,7 +49,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """The end of an error message: the closest known name, or all of them."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known) or 'none'}"
+    return f"did you mean '{close[0]}'?" if close else f"known: {some(known) or 'none'}"
 
 
 class Registry(Generic[T]):

@@ -13,6 +13,7 @@ from mmvae.data.sources import open_source
 from mmvae.data.splits import make_splits
 from mmvae.modalities.contract import Modality
 from mmvae.recipe import Recipe
+from mmvae.words import some
 
 
 class Chosen(NamedTuple):
@@ -85,6 +86,6 @@ def _column(recipe: Recipe, name: str, source: Source) -> str:
     if wanted is None:
         return default_column(name, recipe.modalities[name]["kind"], rows)
     if wanted not in rows.columns:
-        known = "its files have no columns" if rows.columns == (FILE,) else f"it has {', '.join(rows.columns)}"
+        known = "its files have no columns" if rows.source == FILE else f"it has {some(rows.columns)}"
         raise ValueError(f"modalities.{name}.column: {rows.source} has no column '{wanted}'; {known}")
     return wanted

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmvae.modalities.contract import Modality, Raw, as_stream
+from mmvae.words import some
 
-FILE = "file"  # the only column of a folder of media files
+FILE, LABEL = "file", "label"  # the columns of a folder of media files: the second where its folders are classes
 
 
 class Piece(NamedTuple):
@@ -99,6 +100,8 @@ def read_cell(modality: Modality, cell: Any) -> Raw:
         return modality.read(cell)
     if isinstance(cell, Piece):
         return as_stream(modality).read_piece(cell.path, cell.index)
+    if isinstance(cell, bytes):
+        return modality.read(io.BytesIO(cell))
     if isinstance(cell, Mapping) and cell.keys() == {"bytes", "path"}:
         return modality.read(io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"]))
     return modality.parse(cell)
@@ -113,10 +116,10 @@ def compared(cell: Any) -> Any:
 
 def default_column(name: str, kind: str, rows: Rows) -> str:
     """The column that a modality is read from when the recipe names none. Raises ValueError."""
-    for column in (name, kind, *([rows.columns[0]] if len(rows.columns) == 1 else [])):
+    only = rows.columns[:1] if len(rows.columns) == 1 or rows.source == FILE else ()
+    for column in (name, kind, *only):
         if column in rows.columns:
             return column
     raise ValueError(
-        f"modalities.{name}: which column of {rows.source}? "
-        f"Set modalities.{name}.column to one of {', '.join(rows.columns)}"
+        f"modalities.{name}: which column of {rows.source}? Set modalities.{name}.column to one of {some(rows.columns)}"
     )

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from mmvae.data import generated
 from mmvae.data.captions import KEY, NAMES, captioned, holds_lines, is_metadata, paths_of, read_rows
-from mmvae.data.rows import FILE, Fault, Rows, Source
+from mmvae.data.rows import FILE, LABEL, Fault, Rows, Source
 from mmvae.modalities.contract import Modality, is_by_product
 from mmvae.words import check_utf8, counted
 
@@ -47,7 +47,7 @@ def open_source(path: str, config: str | None, modalities: Mapping[str, Modality
     if local.is_file():
         return _file(local, modalities)
     # a bare word is never looked up: offline, the hub's library takes any cached folder of that name for it
-    if not HUB_NAME.fullmatch(path) or local.suffix in TABLES:
+    if not HUB_NAME.fullmatch(path) or local.suffix in TABLES or local.parent.is_dir():
         raise FileNotFoundError(
             f"no file or folder '{path}', and no built-in set: {', '.join(BUILTIN)} (a set of the hub is OWNER/NAME); "
             "set data.path to a file or folder of yours"
@@ -80,8 +80,15 @@ def _suffixes(modalities: Mapping[str, Modality]) -> set[str]:
     return {suffix for modality in modalities.values() for suffix in (modality.suffix, *modality.reads)}
 
 
-def _media(paths: Sequence[Path]) -> Rows:
-    return Rows([{FILE: path} for path in paths], (FILE,), FILE, names=[str(path) for path in paths])
+def _media(paths: Sequence[Path], classes: Mapping[Path, str] | None = None) -> Rows:
+    cells = [{FILE: path, **({LABEL: classes.get(path)} if classes else {})} for path in paths]
+    return Rows(cells, (FILE, LABEL) if classes else (FILE,), FILE, names=[str(path) for path in paths])
+
+
+def _classes(paths: Iterable[Path], folder: Path) -> dict[Path, str]:
+    """The name of the folder that each file lies in, where these are several that are no splits."""
+    inner = {path: path.parent.name for path in paths if path.parent != folder and not _split_name(path.parent.name)}
+    return inner if len(set(inner.values())) > 1 else {}
 
 
 def _folder(folder: Path, modalities: Mapping[str, Modality]) -> Source:
@@ -122,7 +129,9 @@ def _read_folder(folder: Path, files: Sequence[Path], modalities: Mapping[str, M
         return _tables(TABLES[metadata[0].suffix], grouped, str(folder), _digest(metadata, folder))
     if media and len(modalities) == 1:
         grouped = _by_split(media, lambda path: path, folder)
-        return Source({split: _media(paths) for split, paths in grouped.items()}, _digest(media, folder)), set(media)
+        classes = _classes(media, folder)
+        splits = {split: _media(paths, classes) for split, paths in grouped.items()}
+        return Source(splits, _digest(media, folder)), set(media)
     tables = [path for path in files if path.suffix.lower() in TABLES]
     if tables:
         kinds = {path.suffix.lower() for path in tables if path.name not in ABOUT}
@@ -231,7 +240,7 @@ def _loaded(
             reason = "it has no rows"
         if Path(label).exists() or options.get("data_files"):
             raise ValueError(f"{label}: could not be read as a data set: {reason}") from None
-        raise ValueError(f"no data set '{label}': no local file or folder, and the hub gave: {reason}") from None
+        raise FileNotFoundError(f"no data set '{label}': no local file or folder, and the hub gave: {reason}") from None
     finally:
         if shown:
             datasets.enable_progress_bars()

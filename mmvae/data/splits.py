@@ -9,6 +9,7 @@ from mmvae.data.rows import Selection, Source
 from mmvae.tables import Data
 from mmvae.words import counted
 
+LEAST = 20  # rows of a split that is made, of at most a tenth of them
 SHARED = ("validation", "test")  # made of training rows where they are not declared
 
 
@@ -30,7 +31,8 @@ def _divided(train: Selection, missing: set[str], data: Data) -> dict[str, Selec
     made, start, whole = {}, 0, False
     for name, share in zip(SHARED, (data.validation, data.test), strict=True):
         if name in missing and share:
-            count = max(1, round(share * len(train)))
+            few = min(LEAST, len(train) // 10)  # a small share of few rows would be one or two, which say nothing
+            count = max(1, few, round(share * len(train)))
             made[name] = train.rows.select(sorted(shuffled[start : start + count]))
             start, whole = start + count, whole or share == 1
     if start < len(train):

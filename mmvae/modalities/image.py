@@ -7,6 +7,7 @@ import io
 import math
 import warnings
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -33,6 +34,8 @@ from mmvae.modalities.pixels import (
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 TAG = "mmvae"
+LOOKED_AT = 20  # pictures at most, to tell gray ones that were saved in colour
+DARK = 32  # of 255, above which some pixel of nearly any picture is
 LARGEST = 256  # pixels of a side, unless the recipe asks for more
 NOISE = (0.1, 0.2, 0.4)  # standard deviation, of the whole range, of white noise that a model is tried with
 
@@ -51,9 +54,11 @@ class Image(Modality):
             None, description="pixels: a side, or [height, width]; by default that of the training images"
         )
         channels: Literal[1, 3, 4] | None = Field(
-            None, description="1 gray, 3 RGB (transparent parts on white), 4 RGBA; by default as the training images"
+            None,
+            description="1 gray, 3 RGB (transparent parts on white), 4 RGBA; by default as the first training image, "
+            "but 1 where the first ones are gray",
         )
-        max_pixels: int = bound(50_000_000, "larger files are rejected", ge=1)
+        max_pixels: int = bound(50_000_000, "larger files are rejected", ge=1, le=178_956_970)
         likelihood: Literal["logistic", "bernoulli", "continuous-bernoulli", "gaussian"] = Field(
             "logistic",
             description="8-bit logistic mixture; black and white; or, of the last two, a density over [0, 1]",
@@ -82,6 +87,8 @@ class Image(Modality):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         size = config.size
+        if config.binarization == "drawn" and config.likelihood != "bernoulli":
+            raise ValueError(f"binarization = drawn is for the likelihood 'bernoulli', not for '{config.likelihood}'")
         self.size = (size, size) if isinstance(size, int) else size
         self.channels: int | None = config.channels
 
@@ -104,6 +111,8 @@ class Image(Modality):
                     picture = ImageOps.exif_transpose(opened)
             except ValueError:
                 raise
+            except Pillow.DecompressionBombError:
+                raise ValueError(f"its pixels are more than max_pixels = {self.config.max_pixels}") from None
             except Exception as error:  # a damaged file makes Pillow fail in many ways
                 raise ValueError(f"not a readable image: {error}") from error
         if picture.mode == "F" or (picture.mode == "I" and np.asarray(picture).max() > 65535):
@@ -138,26 +147,33 @@ class Image(Modality):
             )
         if self.channels and picture.mode != MODES[self.channels]:
             picture = on_white(picture)
-            if self.channels == 1 and not self.config.channels:
+            if self.channels == 1 and not self.config.channels and not _is_gray(np.asarray(picture)):
                 self.note("in colour: made gray, as the first picture is")
             picture = picture.convert(MODES[self.channels])
         if self.size and picture.size != self.size[::-1]:
             if not self.config.size:
                 self.note(f"not of {self.size[0]}x{self.size[1]} pixels as the first is: cropped and resized")
             picture = ImageOps.fit(picture, self.size[::-1], Pillow.Resampling.LANCZOS)
-        return np.atleast_3d(np.asarray(picture))
+        array = np.atleast_3d(np.asarray(picture))
+        if array.max() < DARK:
+            self.note(f"so dark that no pixel is above {DARK - 1} of 255: a mask, or saved in another range?")
+        elif array.min() == array.max():
+            self.note("of one shade all over")
+        return array
 
     def write(self, raw: np.ndarray, path: Path) -> None:
         as_picture(raw).save(path)
 
     def fit(self, raws: Iterable[np.ndarray]) -> None:
-        first = next(iter(raws))
+        rows = iter(raws)
+        first = next(rows)
         if max(first.shape[:2]) > LARGEST and not self.config.size:
             raise ValueError(
                 f"the first training image has {first.shape[0]}x{first.shape[1]} pixels, too many to train on "
                 "as it is: set the image's size in the recipe, to 64 or so"
             )
-        self.size, self.channels = first.shape[:2], first.shape[2]
+        gray = not self.config.channels and _is_gray(first) and all(map(_is_gray, islice(rows, LOOKED_AT)))
+        self.size, self.channels = first.shape[:2], 1 if gray else first.shape[2]
 
     def to_tensor(self, raw: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(raw.transpose(2, 0, 1).copy())
@@ -273,6 +289,11 @@ class Image(Modality):
         with Pillow.open(path) as picture:
             picture.load()
             return picture.info.get(TAG)
+
+
+def _is_gray(raw: np.ndarray) -> bool:
+    """Whether a picture [height, width, channels] in colour has none."""
+    return raw.shape[2] == 3 and bool((raw == raw[..., :1]).all())
 
 
 def _describe(shape: Sequence[int]) -> str:

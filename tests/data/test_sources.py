@@ -108,6 +108,20 @@ def test_the_fingerprint_sees_a_changed_byte_in_a_file_of_the_same_size(
     assert opened(tmp_path, "image").fingerprint != before
 
 
+def test_folders_that_are_no_splits_are_the_labels_of_their_files(
+    opened: Open, picture_folder: Folder, tmp_path: Path
+) -> None:
+    for split, count in (("train", 3), ("test", 1)):
+        for name in ("cats", "dogs"):
+            picture_folder(tmp_path / split / name, count)
+    source = opened(tmp_path, "image")
+    assert sizes(source) == {"train": 6, "test": 2}
+    assert column(source.splits["train"], "label") == ["cats"] * 3 + ["dogs"] * 3
+    assert default_column("image", "image", source.splits["train"]) == "file"
+    picture_folder(tmp_path / "one" / "train" / "cats", 2)
+    assert opened(tmp_path / "one", "image").splits["train"].columns == ("file",)  # one class is none
+
+
 def test_files_that_are_left_out_are_counted_by_their_endings(
     opened: Open, picture_folder: Folder, tmp_path: Path
 ) -> None:
@@ -542,7 +556,13 @@ def test_cells_are_files_bytes_or_values(
     path = picture_folder(tmp_path, 1) / "000.png"
     modality: Modality = recipe_for("image").modality("image")
     expected = modality.read(path)
-    for cell in (path, {"bytes": path.read_bytes(), "path": None}, {"bytes": None, "path": str(path)}, expected):
+    for cell in (
+        path,
+        path.read_bytes(),
+        {"bytes": path.read_bytes(), "path": None},
+        {"bytes": None, "path": str(path)},
+        expected,
+    ):
         assert np.array_equal(read_cell(modality, cell), expected)
 
 
@@ -578,11 +598,19 @@ def test_a_path_that_is_not_there_is_said_to_be_missing(path: str, opened: Open)
         opened(path, "text")
 
 
-def test_a_name_that_is_nothing_says_where_it_was_looked_for(opened: Open) -> None:
+def test_a_name_that_is_nothing_says_where_it_was_looked_for(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(FileNotFoundError, match=r"no file or folder 'emojis', and no built-in set: emoji, "):
         opened("emojis", "image")
+    (tmp_path / "my").mkdir()
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        ValueError, match=r"no data set 'nobody/emojis': no local file or folder, and the hub"
+        FileNotFoundError, match="no file or folder 'my/pictres'"
+    ):  # its folder is here: no hub is asked
+        opened("my/pictres", "image")
+    with pytest.raises(
+        FileNotFoundError, match=r"no data set 'nobody/emojis': no local file or folder, and the hub"
     ) as caught:
         opened("nobody/emojis", "image")
     assert len(str(caught.value).splitlines()) == 1

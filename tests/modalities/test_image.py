@@ -63,7 +63,7 @@ def test_images_of_any_size_are_scored_drawn_and_read_back(
     size: tuple[int, int], likelihood: str, pictures: Pictures
 ) -> None:
     raws = [np.full((*size, 3), value, np.uint8) for value in (0, 255)]
-    modality = fitted(raws, widths=[4, 4], likelihood=likelihood, mixture=2)
+    modality = fitted(raws, widths=[4, 4], likelihood=likelihood, mixture=2, channels=3)
     batch = torch.stack([modality.to_tensor(raw) for raw in raws])
     with torch.no_grad():
         assert modality.encoder(6)(batch).shape == (2, 6)
@@ -386,3 +386,39 @@ def test_a_sheet_shows_every_picture(count: int, pictures: Pictures, tmp_path: P
     for index, raw in enumerate(raws):
         top, left = index // columns * 66 + 1, index % columns * 66 + 1
         assert np.array_equal(shown[top : top + 64, left : left + 64], raw)
+
+
+# -- what pictures may lack -----------------------------------------------------------------------
+
+
+def test_gray_pictures_saved_in_colour_are_gray(pictures: Pictures, tmp_path: Path) -> None:
+    gray = [np.repeat(raw, 3, axis=2) for raw in pictures(3, height=5, width=6, channels=1)]
+    modality = fitted(gray)
+    assert modality.shape == (1, 5, 6)
+    path = saved(Pillow.fromarray(gray[0]), tmp_path / "a.png")
+    assert np.array_equal(modality.read(path), gray[0][..., :1])
+    assert not modality.notes
+    modality.parse(pictures(1, height=5, width=6, channels=3)[0])
+    assert modality.notes == {"in colour: made gray, as the first picture is": 1}
+
+
+def test_one_picture_in_colour_among_the_first_makes_all_so(pictures: Pictures) -> None:
+    gray = [np.repeat(raw, 3, axis=2) for raw in pictures(3, height=5, width=6, channels=1)]
+    assert fitted([*gray, *pictures(1, height=5, width=6, channels=3)]).shape == (3, 5, 6)
+    assert fitted(gray, channels=3).shape == (3, 5, 6)
+
+
+def test_pictures_in_which_nothing_is_seen_are_counted() -> None:
+    modality = image()
+    modality.parse(np.array([[0, 1], [1, 0]], np.uint8))
+    modality.parse(np.full((2, 2), 255, np.uint8))
+    modality.parse(np.array([[0, 255], [1, 0]], np.uint8))
+    dark, even = modality.notes
+    assert "no pixel is above 31 of 255" in dark
+    assert even == "of one shade all over"
+    assert set(modality.notes.values()) == {1}
+
+
+def test_how_grey_pixels_are_made_black_and_white_is_for_the_likelihood_that_sees_them_so() -> None:
+    with pytest.raises(ValueError, match="binarization = drawn is for the likelihood 'bernoulli', not for 'logistic'"):
+        image(binarization="drawn")

@@ -49,7 +49,7 @@ def test_shades_are_normal_densities_of_pixels_from_0_to_1() -> None:
 def test_networks_of_either_kind_have_a_likelihood_of_each(networks: str, likelihood: str) -> None:
     config = Image.Config.model_validate({"networks": networks, "likelihood": likelihood, "widths": [8, 6]})
     modality = Image(config)
-    modality.fit([np.zeros((9, 12, 3), np.uint8)])
+    modality.fit([np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8)])
     encoder, decoder = modality.encoder(5), modality.decoder(4)
     assert isinstance(encoder, PixelEncoder)
     assert isinstance(decoder, PixelDecoder)
