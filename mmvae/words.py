@@ -1,19 +1,13 @@
-"""Words: so many of a thing, some of many names, and files that are not UTF-8."""
+"""Words: so many of a thing, and files that are not UTF-8."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 
 def counted(count: int, thing: str) -> str:
     """1 row, 2 rows."""
     return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
-
-
-def some(names: Sequence[str], most: int = 12) -> str:
-    """Names for a message: the first of them where they are many, and how many more there are."""
-    return ", ".join([*names[:most], *([f"{len(names) - most:,} more"] if len(names) > most else [])])
 
 
 def check_utf8(path: Path) -> None:

@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LAYERS = (  # from the bottom; rooms of one layer do not import one another
-    {"words"},
-    {"core", "distances", "hardware", "launch"},
+    {"core", "distances", "hardware", "launch", "words"},
     {"combinations", "modalities", "recipe_files", "tables"},
     {"recipe", "testing"},
     {"data", "gallery", "optimizing", "progress"},

@@ -5,14 +5,12 @@ from __future__ import annotations
 import difflib
 import hashlib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
-
-from mmvae.words import some
 
 T = TypeVar("T")
 
@@ -43,6 +41,11 @@ def network(default: Any, description: str, **constraints: Any) -> Any:
 def bound(default: Any, description: str, **constraints: Any) -> Any:
     """A field that limits what is read, which of a trained model may be changed, unlike others behind its tensors."""
     return Field(default, description=description, json_schema_extra={"bound": True}, **constraints)
+
+
+def some(names: Sequence[str], most: int = 12) -> str:
+    """Names for a message: the first of them where they are many, and how many more there are."""
+    return ", ".join([*names[:most], *([f"{len(names) - most:,} more"] if len(names) > most else [])])
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

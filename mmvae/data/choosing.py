@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from mmvae.core.registry import some
 from mmvae.data.items import by_folder, by_piece, unfold
 from mmvae.data.pairing import Thinned, identifies, pair, prefix_of
 from mmvae.data.rows import FILE, Selection, Source, default_column
@@ -13,7 +14,6 @@ from mmvae.data.sources import open_source
 from mmvae.data.splits import make_splits
 from mmvae.modalities.contract import Modality
 from mmvae.recipe import Recipe
-from mmvae.words import some
 
 
 class Chosen(NamedTuple):

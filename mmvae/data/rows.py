@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mmvae.core.registry import some
 from mmvae.modalities.contract import Modality, Raw, as_stream
-from mmvae.words import some
 
 FILE, LABEL = "file", "label"  # the columns of a folder of media files: the second where its folders are classes
 
