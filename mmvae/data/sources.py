@@ -102,7 +102,7 @@ def _folder(folder: Path, modalities: Mapping[str, Modality]) -> Source:
         notes.append(f"files left out, {why}: {left_out}")
     below = [path for path in read if path.parent != folder]
     strays = [path.relative_to(folder).parts[0] for path in below if _split_of(path, folder) is None]
-    if len(strays) < len(below) and strays:
+    if strays and (len(strays) < len(below) or any(map(_split_within, strays))):
         names = ", ".join(f"{name} ({counted(count, 'file')})" for name, count in Counter(strays).most_common(5))
         notes.append(f"folders that name no split, taken for training: {names}")
     return replace(source, notes=tuple(notes))
@@ -174,6 +174,11 @@ def _split_name(word: str) -> str | None:
     return next((split for split, words in SPLITS.items() if word.lower() in words), None)
 
 
+def _split_within(name: str) -> str | None:
+    """The split that a word of a name is, as in train-00000-of-00001."""
+    return next(filter(None, map(_split_name, re.split(r"[\W\d_]+", name))), None)
+
+
 def _digest(paths: Iterable[Path], base: Path) -> str:
     """A hash of names and contents."""
     digest = hashlib.blake2b(digest_size=16)
@@ -196,8 +201,7 @@ def _of_split(tables: Sequence[Path], folder: Path) -> dict[str, list[Path]]:
     none says any, and else those that say none are of none."""
     found: dict[str, list[Path]] = {}
     for path in tables:
-        words = re.split(r"[\W\d_]+", str(path.relative_to(folder).with_suffix("")))
-        if split := next(filter(None, map(_split_name, words)), None):
+        if split := _split_within(str(path.relative_to(folder).with_suffix(""))):
             found.setdefault(split, []).append(path)
     return found or {"train": list(tables)}
 

@@ -108,6 +108,13 @@ def test_the_fingerprint_sees_a_changed_byte_in_a_file_of_the_same_size(
     assert opened(tmp_path, "image").fingerprint != before
 
 
+def test_folders_that_may_be_meant_as_splits_are_named(opened: Open, picture_folder: Folder, tmp_path: Path) -> None:
+    for name in ("train_images", "test_images"):
+        picture_folder(tmp_path / name, 2)
+    (note,) = opened(tmp_path, "image").notes
+    assert note == ("folders that name no split, taken for training: test_images (2 files), train_images (2 files)")
+
+
 def test_folders_that_are_no_splits_are_the_labels_of_their_files(
     opened: Open, picture_folder: Folder, tmp_path: Path
 ) -> None:
