@@ -100,7 +100,7 @@ def _folder(folder: Path, modalities: Mapping[str, Modality]) -> Source:
     if left_out := _endings(path for path in files if path not in read and path.name not in ABOUT):
         why = f"of no kind that {' or '.join(modalities)} reads, or tables named as no split where others are"
         notes.append(f"files left out, {why}: {left_out}")
-    below = [path for path in read if path.parent != folder]
+    below = [path for path in sorted(read) if path.parent != folder]
     strays = [path.relative_to(folder).parts[0] for path in below if _split_of(path, folder) is None]
     if strays and (len(strays) < len(below) or any(map(_split_within, strays))):
         names = ", ".join(f"{name} ({counted(count, 'file')})" for name, count in Counter(strays).most_common(5))
