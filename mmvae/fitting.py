@@ -73,8 +73,8 @@ def refit(folder: str | Path, overrides: Sequence[str], display: Display) -> VAE
             raise Interrupted(f"stopped: {folder} keeps the priors that it had") from None
         about = {key: value for key, value in read_config(Path(folder)).items() if key == "data"}
         vae.save(folder, about)
-        for path in Path(folder).glob("evaluation-*.json"):  # of the prior before
-            path.unlink()
+        if measured := sorted(path.name for path in Path(folder).glob("evaluation-*.json")):
+            display.say(f"measured with the prior before: {', '.join(measured)}")
     return vae
 
 

@@ -32,7 +32,7 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
-    """Networks in bfloat16 where the recipe says so, or where "auto" finds it in hardware."""
+    """Networks in bfloat16 where the recipe says so, or where "auto" finds it faster."""
     wanted = precision == "bf16" or (precision == "auto" and has_bf16(device))
     return torch.autocast(device.type, torch.bfloat16) if wanted else contextlib.nullcontext()
 

@@ -157,9 +157,12 @@ def _that_read(path: str, column: str | None) -> list[str]:
     for kind in registry.names():
         try:
             modality, cells, _ = _cells(path, kind, column)
-            faults = [_fault(modality, cell) for _, cell in islice(cells, 100)]
-            if None in faults:
-                found.append(kind)
+            faults: list[str] = []
+            for _, cell in islice(cells, 100):
+                if (fault := _fault(modality, cell)) is None:
+                    found.append(kind)
+                    break
+                faults.append(fault)
             said = f"none of the first {counted(len(faults), 'row')} can be read: {faults[0]}" if faults else ""
             reasons[kind] = said or "it has no rows"
         except FileNotFoundError:

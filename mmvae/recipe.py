@@ -179,14 +179,15 @@ class Recipe(Settings):
     def cautions(self) -> Iterator[str]:
         """What its settings together may not be meant to do, a sentence each."""
         schedule, steps = self.build_schedule(), self.train.steps - self.train.pretrain
-        if (most := max(map(schedule, range(steps)))) < REACHED:
+        if self.kl["weight"] and (most := max(map(schedule, range(steps)))) < REACHED:
+            keys = " or ".join(f"kl.{key}" for key in ("warmup", "period") if key in self.kl)
             yield (
                 f"the KL weight reaches only {most:.2g} of kl.weight in {counted(steps, 'step')}: "
-                f"kl.kind = {self.kl['kind']} takes longer; lower kl.warmup or kl.period, or set train.steps higher"
+                f"set train.steps higher{keys and ', or lower '}{keys}"
             )
 
 
-REACHED = 0.99  # of the final KL weight: a schedule that a training does not cut short comes so far
+REACHED = 0.9  # of the final KL weight: a schedule that a training does not cut short comes so far
 KIND = re.compile(r"constrained-|\w+\[")  # pydantic's names of what a value may be: tuple[constrained-int, ...]
 
 

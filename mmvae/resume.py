@@ -128,7 +128,8 @@ def _leaves(table: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, s
 
 def check_data(folder: Path, prepared: Prepared) -> None:
     """Raises ValueError unless the data are those that the run in a folder began with, and were prepared as then."""
-    same = read_config(folder)["data"]["fingerprint"] == prepared.fingerprint
+    about = {"fingerprint": prepared.fingerprint, "rows": prepared.report.rows}
+    same = read_config(folder)["data"] == about
     for name, modality in prepared.modalities.items():
         same = same and (folder / f"{name}.json").read_text(encoding="utf-8") == dump_state(modality.state())
     if not same:

@@ -16,10 +16,16 @@ class Data(Settings):
     path: str = Field(description="a built-in set, a local file or folder, or a Hugging Face hub name")
     config: str | None = Field(None, description="configuration of a hub set, where it has several")
     validation: float = Field(
-        0.1, ge=0, lt=1, description="share of the rows, at least 20 or a tenth, where no validation split is declared"
+        0.1,
+        ge=0,
+        lt=1,
+        description="share of the rows, but 20 at least, or a tenth of few, where no validation split is declared",
     )
     test: float = Field(
-        0.1, ge=0, lt=1, description="share of the rows, at least 20 or a tenth, where no test split is declared"
+        0.1,
+        ge=0,
+        lt=1,
+        description="share of the rows, but 20 at least, or a tenth of few, where no test split is declared",
     )
     seed: int = Field(0, ge=0, description="of the splits that are made")
     sequences: bool = Field(False, description="each cell is a list of observations, or each folder one, in order")

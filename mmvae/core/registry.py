@@ -49,10 +49,10 @@ def some(names: Sequence[str], most: int = 12) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error message: the closest known name, or all of them."""
+    """The end of an error message: the closest known name, or all of them where they are not very many."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean '{close[0]}'?" if close else f"known: {some(known) or 'none'}"
+    return f"did you mean '{close[0]}'?" if close else f"known: {some(known, 40) or 'none'}"
 
 
 class Registry(Generic[T]):

@@ -86,6 +86,6 @@ def _column(recipe: Recipe, name: str, source: Source) -> str:
     if wanted is None:
         return default_column(name, recipe.modalities[name]["kind"], rows)
     if wanted not in rows.columns:
-        known = "its files have no columns" if rows.source == FILE else f"it has {some(rows.columns)}"
+        known = "its files have no columns" if rows.columns == (FILE,) else f"it has {some(rows.columns)}"
         raise ValueError(f"modalities.{name}.column: {rows.source} has no column '{wanted}'; {known}")
     return wanted

@@ -9,6 +9,7 @@ from typing import Any, overload
 import numpy as np
 
 from mmvae.core.noise import mix
+from mmvae.core.registry import some
 from mmvae.data.rows import Rows, Selection, Source, compared
 
 APART = ": "  # between the name of a modality with a set of its own and that set's column
@@ -103,7 +104,7 @@ def prefix_of(name: str) -> str:
 
 def _by_key(rows: Selection, key: str) -> dict[str | None, list[int | None]]:
     if key not in rows.rows.columns:
-        raise ValueError(f"data.pair: {rows.rows.source} has no column '{key}'; it has {', '.join(rows.rows.columns)}")
+        raise ValueError(f"data.pair: {rows.rows.source} has no column '{key}'; it has {some(rows.rows.columns)}")
     groups: dict[str | None, list[int | None]] = {}
     for place, index in enumerate(rows.indices):
         value = compared(rows.cell(place, key))

@@ -27,7 +27,7 @@ from mmvae.modalities.registry import modalities as registry
 from mmvae.recipe import Recipe
 from mmvae.words import counted
 
-FORMAT = 2  # of the cache
+FORMAT = 3  # of the cache
 Progress = Callable[[str, int, int], None]  # what, done, of
 
 
@@ -271,7 +271,7 @@ def _judge(report: Report, max_rejected: float) -> None:
             f"{counted(len(report.rejected), 'row')} could not be used, a share of {share:.0%} "
             f"(data.max_rejected = {max_rejected:.0%})"
             + (f", and nothing is left in {', '.join(empty)}" if empty else "")
-            + f"; the first: {where}: {reason}; mmvae doctor names them all"
+            + f"; the first: {where}: {reason}; mmvae doctor --json names them all"
         )
 
 

@@ -116,7 +116,7 @@ def compared(cell: Any) -> Any:
 
 def default_column(name: str, kind: str, rows: Rows) -> str:
     """The column that a modality is read from when the recipe names none. Raises ValueError."""
-    only = rows.columns[:1] if len(rows.columns) == 1 or rows.source == FILE else ()
+    only = rows.columns[:1] if len(rows.columns) == 1 or (rows.columns == (FILE, LABEL) and rows.names) else ()
     for column in (name, kind, *only):
         if column in rows.columns:
             return column

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mmvae.core.registry import some
 from mmvae.data import generated
 from mmvae.data.captions import KEY, NAMES, captioned, holds_lines, is_metadata, paths_of, read_rows
 from mmvae.data.rows import FILE, LABEL, Fault, Rows, Source
@@ -28,7 +29,7 @@ AS_IS: dict[str, dict[str, Any]] = {  # a word such as NA or null is a word, and
 SPLITS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test", "testing"),
+    "test": ("test", "testing", "eval", "evaluation"),
 }
 ABOUT = ("dataset_infos.json", "dataset_info.json", "config.json")  # what the hub writes beside tables
 T = TypeVar("T")
@@ -43,13 +44,15 @@ def open_source(path: str, config: str | None, modalities: Mapping[str, Modality
     if not path.strip():
         raise ValueError("data.path is empty: name a file, a folder or a set")
     if local.is_dir():
-        return _folder(local, modalities)
+        return _folder(local, config, modalities)
     if local.is_file():
         return _file(local, modalities)
     # a bare word is never looked up: offline, the hub's library takes any cached folder of that name for it
-    if not HUB_NAME.fullmatch(path) or local.suffix in TABLES or local.parent.is_dir():
+    named = HUB_NAME.fullmatch(path) and local.suffix not in TABLES
+    if not named or local.parent.is_dir():
+        hub = f"its folder {local.parent} is here" if named else "a set of the hub is OWNER/NAME"
         raise FileNotFoundError(
-            f"no file or folder '{path}', and no built-in set: {', '.join(BUILTIN)} (a set of the hub is OWNER/NAME); "
+            f"no file or folder '{path}', and no built-in set: {', '.join(BUILTIN)} ({hub}); "
             "set data.path to a file or folder of yours"
         )
     return _loaded(path, path, None, name=config)[0]
@@ -86,29 +89,33 @@ def _media(paths: Sequence[Path], classes: Mapping[Path, str] | None = None) -> 
 
 
 def _classes(paths: Iterable[Path], folder: Path) -> dict[Path, str]:
-    """The name of the folder that each file lies in, where these are several that are no splits."""
-    inner = {path: path.parent.name for path in paths if path.parent != folder and not _split_name(path.parent.name)}
-    return inner if len(set(inner.values())) > 1 else {}
+    """The name of the innermost folder above each file that is no split's, where there are several."""
+    above = {path: path.relative_to(folder).parts[-2::-1] for path in paths}
+    inner = {path: next((name for name in names if not _split_name(name)), "") for path, names in above.items()}
+    found = {path: name for path, name in inner.items() if name}
+    return found if len(set(found.values())) > 1 else {}
 
 
-def _folder(folder: Path, modalities: Mapping[str, Modality]) -> Source:
+def _folder(folder: Path, config: str | None, modalities: Mapping[str, Modality]) -> Source:
     visible = (p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts))
     found = sorted(path for path in visible if path.is_file())
     files = [path for path in found if not is_by_product(path)]
-    source, read = _read_folder(folder, files, modalities)
+    source, read = _read_folder(folder, config, files, modalities)
     notes = []
     if left_out := _endings(path for path in files if path not in read and path.name not in ABOUT):
         why = f"of no kind that {' or '.join(modalities)} reads, or tables named as no split where others are"
         notes.append(f"files left out, {why}: {left_out}")
-    below = [path for path in sorted(read) if path.parent != folder]
+    below = [path for path in sorted(read) if path.parent != folder and path.suffix.lower() not in TABLES]
     strays = [path.relative_to(folder).parts[0] for path in below if _split_of(path, folder) is None]
     if strays and (len(strays) < len(below) or any(map(_split_within, strays))):
-        names = ", ".join(f"{name} ({counted(count, 'file')})" for name, count in Counter(strays).most_common(5))
-        notes.append(f"folders that name no split, taken for training: {names}")
+        names = [f"{name} ({counted(count, 'file')})" for name, count in Counter(strays).most_common()]
+        notes.append(f"folders that name no split, taken for training: {some(names)}")
     return replace(source, notes=tuple(notes))
 
 
-def _read_folder(folder: Path, files: Sequence[Path], modalities: Mapping[str, Modality]) -> tuple[Source, set[Path]]:
+def _read_folder(
+    folder: Path, config: str | None, files: Sequence[Path], modalities: Mapping[str, Modality]
+) -> tuple[Source, set[Path]]:
     """The data set that a folder's files are, and those of them that it is made of."""
     wanted = _suffixes(modalities) - TABLES.keys()
     media = [path for path in files if path.suffix.lower() in wanted]
@@ -132,15 +139,16 @@ def _read_folder(folder: Path, files: Sequence[Path], modalities: Mapping[str, M
         classes = _classes(media, folder)
         splits = {split: _media(paths, classes) for split, paths in grouped.items()}
         return Source(splits, _digest(media, folder)), set(media)
-    tables = [path for path in files if path.suffix.lower() in TABLES]
+    tables = [path for path in files if path.suffix.lower() in TABLES and path.name not in ABOUT]
     if tables:
-        kinds = {path.suffix.lower() for path in tables if path.name not in ABOUT}
+        kinds = {path.suffix.lower() for path in tables}
         if len({TABLES[kind] for kind in kinds}) > 1:
             raise ValueError(f"{folder}: tables of several kinds ({', '.join(sorted(kinds))}): give one of them")
+        kind = TABLES[kinds.pop()]
         if _declares(folder):
-            return _loaded(str(folder), str(folder), _digest(files, folder), tables)
-        grouped = _of_split([path for path in tables if path.name not in ABOUT], folder)
-        return _tables(TABLES[kinds.pop()], grouped, str(folder), _digest(tables, folder))
+            how = AS_IS.get(kind, {})
+            return _loaded(str(folder), str(folder), _digest(files, folder), tables, name=config, **how)
+        return _tables(kind, _of_split(tables, folder), str(folder), _digest(tables, folder))
     if media:
         raise ValueError(
             f"{folder}: {counted(len(media), 'file')}, but no {' or '.join(NAMES)} that says what belongs together: "
@@ -193,17 +201,20 @@ def _digest(paths: Iterable[Path], base: Path) -> str:
 def _declares(folder: Path) -> bool:
     """Whether a folder says itself, in the hub's way, which of its files are which split."""
     about = folder / "README.md"
-    return about.is_file() and "\nconfigs:" in about.read_text(encoding="utf-8", errors="replace")
+    head = about.read_text(encoding="utf-8", errors="replace").split("---", 2) if about.is_file() else []
+    return len(head) == 3 and not head[0].strip() and "\nconfigs:" in head[1]
 
 
 def _of_split(tables: Sequence[Path], folder: Path) -> dict[str, list[Path]]:
-    """Tables by the split that a word of their name, or of the folders above, says; all are of the training one if
-    none says any, and else those that say none are of none."""
-    found: dict[str, list[Path]] = {}
+    """Tables by the split that a word of their name says, or of the folders above, the innermost first. Those that say
+    none are of the training one where no table says that."""
+    found: dict[str | None, list[Path]] = {}
     for path in tables:
-        if split := _split_within(str(path.relative_to(folder).with_suffix(""))):
-            found.setdefault(split, []).append(path)
-    return found or {"train": list(tables)}
+        names = reversed(path.relative_to(folder).with_suffix("").parts)
+        found.setdefault(next(filter(None, map(_split_within, names)), None), []).append(path)
+    others = found.pop(None, [])
+    splits = {split: paths for split, paths in found.items() if split}
+    return splits if "train" in splits or not others else {"train": others, **splits}
 
 
 def _tables(kind: str, files: dict[str, list[Path]], name: str, fingerprint: str) -> tuple[Source, set[Path]]:

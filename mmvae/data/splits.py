@@ -14,7 +14,8 @@ SHARED = ("validation", "test")  # made of training rows where they are not decl
 
 
 def make_splits(source: Source, data: Data) -> dict[str, Selection]:
-    """Train, validation and test rows; a share of 0 makes no such split, a share of 1 leaves nothing to train on.
+    """Train, validation and test rows. A share of 0 makes no such split, a share of 1 leaves nothing to train on; any
+    other gives at least 20 rows, or a tenth of all if that is fewer.
 
     Raises ValueError for too few rows.
     """

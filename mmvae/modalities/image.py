@@ -7,7 +7,7 @@ import io
 import math
 import warnings
 from collections.abc import Iterable, Sequence
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -34,7 +34,6 @@ from mmvae.modalities.pixels import (
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 TAG = "mmvae"
-LOOKED_AT = 20  # pictures at most, to tell gray ones that were saved in colour
 DARK = 32  # of 255, above which some pixel of nearly any picture is
 LARGEST = 256  # pixels of a side, unless the recipe asks for more
 NOISE = (0.1, 0.2, 0.4)  # standard deviation, of the whole range, of white noise that a model is tried with
@@ -56,7 +55,7 @@ class Image(Modality):
         channels: Literal[1, 3, 4] | None = Field(
             None,
             description="1 gray, 3 RGB (transparent parts on white), 4 RGBA; by default as the first training image, "
-            "but 1 where the first ones are gray",
+            "but 1 where all are gray",
         )
         max_pixels: int = bound(50_000_000, "larger files are rejected", ge=1, le=178_956_970)
         likelihood: Literal["logistic", "bernoulli", "continuous-bernoulli", "gaussian"] = Field(
@@ -88,7 +87,7 @@ class Image(Modality):
         super().__init__(config)
         size = config.size
         if config.binarization == "drawn" and config.likelihood != "bernoulli":
-            raise ValueError(f"binarization = drawn is for the likelihood 'bernoulli', not for '{config.likelihood}'")
+            raise ValueError("binarization = drawn is for the likelihood 'bernoulli': set one or the other")
         self.size = (size, size) if isinstance(size, int) else size
         self.channels: int | None = config.channels
 
@@ -172,7 +171,7 @@ class Image(Modality):
                 f"the first training image has {first.shape[0]}x{first.shape[1]} pixels, too many to train on "
                 "as it is: set the image's size in the recipe, to 64 or so"
             )
-        gray = not self.config.channels and _is_gray(first) and all(map(_is_gray, islice(rows, LOOKED_AT)))
+        gray = not self.config.channels and first.shape[2] == 3 and all(map(_is_gray, chain([first], rows)))
         self.size, self.channels = first.shape[:2], 1 if gray else first.shape[2]
 
     def to_tensor(self, raw: np.ndarray) -> Tensor:
@@ -292,8 +291,8 @@ class Image(Modality):
 
 
 def _is_gray(raw: np.ndarray) -> bool:
-    """Whether a picture [height, width, channels] in colour has none."""
-    return raw.shape[2] == 3 and bool((raw == raw[..., :1]).all())
+    """Whether a picture [height, width, channels], gray or RGB, has no colour."""
+    return raw.shape[2] < 4 and bool((raw == raw[..., :1]).all())
 
 
 def _describe(shape: Sequence[int]) -> str:

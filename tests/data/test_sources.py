@@ -125,6 +125,12 @@ def test_folders_that_are_no_splits_are_the_labels_of_their_files(
     assert sizes(source) == {"train": 6, "test": 2}
     assert column(source.splits["train"], "label") == ["cats"] * 3 + ["dogs"] * 3
     assert default_column("image", "image", source.splits["train"]) == "file"
+    for name in ("cats", "dogs"):
+        picture_folder(tmp_path / "other" / name / "train", 1)
+        picture_folder(tmp_path / "other" / name / "test" / "old", 1)
+    picture_folder(tmp_path / "other", 1)
+    labels = {split: column(rows, "label") for split, rows in opened(tmp_path / "other", "image").splits.items()}
+    assert labels == {"train": [None, "cats", "dogs"], "test": ["old", "old"]}
     picture_folder(tmp_path / "one" / "train" / "cats", 2)
     assert opened(tmp_path / "one", "image").splits["train"].columns == ("file",)  # one class is none
 
@@ -204,7 +210,34 @@ def test_a_folder_of_tables_named_like_splits_gives_the_splits(
         path = tmp_path / f"{name}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
         table(path, LINES[:n])
-    assert sizes(opened(tmp_path, "text")) == {"train": 2, "validation": 3, "test": 4}
+    source = opened(tmp_path, "text")
+    assert sizes(source) == {"train": 2, "validation": 3, "test": 4}
+    assert source.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("The Test of Time", "Emma", "Persuasion"), {"train": 3 + 4, "test": 2}),  # without one named train
+        (("training/train", "training/valid", "training/eval"), {"train": 2, "validation": 3, "test": 4}),
+        (("test",), {"test": 2}),
+    ],
+)
+def test_a_table_is_of_the_split_that_its_own_name_says_and_one_that_says_none_is_to_train_on(
+    names: tuple[str, ...], expected: dict[str, int], opened: Open, tmp_path: Path
+) -> None:
+    for n, name in enumerate(names, start=2):
+        path = tmp_path / f"{name}.txt"
+        path.parent.mkdir(exist_ok=True)
+        table(path, LINES[:n])
+    assert sizes(opened(tmp_path, "text")) == expected
+
+
+def test_tables_that_only_describe_others_are_no_data(opened: Open, picture_folder: Folder, tmp_path: Path) -> None:
+    (picture_folder(tmp_path, 2) / "dataset_infos.json").write_text("{}")
+    with pytest.raises(ValueError, match="no file that audio reads"):
+        opened(tmp_path, "audio")
+    assert sizes(opened(tmp_path, "image")) == {"train": 2}
 
 
 def test_of_tables_that_name_splits_one_that_names_none_is_left_out_and_told(opened: Open, tmp_path: Path) -> None:
@@ -219,8 +252,14 @@ def test_a_folder_that_declares_its_splits_as_the_hub_does_is_taken_at_its_word(
     for n, name in enumerate(("first", "second"), start=2):
         table(tmp_path / f"{name}.csv", LINES[:n])
     files = "  - split: train\n    path: first.csv\n  - split: test\n    path: second.csv\n"
+    (tmp_path / "first.csv").write_text("text\nnull\nNA\n")
+    assert sizes(opened(tmp_path, "text")) == {"train": 2 + 3}
     (tmp_path / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n")
-    assert sizes(opened(tmp_path, "text")) == {"train": 2, "test": 3}
+    source = opened(tmp_path, "text")
+    assert sizes(source) == {"train": 2, "test": 3}
+    assert column(source.splits["train"], "text") == ["null", "NA"]
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\nIts\nconfigs: none\n")
+    assert sizes(opened(tmp_path, "text")) == {"train": 2 + 3}
 
 
 @pytest.mark.parametrize("name", ["a.csv", "A.CSV", "metadata.csv"])
@@ -613,7 +652,7 @@ def test_a_name_that_is_nothing_says_where_it_was_looked_for(
     (tmp_path / "my").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        FileNotFoundError, match="no file or folder 'my/pictres'"
+        FileNotFoundError, match=r"no file or folder 'my/pictres', .*its folder my is here"
     ):  # its folder is here: no hub is asked
         opened("my/pictres", "image")
     with pytest.raises(
