@@ -461,6 +461,16 @@ def test_info_doctor_and_lists(run: Run, models: dict[str, Path], tmp_path: Path
     assert f"3 of 3 rows of {tmp_path} can be used as image" in run("doctor", tmp_path, "--modality", "image")[1]
 
 
+def test_doctor_names_ten_rows_of_each_reason_and_in_json_all(run: Run, tmp_path: Path) -> None:
+    for index in range(12):
+        (tmp_path / f"{index:02}.png").write_bytes(b"no picture" if index else b"")
+    said = run("doctor", tmp_path, "--modality", "image")[1].splitlines()
+    assert f"0 of 12 rows of {tmp_path} can be used as image" in said
+    assert sum("not a readable image" in line for line in said) == 11
+    assert said[-1].startswith("  and 2 rows more: not a readable image")
+    assert len(json.loads(run("doctor", tmp_path, "--modality", "image", "--json")[1])["data"]["rejected"]) == 12
+
+
 def test_neighbours_say_where_they_were_looked_for(run: Run, models: dict[str, Path], tmp_path: Path) -> None:
     for given, said in (
         ([], "60 rows of the split train of definitions"),

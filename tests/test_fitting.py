@@ -17,7 +17,7 @@ from mmvae.training import train
 
 
 @pytest.mark.usefixtures("cache")
-def test_the_prior_of_a_trained_model_is_fitted_again(tmp_path: Path) -> None:
+def test_the_prior_of_a_trained_model_is_fitted_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
     model = train(
         "image/digits",
@@ -34,6 +34,9 @@ def test_the_prior_of_a_trained_model_is_fitted_again(tmp_path: Path) -> None:
         assert str(again.recipe.prior["fitted"]) == settings
         assert all(torch.equal(value, before[name]) for name, value in again.network.state_dict().items())
         assert len(again.generate(2)["image"]) == 2
+    (folder / "evaluation-test.json").write_text("{}")
+    refit(folder, ["prior.fitted=0"], Display(True))
+    assert "measured with the prior before: evaluation-test.json" in capsys.readouterr().err
     with pytest.raises(ValueError, match=r"no fitted prior: mmvae fit-prior .*run prior\.fitted=10"):
         VAE.load(folder).generate(1, prior="fitted")
     with pytest.raises(ValueError, match=r"only prior\.fitted and prior\.sequence"):

@@ -113,7 +113,8 @@ class Image(Modality):
             except Pillow.DecompressionBombError:
                 raise ValueError(f"its pixels are more than max_pixels = {self.config.max_pixels}") from None
             except Exception as error:  # a damaged file makes Pillow fail in many ways
-                raise ValueError(f"not a readable image: {error}") from error
+                known = not isinstance(error, Pillow.UnidentifiedImageError)
+                raise ValueError(f"not a readable image: {error if known else 'of no known format'}") from error
         if picture.mode == "F" or (picture.mode == "I" and np.asarray(picture).max() > 65535):
             raise ValueError("its pixels have more than 16 bits: save it with 8 or 16")
         if picture.mode.startswith("I"):  # 16 bits, which Pillow would saturate rather than scale

@@ -26,11 +26,11 @@ def test_the_nearest_of_a_row_is_itself_and_distances_are_between_means(tmp_path
     word = rows.raw("text", 3)
     ((first, *others),) = neighbours(vae, [word], n=99)
     assert (first["shown"], first["where"]) == (word, rows.rows.where(3))
-    assert first["distance"] < 1e-3
+    assert first["distance"] < 1e-5
     assert len(others) == len(rows) - 1
     for near in others:
         between = (vae.encode([word]) - vae.encode([near["shown"]])).norm().item()
-        assert abs(near["distance"] - between) < 1e-3
+        assert abs(near["distance"] - between) < 1e-5
     ((other,),) = neighbours(vae, [word], n=1, split="test", data=str(lines))
     assert other["where"].startswith("lines.txt, row ")
 

@@ -420,7 +420,5 @@ def test_pictures_in_which_nothing_is_seen_are_counted() -> None:
 
 
 def test_how_grey_pixels_are_made_black_and_white_is_for_the_likelihood_that_sees_them_so() -> None:
-    with pytest.raises(
-        ValueError, match="binarization = drawn is for the likelihood 'bernoulli'"
-    ):
+    with pytest.raises(ValueError, match="binarization = drawn is for the likelihood 'bernoulli'"):
         image(binarization="drawn")
