@@ -36,9 +36,12 @@ def build_optimizer(network: nn.Module, settings: Train) -> torch.optim.Optimize
 
 
 def learning_rate(step: int, settings: Train) -> float:
-    """The rate of a step counted from 0: up in a line over 5 % of the steps, then constant. The moving average of the
-    weights does what a fall at the end is for, while the weights themselves move on."""
-    return settings.learning_rate * min(1.0, (step + 1) / (0.05 * settings.steps))
+    """The rate of a step counted from 0: up in a line over 5 % of the steps, constant, and down in a line to 0 over the
+    last ones where the recipe says so. In a short training the moving average of the weights does what a fall is for,
+    while the weights themselves move on."""
+    rise = (step + 1) / (0.05 * settings.steps)
+    fall = (settings.steps - step) / max(1.0, settings.fall * settings.steps)
+    return settings.learning_rate * min(1.0, rise, fall)
 
 
 class Clip(nn.Module):

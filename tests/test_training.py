@@ -550,6 +550,13 @@ def test_the_learning_rate_rises_and_stays() -> None:
     assert rates[5:] == [0.01] * 95
 
 
+def test_the_learning_rate_falls_to_nothing_over_the_last_steps_where_that_is_asked_for() -> None:
+    settings = recipe("train.steps=100", "train.learning_rate=0.01", "train.fall=0.2").train
+    rates = [learning_rate(step, settings) for step in range(100)]
+    assert rates[5:81] == [0.01] * 76
+    assert rates[80:] == pytest.approx([0.01 * left / 20 for left in range(20, 0, -1)])
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
 def test_ctrl_c_stops_several_processes_after_saving(tmp_path: Path) -> None:
     process = subprocess.Popen(
