@@ -103,9 +103,5 @@ def test_the_head_of_the_recipe_states_command_minutes_and_scores_as_the_readme_
     measured = re.match(r"# -ELBO (-?[\d,.]*\d), NLL \(k = 64\) (-?[\d,.]*\d), rate [\d.]+ nats; ", scores)
     assert time
     assert measured
-    (row,) = [
-        line
-        for line in README.read_text(encoding="utf-8").splitlines()
-        if line.startswith(f"| `{name}` |")
-    ]
+    (row,) = [line for line in README.read_text(encoding="utf-8").splitlines() if line.startswith(f"| `{name}` |")]
     assert f"| {time[1]} | {measured[1]} | {measured[2]} |" in row
