@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mmvae.core.latents import Posterior
+from mmvae.core.latents import Point, Posterior
 from mmvae.core.noise import Noise
 from mmvae.core.priors import Prior
 from mmvae.core.processes import over_processes
@@ -239,6 +239,7 @@ def importance_weighted_bound(
     """log 1/k sum_i p(x|z_i) p(z_i) / q(z_i|x) in nats for the prior of training and each of `priors`, of the same
     draws, [1 + priors, B]: lower bounds of log p(x), tighter with every k (Burda et al. 2016)."""
     posterior = network.posterior(batch)
+    k = 1 if isinstance(posterior, Point) else k  # the others would be the same
     z = posterior.sample(noise, k)
     rest = without_prior(network, batch, posterior, z)
     weights = torch.stack([rest + prior.log_prob(z) for prior in (network.prior, *priors)])

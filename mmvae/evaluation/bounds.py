@@ -141,7 +141,7 @@ def nll_alone(
         posterior = network.posterior(seen)
         if (evidence := posterior.gaussians(noise, 1)) is not None:
             posterior = prior.given(evidence)
-        of_prior = 0 if isinstance(posterior, Point) else n // 2
+        n, of_prior = (1, 0) if isinstance(posterior, Point) else (n, n // 2)
         z = posterior.sample(noise, n - of_prior)
         drawn = posterior.log_prob(z)  # before others join them: of its own draws a flow knows the density
         if of_prior:

@@ -109,6 +109,8 @@ def test_the_bound_of_a_code_is_the_likelihood_and_what_the_codes_cost(kind: str
     (bound,) = importance_weighted_bound(ours, batch(), Noise(range(ROWS)), 1)
     torch.testing.assert_close(bound, -terms.negative_elbo)
     assert (bound <= evidence + 1e-5).all()
+    # further draws would be the same: none is decoded, however many are asked for
+    assert torch.equal(importance_weighted_bound(ours, batch(), Noise(range(ROWS)), 10**12)[0], bound)
 
 
 def test_the_categorical_sums_to_one_and_its_bound_reaches_the_evidence() -> None:
