@@ -162,8 +162,7 @@ class Run:
                 seen += len(terms.rate) * self.world
                 last = self.step == settings.steps
                 if self.step % 10 == 0 or last:
-                    rate = seen / (time.monotonic() - clock)
-                    self._log(terms, norm, kl_weight, rate, writer)
+                    self._log(terms, norm, kl_weight, seen / (time.monotonic() - clock), writer)
                     clock, seen = time.monotonic(), 0
                 if self.step % settings.evaluate_every == 0 or last:
                     self._evaluate(writer)
@@ -250,7 +249,8 @@ class Run:
         """Measure the averaged weights at KL weight 1; keep them if they are the best; save; show."""
         if self.rank == 0:
             store = self.prepared.splits["validation"].store
-            terms = bounds.elbo(self.averaged.eval(), store, self.device, draws=self.objective.draws)
+            bounds.settle(self.averaged.eval(), self.prepared.splits["train"].store, self.device)
+            terms = bounds.elbo(self.averaged, store, self.device, draws=self.objective.draws)
             use = bounds.latent_use(self.averaged, store, self.device)
             self._record({f"validation/{name}": value for name, value in (terms.figures() | use).items()}, writer)
             # without a KL weight z is as far from its prior as it likes

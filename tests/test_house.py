@@ -103,6 +103,7 @@ GROUND = {
     "latents",
     "likelihoods",
     "noise",
+    "normalization",
     "objectives",
     "priors",
     "processes",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import combinations
 from typing import Any, Literal, Self
 
@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from mmvae.core.latents import DiagonalGaussian, Latent, Posterior, by_row
 from mmvae.core.noise import Noise
-from mmvae.core.processes import of_all_processes
+from mmvae.core.normalization import MeanNorm
 
 LOWEST, HIGHEST = -6.0, 12.0  # log-precisions; an expert of less would learn next to nothing of its mean
 
@@ -146,6 +146,11 @@ class ProductOfExperts(GaussianExperts):
             )
         super().attach(private)
 
+    @torch.no_grad()
+    def settle(self, means: Callable[[], Tensor]) -> None:
+        if self.normalize is not None:
+            self.normalize.settle(means())
+
     def forward(
         self,
         experts: Mapping[str, Tensor],
@@ -171,35 +176,6 @@ def least_precision(rate: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if 0.5 * (1 / middle - 1 + math.log(middle)) < rate else (low, middle)
     return low if rate else 1.0
-
-
-class MeanNorm(nn.Module):
-    """Batch normalization of posterior means to a fixed scale, with a learned shift (Zhu et al. 2020, "A Batch
-    Normalized Inference Network Keeps the KL Vanishing Away"). The rate is then at least scale^2 / 2 a dimension."""
-
-    running_mean: Tensor
-    running_var: Tensor
-    running_rows: Tensor  # of a batch: where rows differ in length not all have as many, and each counts by its rows
-
-    def __init__(self, dim: int, scale: float, momentum: float = 0.1) -> None:
-        super().__init__()
-        self.scale, self.momentum = scale, momentum
-        self.shift = nn.Parameter(torch.zeros(dim))
-        self.register_buffer("running_mean", torch.zeros(dim))
-        self.register_buffer("running_var", torch.ones(dim))
-        self.register_buffer("running_rows", torch.zeros(()))
-
-    def forward(self, mean: Tensor, known: Tensor) -> Tensor:
-        """Means [B, D], of which those of the `known` rows count, to normalized ones [B, D]."""
-        center, variance = self.running_mean, self.running_var
-        if self.training and len(whole := of_all_processes(mean)[of_all_processes(known.float()) > 0]) > 1:
-            variance, center = torch.var_mean(whole, 0)
-            self.running_rows.lerp_(torch.full_like(self.running_rows, len(whole)), self.momentum)
-            share = self.momentum * len(whole) / self.running_rows
-            self.running_mean.lerp_(center.detach(), share)
-            self.running_var.lerp_(variance.detach(), share)
-        # an expert of no precision gives means near 0, which a usual epsilon would take for constant: a way to collapse
-        return self.scale * (mean - center) * (variance + 1e-20).rsqrt() + self.shift
 
 
 class MixtureOfGaussians(Posterior):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from pydantic import Field
@@ -150,6 +150,10 @@ class Latent(nn.Module, ABC):
     def seen_by(self, name: str, z: Tensor) -> Tensor:
         """What the decoder of a modality sees of z [B, D]."""
         return z
+
+    def settle(self, means: Callable[[], Tensor]) -> None:
+        """Set what the family knows of posteriors in general by the means [N, D] that its network gives training rows,
+        in place of what it learned along with other weights; nothing by default."""
 
     @abstractmethod
     def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> Posterior:

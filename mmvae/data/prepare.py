@@ -27,7 +27,7 @@ from mmvae.modalities.registry import modalities as registry
 from mmvae.recipe import Recipe
 from mmvae.words import counted
 
-FORMAT = 3  # of the cache
+FORMAT = 4  # of the cache
 Progress = Callable[[str, int, int], None]  # what, done, of
 
 

@@ -77,6 +77,12 @@ def encode(
     return torch.cat(means)[back], torch.cat(draws)[back]
 
 
+def settle(network: Network, store: Store, device: torch.device, most: int = 2000) -> None:
+    """Let the posterior family of averaged weights know the posteriors that they give rows from all over a split."""
+    chosen = torch.linspace(0, len(store) - 1, min(len(store), most)).round().long()
+    network.latent.settle(lambda: encode(network, store, device, chosen=chosen)[0])
+
+
 @torch.inference_mode()
 def elbo(network: Network, store: Store, device: torch.device, seed: int = 0, size: int = 128, draws: int = 1) -> Terms:
     """The ELBO's terms on a split, and what so many importance-weighted draws gain."""

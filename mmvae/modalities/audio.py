@@ -25,7 +25,6 @@ from mmvae.modalities.representation import Representation
 from mmvae.modalities.spectra import Analysis, MelBands, picture
 from mmvae.modalities.waveforms import WaveDecoder
 
-FADE = 0.005  # seconds at the end of a sound
 NOISE = (20, 10, 0)  # dB below the sound, of white noise that a model is tried with
 
 
@@ -37,7 +36,7 @@ class Audio(Stream):
     """
 
     suffix = ".wav"
-    reads = (".flac", ".ogg", ".mp3", ".opus", ".aif", ".aiff", ".au")
+    reads = (".flac", ".ogg", ".mp3", ".opus", ".aif", ".aiff", ".aifc", ".au", ".caf", ".rf64", ".w64")
 
     class Config(Settings):
         sample_rate: int = Field(16000, ge=1000, le=192000, description="Hz; files are converted to it")
@@ -139,7 +138,7 @@ class Audio(Stream):
         try:
             if isinstance(value, Mapping) and {"array", "sampling_rate"} <= value.keys():  # as the hub's library has it
                 value, rate = value["array"], int(value["sampling_rate"])
-            samples = np.atleast_2d(np.asarray(value, dtype=np.float32))
+            samples = np.atleast_2d(sounds.scaled(value))
         except (TypeError, OverflowError, ValueError) as error:
             raise ValueError(f"a sound is an array of numbers: {error}") from None
         if samples.ndim != 2 or not samples.size or samples.shape[0] > 64:
@@ -149,11 +148,14 @@ class Audio(Stream):
     def _cut(self, samples: np.ndarray) -> np.ndarray:
         if samples.shape[1] > self.samples:
             self.note(f"longer than {self.config.seconds:g} s: only the start is used")
-        return self._leveled(samples[:, : self.samples])
+        samples = samples[:, : self.samples]
+        if np.abs(samples).max() < sounds.SILENT:
+            self.note("silent, or next to it")
+        return self._leveled(samples)
 
     def _leveled(self, samples: np.ndarray) -> np.ndarray:
         if self.config.loudness == "peak":
-            samples = samples / max(np.abs(samples).max(), 1e-6)
+            samples = samples / max(np.abs(samples).max(), sounds.SILENT)
         return np.ascontiguousarray(samples)
 
     def vary(self, raw: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -196,11 +198,9 @@ class Audio(Stream):
         return self.seen.planes(self._window(raw))
 
     def to_raw(self, tensor: Tensor) -> np.ndarray:
-        samples = self._sound(tensor)
-        samples -= samples.mean(1, keepdim=True)
-        end = min(self.samples, round(FADE * self.config.sample_rate))
-        samples[:, self.samples - end :] *= torch.linspace(1, 0, end)  # a sound that is cut off would click
-        return (samples / samples.abs().max().clamp(min=1.0)).numpy()
+        samples = self._sound(tensor).numpy()
+        samples -= samples.mean(1, keepdims=True)
+        return sounds.within(sounds.fade(samples, self.config.sample_rate))
 
     def _sound(self, tensor: Tensor, before: Tensor | None = None) -> Tensor:
         planes = tensor.detach().float().cpu()
@@ -214,11 +214,12 @@ class Audio(Stream):
                 left = max(0, left - sound.shape[1])
 
     def prolong(self, whole: np.ndarray | None, tensors: Iterable[Tensor]) -> np.ndarray:
+        rate = self.config.sample_rate
         if whole is None:
-            return torch.cat(list(self._flow(tensors)), 1).clamp(-1, 1).numpy()
+            return sounds.within(sounds.fade(torch.cat(list(self._flow(tensors)), 1).numpy(), rate, start=True))
         before = torch.from_numpy(whole)
         parts = [before[:, : -self.overlap], *self._flow(tensors, before[:, -self.overlap :])]
-        return torch.cat(parts, 1).clamp(-1, 1).numpy()
+        return sounds.fade(torch.cat(parts, 1).clamp(-1, 1).numpy(), rate)
 
     def _flow(self, tensors: Iterable[Tensor], before: Tensor | None = None) -> Iterator[Tensor]:
         """The sound of pieces, a stretch at a time; it begins in phase with the samples before."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from mmvae.modalities.spectra import RESOLUTIONS, Analysis
 
 FLOOR = 1e-4  # of the loudest bin of the real sound, -80 dB: what is fainter counts as silence
+QUIET = 0.01  # of full scale; of a sound that is less loud, or silent, the floor is that of one that is as loud
 
 
 def compare(real: np.ndarray, other: np.ndarray, analysis: Analysis, rate: int) -> dict[str, float]:
@@ -43,7 +44,7 @@ def means(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def log_spectral_distance(real: Tensor, other: Tensor, analysis: Analysis) -> float:
     """In dB: the root mean square over frequencies of the difference of levels, a mean over frames and channels."""
     wanted, found = (analysis.spectrum(sound).abs() for sound in (real, other))
-    floor = FLOOR * wanted.max().clamp(min=1e-6)
+    floor = FLOOR * wanted.max().clamp(min=QUIET * analysis.fft / 4)  # a sine of amplitude 1 has a bin of fft / 4
     difference = 20 * torch.log10((found + floor) / (wanted + floor))
     return difference.square().mean(-2).sqrt().mean().item()
 

@@ -10,7 +10,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+FADE = 0.005  # seconds
+SILENT = 1e-3  # a peak below it, -60 dB, is noise
 INEXACT = {"OGG", "MP3"}  # formats in which libsndfile finds a place only roughly
+SLACK = 8  # bytes that a head may declare too many: some programs count it twice
 SHORTEST = 64  # samples that have a pitch to be shifted
 BEFORE = 65536  # samples that are read before a place, and dropped: after so many it is right
 LONGEST = 2**40  # samples; a file that does not say how many it has claims more
@@ -70,7 +73,31 @@ def convert(samples: np.ndarray, own: int, rate: int, channels: int) -> np.ndarr
         import soxr  # torchaudio's resampler needs gigabytes where the two rates have no common factor
 
         samples = soxr.resample(samples.T, own, rate).T
+        if not samples.size:
+            raise ValueError(f"too short: no sample is left of it at {rate} Hz")
     return samples
+
+
+def scaled(values: Any) -> np.ndarray:
+    """Samples as float32; integers of 16 or 32 bits, as programs give them, by their greatest, others as they are."""
+    values = np.asarray(values)
+    greatest = 1 << (8 * values.dtype.itemsize - 1) if values.dtype in (np.int16, np.int32) else 1
+    return values.astype(np.float32) / greatest
+
+
+def fade(samples: np.ndarray, rate: int, start: bool = False) -> np.ndarray:
+    """Samples [channels, n] that end in silence, and start from it: cut off, they would click."""
+    count = min(samples.shape[1] // 2, round(FADE * rate))
+    ramp, faded = np.linspace(0, 1, count, dtype=np.float32), samples.copy()
+    faded[:, samples.shape[1] - count :] *= ramp[::-1]
+    if start:
+        faded[:, :count] *= ramp
+    return faded
+
+
+def within(samples: np.ndarray) -> np.ndarray:
+    """Samples brought down to a peak of 1, where it is above."""
+    return samples / max(np.abs(samples).max(), 1.0)
 
 
 def vary(
@@ -85,7 +112,9 @@ def vary(
     random: np.random.Generator,
 ) -> np.ndarray:
     """A changed sound: `gain` in dB, `shift` in seconds of silence before it, `speed` as a factor that changes pitch as
-    well, `pitch` in semitones, `noise` in dB that white noise is below the sound."""
+    well, `pitch` in semitones, `noise` in dB that white noise is below the sound. Half of them are upside down. What was
+    cut off fades out, since it may end earlier now."""
+    samples = fade(samples, rate) * random.choice([-1, 1])
     if speed != 1:
         import soxr
 
@@ -144,5 +173,5 @@ def _check_length(file: Path | BinaryIO) -> None:
         opened.seek(0)
     declared = 8 + int.from_bytes(head[4:], "little" if head.startswith(b"RIFF") else "big")
     # a program that writes into a pipe declares 0 or the largest size
-    if head[:4] in (b"RIFF", b"FORM") and len(head) == 8 and size + 1 < declared < 2**31 - 2**16:
+    if head[:4] in (b"RIFF", b"FORM") and len(head) == 8 and size + SLACK < declared < 2**31 - 2**16:
         raise ValueError(f"the file is cut off: {declared} bytes are declared, {size} are there")

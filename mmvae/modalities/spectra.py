@@ -49,13 +49,13 @@ class Analysis:
         """Samples [channels, length] whose spectrogram is near `magnitude` [channels, fft / 2 + 1, frames].
 
         start: phases integrated from the gradients that the magnitude implies (Prusa et al. 2017), random ones, or
-        those to start from, in radians.
-        They are refined by Griffin-Lim iterations with a momentum of 0.99 (Perraudin et al. 2013).
+        those to start from, in radians. Found phases are the same in all channels, or the ear would hear none of them
+        at its place. They are refined by Griffin-Lim iterations with a momentum of 0.99 (Perraudin et al. 2013).
         before: samples [channels, m], m at least `fft`, that the sound begins with: it goes on in phase with them.
         """
         given = None
         if before is not None:  # frames that see nothing but these samples
-            given = self.spectrum(before)[..., : 1 + (before.shape[1] - self.fft // 2) // self.hop].angle()
+            given = self.spectrum(before)[..., : 1 + (before.shape[1] - self.fft // 2) // self.hop]
         phase = torch.polar(torch.ones_like(magnitude), self._phase(magnitude, start, given))
         last = None
         for _ in range(iterations):
@@ -73,14 +73,14 @@ class Analysis:
 
     def _phase(self, magnitude: Tensor, start: str | Tensor, given: Tensor | None) -> Tensor:
         if start == "random":
-            start = 2 * math.pi * torch.rand(magnitude.shape, generator=torch.Generator().manual_seed(0))
-        if isinstance(start, Tensor):
-            return start if given is None else torch.cat([given, start[..., given.shape[-1] :]], -1)
-        from mmvae.modalities.phase import integrated_phase  # numba takes a second to import
+            start = 2 * math.pi * torch.rand(magnitude.shape[1:], generator=torch.Generator().manual_seed(0))
+        elif start == "integrated":
+            from mmvae.modalities.phase import integrated_phase  # numba takes a second to import
 
-        known = [None] * len(magnitude) if given is None else given.numpy()
-        channels = zip(magnitude.numpy(), known, strict=True)
-        return torch.stack([torch.from_numpy(integrated_phase(part, self.fft, self.hop, of)) for part, of in channels])
+            level, known = magnitude.square().mean(0).sqrt(), None if given is None else given.sum(0).angle().numpy()
+            start = torch.from_numpy(integrated_phase(level.numpy(), self.fft, self.hop, known))
+        start = start.expand_as(magnitude)
+        return start if given is None else torch.cat([given.angle(), start[..., given.shape[-1] :]], -1)
 
 
 class MelBands:
@@ -96,7 +96,9 @@ class MelBands:
             warnings.simplefilter("ignore")
             self.weights = torchaudio.functional.melscale_fbanks(fft // 2 + 1, 0.0, rate / 2, count, rate)
         if not self.weights.sum(0).all():
-            raise ValueError(f"bands = {count} are too many for fft = {fft} at {rate} Hz: some hold no frequency")
+            raise ValueError(
+                f"bands = {count} are too many for fft = {fft} at {rate} Hz: some hold no frequency; raise fft"
+            )
 
     def of(self, magnitude: Tensor) -> Tensor:
         """[..., fft / 2 + 1, frames] to [..., count, frames]."""
