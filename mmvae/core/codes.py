@@ -106,10 +106,9 @@ class VectorQuantized(OfBook):
         return self.sums / self.counts[..., None]
 
     def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> Quantized:
-        said = mean_by_row(experts, present, size, self.outputs).unflatten(1, (self.codes, self.width))
-        if self.width > 1:  # of the vectors' size, so that neither runs away from the other
-            said = F.layer_norm(said, (self.width,))
-        said = said.flatten(1)
+        said = mean_by_row(experts, present, size, self.outputs)
+        if self.dim > 2:  # of the vectors' size, so that neither runs away from the other; one or two would lose all
+            said = F.rms_norm(said, (self.dim,))
         codes = self.codes_of(said)
         z = self.vectors_of(codes)
         if self.training:
@@ -125,7 +124,9 @@ class VectorQuantized(OfBook):
         self.counts.lerp_(sum_of_all(chosen.sum(0)), 1 - self.config.decay)
         self.sums.lerp_(sum_of_all(sums), 1 - self.config.decay)
         group, value = (self.counts < IDLE).nonzero().unbind(1)
-        every = of_all_processes(parts)
+        every = of_all_processes(parts)[of_all_processes(known.float()) > 0]
+        if not len(every):
+            return
         # the same rows in every process
         rows = torch.randint(len(every), group.shape, generator=torch.Generator().manual_seed(len(group)))
         self.sums[group, value], self.counts[group, value] = every[rows.to(every.device), group], 1.0

@@ -19,21 +19,22 @@ from mmvae.core.normalization import MeanNorm
 LOWEST, HIGHEST = -6.0, 12.0  # log-precisions; an expert of less would learn next to nothing of its mean
 
 
-class _Within(torch.autograd.Function):
-    """Log-precisions within their bounds. Outside, a gradient that leads back is let through: an expert that once said
+class Within(torch.autograd.Function):
+    """Log-precisions within bounds. Outside, a gradient that leads back is let through: an expert that once said
     nothing, as may be in the first steps, would say nothing ever after."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, lowest: float = LOWEST, highest: float = HIGHEST) -> Tensor:
         ctx.save_for_backward(x)
-        return x.clamp(LOWEST, HIGHEST)
+        ctx.bounds = lowest, highest
+        return x.clamp(lowest, highest)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (x,), (gradient,) = ctx.saved_tensors, grads
-        outwards = torch.where(gradient > 0, x < LOWEST, x > HIGHEST)  # descent goes against it
-        return gradient.masked_fill(outwards, 0.0)
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (x,), (gradient,), (lowest, highest) = ctx.saved_tensors, grads, ctx.bounds
+        outwards = torch.where(gradient > 0, x < lowest, x > highest)  # descent goes against it
+        return gradient.masked_fill(outwards, 0.0), None, None
 
 
 def precisions(
@@ -46,7 +47,7 @@ def precisions(
     """Of diagonal Gaussian experts [n, 2 dim], means and log-precisions: the sum of the precisions, and that of the
     means times them, each [size, dim]. own: the dimensions [n, dim] that each speaks of, 1 or 0."""
     split = {name: expert.float().chunk(2, dim=-1) for name, expert in experts.items()}
-    of_expert = {name: _Within.apply(log_precision).exp() for name, (_, log_precision) in split.items()}
+    of_expert = {name: Within.apply(log_precision).exp() for name, (_, log_precision) in split.items()}
     if own:
         of_expert = {name: precision * own[name] for name, precision in of_expert.items()}
     weighted = {name: of_expert[name] * mean for name, (mean, _) in split.items()}
@@ -135,6 +136,7 @@ class ProductOfExperts(GaussianExperts):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
+        self.with_prior = config.with_prior
         self.least = least_precision(config.min_rate / config.dim) if config.with_prior else 0.0
         self.normalize = MeanNorm(config.dim, config.mean_scale) if config.mean_scale else None
 
@@ -166,7 +168,21 @@ class ProductOfExperts(GaussianExperts):
         if self.normalize is not None:
             known = torch.stack(list(present.values())).any(0)
             mean = torch.where(known[:, None], self.normalize(mean, known), mean)
-        return DiagonalGaussian(mean, precision.rsqrt())
+        stddev = precision.rsqrt()
+        return DiagonalGaussian(mean, stddev) if self.with_prior else OfExperts(mean, stddev, of_experts > 0)
+
+
+class OfExperts(DiagonalGaussian):
+    """A product without N(0, I), but for dimensions that no expert speaks of; told: the others, bool [B, D]."""
+
+    def __init__(self, mean: Tensor, stddev: Tensor, told: Tensor) -> None:
+        super().__init__(mean, stddev)
+        self.told = told
+
+    def gaussians(self, noise: Noise, k: int) -> DiagonalGaussian:
+        # those that a prior is given are times N(0, I)
+        precision = torch.where(self.told, self.stddev**-2, 0.0)
+        return DiagonalGaussian(self.mean * precision / (1 + precision), (1 + precision).rsqrt())
 
 
 def least_precision(rate: float) -> float:

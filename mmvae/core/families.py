@@ -10,11 +10,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmvae.core.experts import ProductOfExperts
+from mmvae.core.experts import ProductOfExperts, Within
 from mmvae.core.latents import Latent, Posterior, by_row
 from mmvae.core.noise import Noise
 
-EXTREME = 12.0  # log-precisions are within so much of 0
 
 
 class CorrelatedGaussian(Posterior):
@@ -73,7 +72,7 @@ class CorrelatedProduct(Latent):
             mean, below = expert.float().split([self.dim, self.outputs - self.dim], dim=1)
             factor = below.new_zeros(len(below), self.dim, self.dim)
             factor[:, lower[0], lower[1]] = below
-            scales = (0.5 * factor.diagonal(dim1=1, dim2=2).clamp(-EXTREME, EXTREME)).exp()
+            scales = (0.5 * Within.apply(factor.diagonal(dim1=1, dim2=2))).exp()
             factor = factor.tril(-1) + torch.diag_embed(scales)
             rows = present[name].nonzero().squeeze(1)
             precision = precision.index_add(0, rows, factor @ factor.mT)

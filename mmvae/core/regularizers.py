@@ -41,7 +41,12 @@ class DIP(ELBO):
     class Config(ELBO.Config):
         of: Literal["means", "z"] = Field("means", description="whose covariance")
         off_diagonal: float = Field(10.0, ge=0, description="weight of the squared covariances")
-        diagonal: float = Field(100.0, ge=0, description="weight of the squared differences of variances from 1")
+        diagonal: float | None = Field(
+            None,
+            ge=0,
+            description="weight of the squared differences of variances from 1; by default off_diagonal for z, and ten "
+            "times as much for means, as published",
+        )
 
     config: Config
 
@@ -52,9 +57,11 @@ class DIP(ELBO):
             covariance = over_processes(mean.T @ mean / len(mean)) - torch.outer(center, center)
         if self.config.of == "z":
             covariance = covariance + over_processes(gaussian(inferred.posterior).stddev.square().mean(0)).diag()
-        variances = covariance.diagonal()
+        variances, weight, diagonal = covariance.diagonal(), self.config.off_diagonal, self.config.diagonal
+        if diagonal is None:
+            diagonal = 10 * weight if self.config.of == "means" else weight
         outside = covariance.square().sum() - variances.square().sum()
-        return self.config.off_diagonal * outside + self.config.diagonal * (variances - 1).square().sum()
+        return weight * outside + diagonal * (variances - 1).square().sum()
 
 
 class MMD(ELBO):

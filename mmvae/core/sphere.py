@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmvae.core.experts import LOWEST, Within
 from mmvae.core.latents import Latent, Posterior, by_row
 from mmvae.core.noise import Noise
 from mmvae.core.priors import Prior
@@ -90,7 +91,7 @@ class Sphere(Latent):
         vectors = {}
         for name, expert in experts.items():
             direction, log_length = expert.float().split([self.dim, 1], dim=1)
-            length = log_length.clamp(-12.0, math.log(CONCENTRATION)).exp()
+            length = Within.apply(log_length, LOWEST, math.log(CONCENTRATION)).exp()
             vectors[name] = length * direction / direction.norm(dim=1, keepdim=True).clamp(min=1e-12)
         vector = by_row(vectors, present, size, self.dim)
         length = vector.norm(dim=1, keepdim=True)

@@ -63,7 +63,7 @@ def identifies(key: str, sources: Collection[Source]) -> bool:
         cells = (rows.cells[index].get(key) for rows in source.splits.values() for index in range(len(rows)))
         seen: set[str] = set()
         for value in map(compared, cells):
-            if str(value) in seen:
+            if value is not None and str(value) in seen:
                 return False
             seen.add(str(value))
     return len({frozenset(source.splits) for source in sources}) == 1

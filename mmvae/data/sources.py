@@ -126,7 +126,13 @@ def _read_folder(
         told = ((column, cell) for row in rows for column, cell in row.cells.items())
         columns = tuple(dict.fromkeys(column for column, cell in told if not isinstance(cell, Fault)))
         splits = {
-            split: Rows([row.cells for row in part], columns, str(folder), names=[row.where for row in part])
+            split: Rows(
+                [row.cells for row in part],
+                columns,
+                str(folder),
+                names=[row.where for row in part],
+                origins=[row.origin for row in part],
+            )
             for split, part in _by_split(rows, lambda row: row.origin, folder).items()
         }
         read = {*metadata, *(path for row in rows for path in paths_of(row.cells) if path.is_file())}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import chain
+from pathlib import Path
+
 import torch
 
 from mmvae.core.noise import mix
-from mmvae.data.rows import Selection, Source
+from mmvae.data.rows import Rows, Selection, Source
 from mmvae.tables import Data
 from mmvae.words import counted
 
@@ -15,7 +18,7 @@ SHARED = ("validation", "test")  # made of training rows where they are not decl
 
 def make_splits(source: Source, data: Data) -> dict[str, Selection]:
     """Train, validation and test rows. A share of 0 makes no such split, a share of 1 leaves nothing to train on; any
-    other gives at least 20 rows, or a tenth of all if that is fewer.
+    other gives at least 20 rows, or a tenth of all if that is fewer. Rows of one file stay together.
 
     Raises ValueError for too few rows.
     """
@@ -28,16 +31,19 @@ def make_splits(source: Source, data: Data) -> dict[str, Selection]:
 
 
 def _divided(train: Selection, missing: set[str], data: Data) -> dict[str, Selection]:
-    shuffled = _shuffled(len(train), mix(data.seed, "splits"))
-    made, start, whole = {}, 0, False
+    together = _together(train.rows)
+    shuffled = (together[place] for place in _shuffled(len(together), mix(data.seed, "splits")))
+    made, whole = {}, False
     for name, share in zip(SHARED, (data.validation, data.test), strict=True):
         if name in missing and share:
             few = min(LEAST, len(train) // 10)  # a small share of few rows would be one or two, which say nothing
             count = max(1, few, round(share * len(train)))
-            made[name] = train.rows.select(sorted(shuffled[start : start + count]))
-            start, whole = start + count, whole or share == 1
-    if start < len(train):
-        made["train"] = train.rows.select(sorted(shuffled[start:]))
+            chosen: list[int] = []
+            while len(chosen) < count and (rows := next(shuffled, None)):
+                chosen += rows
+            made[name], whole = train.rows.select(sorted(chosen)), whole or share == 1
+    if rest := sorted(chain.from_iterable(shuffled)):
+        made["train"] = train.rows.select(rest)
     elif not whole:
         rows = counted(len(train), "sequence" if data.ordered else "row")
         if sum(getattr(data, name) for name in missing) >= 1:
@@ -45,6 +51,16 @@ def _divided(train: Selection, missing: set[str], data: Data) -> dict[str, Selec
         what = "bring more, or set data.test to 0" if data.test else "bring two at least"
         raise ValueError(f"{rows}: too few for a training, a validation and a test split; {what}")
     return made
+
+
+def _together(rows: Rows) -> list[list[int]]:
+    """The numbers of rows that stay in one split."""
+    if not rows.origins:
+        return [[index] for index in range(len(rows))]
+    groups: dict[Path, list[int]] = {}
+    for index, origin in enumerate(rows.origins):
+        groups.setdefault(origin, []).append(index)
+    return list(groups.values())
 
 
 def _some(rows: Selection, limit: int, seed: int) -> Selection:

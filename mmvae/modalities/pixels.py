@@ -17,6 +17,7 @@ from mmvae.modalities.networks import ConvDecoder, ConvEncoder, DenseDecoder, De
 
 SMALL = 8  # pixels of the smaller side of the planes that meet the latent, at most
 WINDOW = 11  # pixels, a Gaussian of deviation 1.5
+FLAT = 1e-2  # a logit between whose density and an even one pixels tell no difference
 Networks = Literal["convolutions", "dense"]
 Kind = Literal["logistic", "bernoulli", "continuous-bernoulli", "gaussian"]
 
@@ -114,24 +115,38 @@ class Shades(Gaussian):
 
 class ContinuousBernoulli(Likelihood):
     """Densities over [0, 1] proportional to exp(logit * x), of pixels as such numbers (Loaiza-Ganem & Cunningham 2019,
-    "The Continuous Bernoulli"). logits: [B, ...]. A temperature below 1 draws nearer to the mean."""
+    "The Continuous Bernoulli"). logits: [B, ...]. A temperature below 1 draws nearer to the mean.
+
+    By the logit itself: that of torch knows it as a probability, which float32 tells from 1 up to a logit of 16.
+    """
 
     def __init__(self, logits: Tensor) -> None:
-        self.density = torch.distributions.ContinuousBernoulli(logits=logits.float(), validate_args=False)
+        self.logits = logits.float()
+        self.flat = self.logits.abs() < FLAT  # nearly uniform: by the first terms of a series
+        self.size = torch.where(self.flat, 1.0, self.logits.abs())
 
     def log_prob(self, x: Tensor) -> Tensor:
-        return self.density.log_prob(x.float() / 255).flatten(1).sum(1)
+        # exp(l x) over its integral, (exp(l) - 1) / l; where l > 0 both by exp(l)
+        far = self.size.log() - torch.log(-torch.expm1(-self.size)) - self.logits.clamp(min=0)
+        normalizer = torch.where(self.flat, -self.logits / 2 - self.logits.square() / 24, far)
+        return (self.logits * (x.float() / 255) + normalizer).flatten(1).sum(1)
 
     def sample(self, noise: Noise, temperature: float = 1.0) -> Tensor:
-        drawn = self.density.icdf(noise.uniform(*self.density.batch_shape[1:]))
-        return _pixels(torch.lerp(self.density.mean, drawn, temperature))
+        u = noise.uniform(*self.logits.shape[1:])
+        # the distance from the likelier end, of a density that falls
+        share = torch.where(self.logits > 0, 1 - u, u)
+        away = -torch.log1p(share * torch.expm1(-self.size)) / self.size
+        drawn = torch.where(self.flat, u, torch.where(self.logits > 0, 1 - away, away))
+        return _pixels(torch.lerp(self.center(), drawn, temperature))
 
     def mode(self) -> Tensor:
         return _pixels(self.center())
 
     def center(self) -> Tensor:
         # the mean: the most probable value is always 0 or 1
-        return self.density.mean
+        away = 1 / self.size - torch.exp(-self.size) / -torch.expm1(-self.size)
+        far = torch.where(self.logits > 0, 1 - away, away)
+        return torch.where(self.flat, 0.5 + self.logits / 12, far)
 
 
 def _pixels(values: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mmvae.core.codes import (
     Categorical,
@@ -193,3 +194,19 @@ def test_codes_need_codes() -> None:
         Network({}, {}, ProductOfExperts(ProductOfExperts.Config(dim=3)), UniformCodes(Prior.Config(), 3))
     with pytest.raises(ValueError, match="codes = 3 must divide"):
         VectorQuantized(VectorQuantized.Config(dim=4, codes=3))
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_vectors_of_any_width_come_to_stand_for_what_is_said(width: int) -> None:
+    torch.manual_seed(0)
+    latent = VectorQuantized(VectorQuantized.Config(dim=4 * width, codes=4, values=16)).train()
+    for _ in range(50):
+        latent({"x": torch.randn(500, 4 * width)}, {"x": torch.ones(500, dtype=torch.bool)}, 500)
+    said = torch.randn(500, 4 * width, requires_grad=True)
+    posterior = latent.eval()({"x": said}, {"x": torch.ones(500, dtype=torch.bool)}, 500)
+    codes = latent.codes_of(posterior.mean)
+    shares = F.one_hot(codes, 16).double().mean(0)
+    entropy = -(shares * shares.clamp(min=1e-12).log()).sum(1)
+    assert entropy.min() > 0.8 * math.log(16)
+    (gradient,) = torch.autograd.grad((posterior.mean * torch.randn(500, 4 * width)).sum(), said)
+    assert gradient.abs().median() > 0.1

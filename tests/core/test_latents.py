@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mmvae.core.experts import HIGHEST, LOWEST, ProductOfExperts, least_precision, precisions
+from mmvae.core.fitted import FittedMixture
 from mmvae.core.latents import Latent, NoLatent
 from mmvae.core.noise import Noise
 from mmvae.core.normalization import MeanNorm
@@ -61,6 +62,19 @@ def test_no_posterior_of_a_known_row_is_nearer_than_the_minimum_rate() -> None:
     floored = rates(family(min_rate=6.0), collapsed).sum(1)
     assert floored[KNOWN].min() >= 6.0 - 1e-3
     torch.testing.assert_close(floored[~KNOWN], torch.zeros(int((~KNOWN).sum())))  # no modality: the prior
+
+
+def test_a_fitted_prior_is_given_what_experts_say_whether_or_not_the_prior_is_a_factor() -> None:
+    prior = FittedMixture(DIM, 1)  # of N(0, I), moved
+    prior.means += torch.arange(DIM)
+    vague = torch.cat([torch.full((int(KNOWN.sum()), DIM), 2.0), torch.full((int(KNOWN.sum()), DIM), -1.4)], 1)
+    precision = torch.tensor(-1.4).exp()
+    exact = (torch.arange(DIM) + 2 * precision) / (1 + precision)
+    for with_prior in (True, False):
+        posterior = family(with_prior=with_prior)({"x": vague}, {"x": KNOWN}, ROWS)
+        given = prior.given(posterior.gaussians(Noise(range(ROWS)), 1))
+        torch.testing.assert_close(given.mean[KNOWN], exact.expand(int(KNOWN.sum()), -1))
+        torch.testing.assert_close(given.mean[~KNOWN], torch.arange(4.0).expand(int((~KNOWN).sum()), -1))
 
 
 def test_normalized_means_have_the_scale_and_rate_that_was_asked_for() -> None:

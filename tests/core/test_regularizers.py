@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -91,6 +91,13 @@ def test_the_covariance_of_z_holds_the_posteriors_variances() -> None:
     dip = DIP(DIP.Config(of="z", off_diagonal=1.0, diagonal=1.0))
     everywhere = DiagonalGaussian(torch.zeros(3, 2), torch.tensor([[1.0, 2.0]]).expand(3, 2))
     torch.testing.assert_close(penalty(dip, everywhere), torch.tensor(9.0))
+
+
+@pytest.mark.parametrize(("of", "times"), [("means", 10), ("z", 1)])
+def test_variances_weigh_as_published_where_the_recipe_says_nothing(of: Literal["means", "z"], times: int) -> None:
+    posterior = near([[2.0, 2.0], [-2.0, -2.0], [1.0, -1.0]])
+    stated = DIP(DIP.Config(of=of, off_diagonal=3.0, diagonal=3.0 * times))
+    torch.testing.assert_close(penalty(DIP(DIP.Config(of=of, off_diagonal=3.0)), posterior), penalty(stated, posterior))
 
 
 # -- discrepancy ------------------------------------------------------------------------------------

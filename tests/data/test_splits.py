@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +33,17 @@ def test_made_splits_share_no_row_and_miss_none(rows: int, validation: float, te
     for name, share in (("validation", validation), ("test", test)):
         if share:
             assert len(made[name]) == max(1, round(share * rows), min(20, rows // 10))
+
+
+@given(rows=st.integers(30, 300), files=st.integers(10, 30), seed=st.integers(0, 2**31))
+def test_rows_of_one_file_stay_in_one_split(rows: int, files: int, seed: int) -> None:
+    origins = [Path(f"{i % files}.png") for i in range(rows)]
+    held = Rows([{"x": i} for i in range(rows)], ("x",), "here", origins=origins)
+    made = make_splits(Source({"train": held}, "print"), Data(path="here", seed=seed))
+    found = {name: {x % files for x in cells(selection)} for name, selection in made.items()}
+    assert sum(map(len, found.values())) == files
+    assert sorted(x for selection in made.values() for x in cells(selection)) == list(range(rows))
+    assert all(len(made[name]) >= max(1, rows // 20) for name in ("validation", "test"))
 
 
 def test_the_same_seed_makes_the_same_splits_and_another_others() -> None:

@@ -15,7 +15,7 @@ from mmvae.modalities.pixels import ContinuousBernoulli, PixelDecoder, PixelEnco
 VALUES = torch.arange(256, dtype=torch.uint8)
 
 
-@pytest.mark.parametrize("logit", [-12.0, -3.0, -1e-3, 0.0, 0.4, 8.0])
+@pytest.mark.parametrize("logit", [-200.0, -50.0, -12.0, -3.0, -0.02, -1e-3, 0.0, 0.4, 8.0, 20.0, 90.0])
 def test_the_continuous_bernoulli_is_proportional_to_its_exponential_and_sums_to_one(logit: float) -> None:
     density = ContinuousBernoulli(torch.full((256, 1), logit))
     logs = density.log_prob(VALUES[:, None]).double()
@@ -23,6 +23,16 @@ def test_the_continuous_bernoulli_is_proportional_to_its_exponential_and_sums_to
     torch.testing.assert_close(logs - logs[0], logit * x, atol=1e-4, rtol=1e-4)
     normalizer = 0.0 if logit == 0 else math.log(math.expm1(abs(logit)) / abs(logit)) + min(logit, 0)
     assert logs[0].item() == pytest.approx(-normalizer, abs=2e-3)
+    middle = 0.5 if logit == 0 else 1 / -math.expm1(-logit) - 1 / logit
+    assert density.center()[0].item() == pytest.approx(middle, abs=1e-3)
+
+
+def test_a_sure_continuous_bernoulli_still_learns_and_reaches_black() -> None:
+    logits = torch.tensor([[-300.0]], requires_grad=True)
+    density = ContinuousBernoulli(logits)
+    (gradient,) = torch.autograd.grad(density.log_prob(torch.tensor([[255]], dtype=torch.uint8)).sum(), logits)
+    assert gradient.item() == pytest.approx(1.0, abs=0.01)
+    assert density.mode().item() == 1  # 255 / 300
 
 
 def test_draws_of_the_continuous_bernoulli_have_its_mean_and_colder_ones_are_nearer_to_it() -> None:
