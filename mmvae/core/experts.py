@@ -107,6 +107,9 @@ class GaussianExperts(Latent):
             return super().known(present)
         return torch.stack([present[name][:, None] * self.own()[name] for name in present]).any(0)
 
+    def shared(self) -> Tensor | None:
+        return self.masks.all(0).nonzero().squeeze(1) if self.names else None
+
     def seen_by(self, name: str, z: Tensor) -> Tensor:
         return z * self.own()[name] if self.names else z
 
@@ -249,6 +252,9 @@ class MixtureOfGaussians(Posterior):
         """Log-densities under the mixture [B, k] from those under each component, [B * C, k]."""
         of_there = each.view(*self.there.shape, -1).masked_fill(~self.there[..., None], -torch.inf)
         return of_there.logsumexp(1) - self.there.sum(1, keepdim=True).log()
+
+    def within(self, dims: Tensor) -> MixtureOfGaussians:
+        return MixtureOfGaussians(self.means[..., dims], self.stddevs[..., dims], self.there)
 
     def detached(self) -> MixtureOfGaussians:
         return MixtureOfGaussians(self.means.detach(), self.stddevs.detach(), self.there)

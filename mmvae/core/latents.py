@@ -52,6 +52,10 @@ class Posterior(ABC):
     def auxiliary(self) -> Tensor | None:
         """What the family asks of training beside the rate, [B]; nothing by default."""
 
+    def within(self, dims: Tensor) -> Posterior:
+        """Of some dimensions of z alone, by their numbers; of families that have private ones."""
+        raise NotImplementedError
+
     @abstractmethod
     def detached(self) -> Posterior:
         """The same density, which gives the encoder no gradient."""
@@ -89,6 +93,9 @@ class DiagonalGaussian(Posterior):
         constant = 0.5 * (precision.log() - mean**2 * precision - math.log(2 * math.pi)).sum(1)
         scores = (mean * precision) @ z.T - 0.5 * precision @ (z**2).T + constant[:, None]
         return scores.float().to(self.mean.device)
+
+    def within(self, dims: Tensor) -> DiagonalGaussian:
+        return DiagonalGaussian(self.mean[:, dims], self.stddev[:, dims])
 
     def rate_from_standard(self) -> Tensor:
         return 0.5 * (self.mean**2 + self.stddev**2 - 1) - self.stddev.log()
@@ -146,6 +153,9 @@ class Latent(nn.Module, ABC):
         """The dimensions that any modality of a row speaks of, bool [B, D]; present: as for forward."""
         rows = next(iter(present.values()))
         return torch.ones(len(rows), self.dim, dtype=torch.bool, device=rows.device)
+
+    def shared(self) -> Tensor | None:
+        """The numbers of the dimensions that are of all modalities; None where all are."""
 
     def seen_by(self, name: str, z: Tensor) -> Tensor:
         """What the decoder of a modality sees of z [B, D]."""

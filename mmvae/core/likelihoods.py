@@ -208,9 +208,12 @@ class Choice:
         """A token for each row of logits [B, V] by uniform numbers u [B]."""
         if not self.top_k and self.top_p == 1:
             return choose(torch.softmax(logits, dim=-1), u[:, None]).squeeze(-1)
-        # a nucleus is looked for among 200 tokens: sorting all of them costs more than the network
+        # a nucleus is first looked for among 200 tokens: sorting all of them costs more than the network
         kept, tokens = logits.topk(min(self.top_k or 200, logits.shape[-1]))
-        shares = torch.exp(kept - torch.logsumexp(kept if self.top_k else logits, dim=-1, keepdim=True))
+        total = torch.logsumexp(kept if self.top_k else logits, dim=-1, keepdim=True)
+        if not self.top_k and (torch.exp(kept - total).sum(-1) < self.top_p).any():
+            kept, tokens = logits.sort(descending=True)
+        shares = torch.exp(kept - total)
         outside = shares.cumsum(-1) - shares >= self.top_p  # the likeliest is always inside
         return tokens.gather(-1, choose(shares.masked_fill(outside, 0.0), u[:, None])).squeeze(-1)
 

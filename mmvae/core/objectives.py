@@ -99,12 +99,12 @@ class Inferred:
 
 
 def infer(network: Network, batch: Batch, how: Reading, noise: Noise) -> Inferred:
-    """What is inferred of a batch in training. A hidden modality still says its private dimensions."""
+    """What is inferred of a batch in training. A hidden modality still says its private dimensions where it is scored."""
     kept = seen(batch, how.subsets, noise)
     part = batch.only(kept) if kept else batch
-    given, told = (batch, kept) if network.latent.hides else (part, None)
-    experts = network.experts(given)
     scored = part if how.scored == "seen" else batch
+    given, told = (batch, kept) if network.latent.hides and how.scored == "all" else (part, None)
+    experts = network.experts(given)
     return Inferred(given, scored, experts, network.joined(experts, given, told))
 
 

@@ -76,8 +76,9 @@ class Selection:
         return " ".join(", ".join(cell for cell in cells if isinstance(cell, str)).split())[:80]
 
     def cell(self, index: int, column: str) -> Any:
-        """One cell; None where the row lacks it."""
-        return self.rows.cells[self.indices[index]].get(column)
+        """One cell; None where the row lacks it, or holds nothing but spaces."""
+        cell = self.rows.cells[self.indices[index]].get(column)
+        return None if isinstance(cell, str) and not cell.strip() else cell
 
 
 @dataclass(frozen=True)

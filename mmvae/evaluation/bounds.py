@@ -197,13 +197,15 @@ def latent_use(
     Active units: dimensions whose posterior mean varies by more than 0.01 (Burda et al. 2016).
     Mutual information in nats under q: E[log q(z|x) - log mean_n q(z|x_n)] (Hoffman & Johnson 2016), with
     one draw a row; it cannot exceed the log of the number of its rows, which are fewer where densities are slow. Points
-    have none. Of several modalities, also that between z and each alone. of: one modality alone, in the rows that
-    have it.
+    have none. Of several modalities, also that between each alone and the dimensions of z that all share, of which
+    others can be made. of: one modality alone, in the rows that have it.
     """
     posteriors, means, draws, own, paired = [], [], [], [], []
     chosen = None if of is None else store.columns[of].present.nonzero().squeeze(1)
     for _, batch, noise in batches(store, store.at_once(256), device, seed, chosen):
         posterior = network.posterior(batch if of is None else batch.of([of]))
+        if of is not None and (shared := network.latent.shared()) is not None:
+            posterior = posterior.within(shared)
         z = posterior.sample(noise)
         # of batches of rows of a length, some of all lengths
         if posterior.quick or len(means) % math.ceil(len(store) / SLOWLY_PAIRED) == 0:

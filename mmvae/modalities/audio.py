@@ -148,10 +148,9 @@ class Audio(Stream):
     def _cut(self, samples: np.ndarray) -> np.ndarray:
         if samples.shape[1] > self.samples:
             self.note(f"longer than {self.config.seconds:g} s: only the start is used")
-        samples = samples[:, : self.samples]
-        if np.abs(samples).max() < sounds.SILENT:
+        if np.abs(samples[:, : self.samples]).max() < sounds.SILENT:
             self.note("silent, or next to it")
-        return self._leveled(samples)
+        return self._leveled(samples[:, : self.samples])
 
     def _leveled(self, samples: np.ndarray) -> np.ndarray:
         if self.config.loudness == "peak":
@@ -160,8 +159,10 @@ class Audio(Stream):
 
     def vary(self, raw: np.ndarray, random: np.random.Generator) -> np.ndarray:
         how = self.config
+        # what was cut off would stop short where it is faster
+        raw = sounds.fade(raw, how.sample_rate) if raw.shape[1] == self.samples else raw
         varied = sounds.vary(
-            raw,
+            raw * random.choice([-1, 1]),
             how.sample_rate,
             gain=random.uniform(-how.vary_gain, how.vary_gain),
             shift=random.uniform(0, how.vary_shift),
@@ -265,10 +266,9 @@ class Audio(Stream):
         return hearing.means([hearing.compare(*pair, self.seen.analysis, self.config.sample_rate) for pair in pairs])
 
     def disturb(self, raw: np.ndarray, random: np.random.Generator) -> dict[str, np.ndarray]:
-        level = np.sqrt(np.square(raw).mean())
-        noise = random.standard_normal((len(raw), self.samples)).astype(np.float32)
+        noise = random.standard_normal((len(raw), self.samples)).astype(np.float32) * np.sqrt(np.square(raw).mean())
         whole = np.pad(raw, ((0, 0), (0, self.samples - raw.shape[1])))
-        return {f"noise {snr} dB below": whole + noise * level * 10 ** (-snr / 20) for snr in NOISE}
+        return {f"noise {snr} dB below": whole + noise * 10 ** (-snr / 20) for snr in NOISE}
 
     def _picture(self, raw: np.ndarray) -> Pillow.Image:
         return picture(self.seen.levels(self._window(raw)).mean(0))
@@ -290,7 +290,7 @@ class Audio(Stream):
         pictures = [self._picture(raw) for raw in raws]
         width, height = max(each.width for each in pictures) + 4, pictures[0].height + 4
         columns = steps or math.ceil(math.sqrt(len(pictures)))
-        grid = Pillow.new("L", (columns * width, math.ceil(len(pictures) / columns) * height), 255)
+        grid = Pillow.new("L", (columns * width, -(-len(pictures) // columns) * height), 255)
         for index, each in enumerate(pictures):
             grid.paste(each, (index % columns * width, index // columns * height))
         paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".wav")]

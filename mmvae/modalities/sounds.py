@@ -112,9 +112,7 @@ def vary(
     random: np.random.Generator,
 ) -> np.ndarray:
     """A changed sound: `gain` in dB, `shift` in seconds of silence before it, `speed` as a factor that changes pitch as
-    well, `pitch` in semitones, `noise` in dB that white noise is below the sound. Half of them are upside down. What was
-    cut off fades out, since it may end earlier now."""
-    samples = fade(samples, rate) * random.choice([-1, 1])
+    well, `pitch` in semitones, `noise` in dB that white noise is below the sound."""
     if speed != 1:
         import soxr
 

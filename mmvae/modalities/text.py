@@ -103,8 +103,11 @@ class Text(Modality):
         return torch.tensor(ids[: self.config.max_tokens], dtype=torch.int32)
 
     def to_raw(self, tensor: Tensor) -> str:
+        return self._decoded(tensor, marks=False)
+
+    def _decoded(self, tensor: Tensor, marks: bool) -> str:
         ids = [token - 1 for token in tensor.tolist() if 0 < token < self.tokens]
-        return self.tokenizer.decode(ids)
+        return self.tokenizer.decode(ids, skip_special_tokens=not marks)
 
     def collate(self, tensors: Sequence[Tensor]) -> Tensor:
         return nn.utils.rnn.pad_sequence(list(tensors), batch_first=True, padding_value=self.tokens)
@@ -152,13 +155,16 @@ class Text(Modality):
 
     def scores(self, nll: Tensor, values: Tensor) -> dict[str, float]:
         tokens = (values != self.tokens).sum().item()
-        characters = sum(len(self.to_raw(row)) + 1 for row in values)  # the end counts as one
+        # the end counts as one, and what is not in the vocabulary as its mark is long
+        characters = sum(len(self._decoded(row, marks=True)) + 1 for row in values)
         return {
             "perplexity": math.exp(min(nll.sum().item() / tokens, 700)),
             "nats/character": nll.sum().item() / characters,
         }
 
     def metrics(self, raws: Sequence[str], reconstructions: Sequence[str]) -> dict[str, float]:
+        if self.config.tokenizer == "words":  # as far as words can say them: single spaces, and none for what is unknown
+            raws = [_without_marks(raw) for raw in raws]
         exact = kept = total = 0
         for raw, again in zip(raws, reconstructions, strict=True):
             ours, theirs = Counter(raw.split()), Counter(again.split())
@@ -193,6 +199,11 @@ class Text(Modality):
         walks = [lines[start : start + steps] for start in range(0, len(lines), steps)] if steps else [lines]
         path.write_text("\n".join("".join(walk) for walk in walks), encoding="utf-8")
         return [path]
+
+
+def _without_marks(text: str) -> str:
+    """The words of a text but for marks of unknown ones, which published corpora hold."""
+    return " ".join(word for word in text.split() if word != UNKNOWN)
 
 
 def _has_grams(texts: Sequence[str]) -> bool:
@@ -255,7 +266,8 @@ def _train_tokenizer(config: Text.Config, raws: Iterable[str]) -> Any:
         )
     else:
         return _pretrained_tokenizer(config.tokenizer)
-    tokenizer.train_from_iterator(raws, trainer)
+    # a mark in the text is the token that is there already, and no word to be counted
+    tokenizer.train_from_iterator(map(_without_marks, raws) if config.tokenizer == "words" else raws, trainer)
     return tokenizer
 
 

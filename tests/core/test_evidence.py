@@ -343,6 +343,21 @@ def test_what_z_says_of_each_modality_alone_is_the_closed_form_and_none_of_what_
     assert "mutual information alone, y" not in bounds.latent_use(linear({"x": WEIGHT, "y": SECOND}), store, CPU)
 
 
+def test_what_a_modality_keeps_to_itself_is_nothing_that_others_could_be_made_of() -> None:
+    torch.manual_seed(0)
+    latent = ProductOfExperts(ProductOfExperts.Config(dim=3))  # shared, of x, of y
+    encoders = {name: nn.Linear(1, 6) for name in ("x", "y")}
+    network = Network(encoders, {}, latent, StandardNormal(Prior.Config(), 3), private={"x": 1, "y": 1})
+    with torch.no_grad():
+        for encoder in encoders.values():
+            encoder.weight.zero_()
+            encoder.weight[1:3] = 3.0  # the means of private dimensions alone
+            encoder.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 3.0, 3.0, 3.0]))
+    use = bounds.latent_use(network, Kept(x=torch.randn(500, 1), y=torch.randn(500, 1)), CPU)
+    assert use["mutual information"] > 2
+    assert use["mutual information alone, x"] == pytest.approx(0, abs=1e-4)
+
+
 def test_the_right_one_is_found_where_both_modalities_say_the_same_and_by_chance_where_not() -> None:
     z = torch.randn(100, DIM, generator=torch.Generator().manual_seed(0))
     network = linear({"x": 20 * WEIGHT, "y": 20 * SECOND})

@@ -255,6 +255,14 @@ def test_tokens_are_drawn_from_the_nucleus_in_proportion(choice: Choice, expecte
     torch.testing.assert_close(shares(choice, LOGITS), torch.tensor(expected), atol=1e-3, rtol=0)
 
 
+def test_a_nucleus_may_hold_more_tokens_than_are_sorted_at_first() -> None:
+    even = torch.zeros(1000)
+    even[:100] = 1e-3  # a little likelier
+    found = shares(Choice(top_p=0.5), even)
+    assert int((found > 0).sum()) == pytest.approx(500, abs=2)
+    assert (found[:100] > 0).all()
+
+
 def test_a_wide_search_finds_the_likeliest_sequence_and_a_wider_never_a_worse_one(decoder: Decoder) -> None:
     scores = likelihood(decoder, len(ROWS)).log_prob(ROWS)
     found = []

@@ -115,3 +115,6 @@ def test_only_what_is_seen_may_be_scored(objective: Objective, private: int) -> 
     terms = objective(network, batch(), StepNoise(1, N, slice(None)))
     for name in NAMES:
         torch.testing.assert_close(terms.distortion[name] > 0, kept[name])
+    if isinstance(objective, ELBO):  # of what is not scored nothing is said, and nothing paid
+        posterior = network.posterior(batch().only(kept))
+        torch.testing.assert_close(terms.rate, prior.rate(posterior, posterior.mean[:, None]).sum(1))

@@ -236,6 +236,16 @@ def test_word_f1_of_known_reconstructions() -> None:
     assert (found["exact"], found["word F1"]) == (0.5, pytest.approx(2 * 4 / 10))
 
 
+def test_marks_of_unknown_words_in_a_corpus_are_the_token_for_them_and_no_word() -> None:
+    line = " the <unk> sat and <unk> the dog "
+    modality, plain = text([line, *LINES], tokenizer="words"), text([line.replace("<unk>", ""), *LINES], tokenizer="words")
+    assert modality.tokenizer.get_vocab() == plain.tokenizer.get_vocab()
+    assert modality.to_tensor(line).tolist().count(modality.unknown or 0) == 2
+    assert modality.metrics([line], ["the sat and the dog"])["exact"] == 1
+    scores = modality.scores(torch.tensor([34.0]), modality.collate([modality.to_tensor(line)]))
+    assert scores["nats/character"] == pytest.approx(34 / (len(line.strip()) + 1))
+
+
 def test_a_preview_shows_markup_as_text() -> None:
     assert "<script>" not in BPE.preview("<script>alert(1)</script>")
 
