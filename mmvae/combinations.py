@@ -70,8 +70,8 @@ def check_together(latent: Mapping[str, Any], prior: Mapping[str, Any], objectiv
         ),
         (
             family == "mixture" and objective.get("groups", 1) > 1 and objective["encoder"] != "same",
-            "objective.encoder: where the groups of draws are of a mixture's parts it is 'same'; or set objective.groups "
-            "to 1",
+            "objective.encoder: where the groups of draws are of a mixture's parts it is 'same'; or set "
+            "objective.groups to 1",
         ),
         (
             priors.get(prior["kind"]).learned and bool(objective.get("target_rate")),

@@ -66,6 +66,8 @@ def refit(folder: str | Path, overrides: Sequence[str], display: Display) -> VAE
     with claim(Path(folder), True):
         vae = VAE.load(folder)
         vae.recipe = Recipe.load(folder, overrides)
+        if not overrides and not any(vae.recipe.prior[key] for key in FITS):
+            raise ValueError(f"{folder}: its recipe fits no prior: say which, such as prior.fitted=20")
         keys = [key for key in FITS if any(item.startswith(f"prior.{key}=") for item in overrides)]
         try:
             fit_priors(vae, prepare(vae.recipe, vae.modalities, progress=display), display, keys or FITS)

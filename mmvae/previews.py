@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from mmvae.data.prepare import Split
 from mmvae.gallery import cells, write_page
 from mmvae.generation import VAE
@@ -12,11 +14,13 @@ ROWS = 8  # of a split that are shown, and half as many as there are samples
 
 
 def write_previews(vae: VAE, split: Split, folder: Path, step: int) -> None:
-    """Samples and reconstructions of the first rows of a split: a page, and a contact sheet of each kind."""
+    """Samples, and reconstructions of some rows of a split: a page, and a contact sheet of each kind."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = range(min(ROWS, len(split)))
     columns = split.store.columns
-    whole = [i for i in rows if all(column.present[i] for column in columns.values())]
+    complete = torch.stack([column.present for column in columns.values()]).all(0).nonzero().squeeze(1)
+    # from all over the split: the first ones of a sorted folder may be of one kind
+    spread = torch.linspace(0, max(len(complete) - 1, 0), min(ROWS, len(complete))).round().long()
+    whole = complete[spread].tolist()
     kinds = {"samples": vae.generate(2 * ROWS).raws}
     if whole:
         originals = {name: [split.raw(name, i) for i in whole] for name in columns}

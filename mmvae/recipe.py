@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
@@ -176,8 +177,11 @@ class Recipe(Settings):
         _, part, config = _split(*PARTS["kl"], self.kl, "kl.")
         return part(config)
 
-    def cautions(self) -> Iterator[str]:
-        """What its settings together may not be meant to do, a sentence each."""
+    def cautions(self, rows: int | None = None) -> Iterator[str]:
+        """What its settings together, and so many rows to train on, may not be meant to do, a sentence each."""
+        if rows and self.train.steps * self.train.batch_size < rows:
+            least = math.ceil(rows / self.train.batch_size)
+            yield f"train.steps = {self.train.steps:,}: not all of {rows:,} rows are seen; it takes {least:,} at least"
         schedule, steps = self.build_schedule(), self.train.steps - self.train.pretrain
         if self.kl["weight"] and (most := max(map(schedule, range(steps)))) < REACHED:
             keys = " or ".join(f"kl.{key}" for key in ("warmup", "period") if key in self.kl)

@@ -126,7 +126,7 @@ class Run:
         prepared = prepared or prepare(self.recipe, modalities)
         if "validation" not in prepared.splits:
             raise ValueError("training needs a validation split: set data.validation above 0")
-        for line in (*prepared.lines(), *self.recipe.cautions()):
+        for line in (*prepared.lines(), *self.recipe.cautions(len(prepared.splits["train"]))):
             self.display.say(line)
         return prepared
 

@@ -36,6 +36,8 @@ def test_the_prior_of_a_trained_model_is_fitted_again(tmp_path: Path, capsys: py
         assert len(again.generate(2)["image"]) == 2
     (folder / "evaluation-test.json").write_text("{}")
     refit(folder, ["prior.fitted=0"], Display(True))
+    with pytest.raises(ValueError, match=r"fits no prior: say which, such as prior\.fitted=20"):
+        refit(folder, [], Display(False))
     assert "measured with the prior before: evaluation-test.json" in capsys.readouterr().err
     with pytest.raises(ValueError, match=r"no fitted prior: mmvae fit-prior .*run prior\.fitted=10"):
         VAE.load(folder).generate(1, prior="fitted")

@@ -32,6 +32,14 @@ def test_an_annealing_that_the_training_cuts_short_is_told() -> None:
     assert told("train.steps=100", "kl.kind=linear", "kl.warmup=1000", "kl.weight=0") == []
 
 
+def test_a_training_that_does_not_see_all_rows_is_told() -> None:
+    recipe = Recipe.load("image/digits", ["train.steps=300", "train.batch_size=64"])
+    assert not list(recipe.cautions(19_200))
+    assert list(recipe.cautions(19_201)) == [
+        "train.steps = 300: not all of 19,201 rows are seen; it takes 301 at least"
+    ]
+
+
 def load(*overrides: str, **tables: Any) -> Recipe:
     return Recipe.load({**TABLES, **tables}, overrides)
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mmvae.core.latents import DiagonalGaussian, Latent, Posterior, by_row

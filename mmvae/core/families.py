@@ -15,7 +15,6 @@ from mmvae.core.latents import Latent, Posterior, by_row
 from mmvae.core.noise import Noise
 
 
-
 class CorrelatedGaussian(Posterior):
     """N(mean, inverse of F F'), of means [B, D] and lower triangular factors F of the precision [B, D, D]."""
 

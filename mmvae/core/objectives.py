@@ -99,7 +99,7 @@ class Inferred:
 
 
 def infer(network: Network, batch: Batch, how: Reading, noise: Noise) -> Inferred:
-    """What is inferred of a batch in training. A hidden modality still says its private dimensions where it is scored."""
+    """What is inferred of a batch in training. What is hidden, but scored, still says its private dimensions."""
     kept = seen(batch, how.subsets, noise)
     part = batch.only(kept) if kept else batch
     scored = part if how.scored == "seen" else batch

@@ -94,6 +94,8 @@ class Source:
 def read_cell(modality: Modality, cell: Any) -> Raw:
     """A raw observation from a file's path or a piece of it, bytes as the hub stores them, or any other value. Raises
     ValueError or OSError where it is none."""
+    if cell is None:
+        raise ValueError("there is nothing in it")
     if isinstance(cell, Fault):
         raise ValueError(cell.reason)
     if isinstance(cell, Path):

@@ -163,7 +163,7 @@ class Text(Modality):
         }
 
     def metrics(self, raws: Sequence[str], reconstructions: Sequence[str]) -> dict[str, float]:
-        if self.config.tokenizer == "words":  # as far as words can say them: single spaces, and none for what is unknown
+        if self.config.tokenizer == "words":  # as it can say them: single spaces, and no marks
             raws = [_without_marks(raw) for raw in raws]
         exact = kept = total = 0
         for raw, again in zip(raws, reconstructions, strict=True):

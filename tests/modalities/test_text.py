@@ -238,7 +238,7 @@ def test_word_f1_of_known_reconstructions() -> None:
 
 def test_marks_of_unknown_words_in_a_corpus_are_the_token_for_them_and_no_word() -> None:
     line = " the <unk> sat and <unk> the dog "
-    modality, plain = text([line, *LINES], tokenizer="words"), text([line.replace("<unk>", ""), *LINES], tokenizer="words")
+    modality, plain = (text([each, *LINES], tokenizer="words") for each in (line, line.replace("<unk>", "")))
     assert modality.tokenizer.get_vocab() == plain.tokenizer.get_vocab()
     assert modality.to_tensor(line).tolist().count(modality.unknown or 0) == 2
     assert modality.metrics([line], ["the sat and the dog"])["exact"] == 1
