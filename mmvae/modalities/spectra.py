@@ -71,7 +71,9 @@ class Analysis:
             samples[:, : before.shape[1]] = torch.lerp(before, samples[:, : before.shape[1]], fade)
         return samples
 
-    def _phase(self, magnitude: Tensor, start: str | Tensor, given: Tensor | None) -> Tensor:
+    def _phase(
+        self, magnitude: Tensor, start: Literal["integrated", "random"] | Tensor, given: Tensor | None
+    ) -> Tensor:
         if start == "random":
             start = 2 * math.pi * torch.rand(magnitude.shape[1:], generator=torch.Generator().manual_seed(0))
         elif start == "integrated":
