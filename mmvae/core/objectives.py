@@ -122,7 +122,11 @@ class ELBO(Objective):
             ge=0,
             description="floor on the rate of a latent dimension, on average where a rate has no parts, nats",
         )
-        target_rate: float = Field(0.0, ge=0, description="nats to which the rate is pulled, from either side; 0: none")
+        target_rate: float = Field(
+            0.0,
+            ge=0,
+            description="nats to which the rate is pulled: up, and at a KL weight above 1 down as well; 0: none",
+        )
 
     def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
         inferred = infer(network, batch, self.config, noise)
