@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -122,13 +123,9 @@ def reconstruct(
     from mmvae.inputs import expand
 
     vae = VAE.load(model, overrides=changes or [])
-    write(
-        vae.reconstruct(expand(vae.recipe, vae.modalities, inputs), seed, temperature),
-        out,
-        "reconstructed",
-        as_json,
-        inputs,
-    )
+    batch, names = expand(vae.recipe, vae.modalities, inputs)
+    made = replace(vae.reconstruct(batch, seed, temperature), names=tuple(names))
+    write(made, out, "reconstructed", as_json, inputs)
 
 
 @app.command()
@@ -189,7 +186,8 @@ def neighbours(
     from mmvae.inputs import expand
 
     vae = VAE.load(model, overrides=changes or [])
-    found = neighbours(vae, expand(vae.recipe, vae.modalities, inputs), n, split, data)
+    batch, _ = expand(vae.recipe, vae.modalities, inputs)
+    found = neighbours(vae, batch, n, split, data)
     lines = [f"{near['distance']:8.3f}  {near['where']}  {near['shown']}".rstrip() for row in found for near in row]
     searched = (
         f"the nearest of {counted(found[0][0]['rows'], 'row')} of the split {split} of {data or vae.recipe.data.path}"

@@ -127,8 +127,8 @@ def read_input(modality: Modality, item: Any) -> Raw:
         raise ValueError(f"{item}: {error}") from None
 
 
-def expand(recipe: Recipe, modalities: Mapping[str, Modality], items: Sequence[str]) -> Batch:
-    """Command-line arguments as the network takes them: a folder or table becomes its rows.
+def expand(recipe: Recipe, modalities: Mapping[str, Modality], items: Sequence[str]) -> tuple[Batch, list[str]]:
+    """Command-line arguments as the network takes them, a folder or table as its rows, and words that name each row.
 
     Raises ValueError or FileNotFoundError for what cannot be read.
     """
@@ -136,20 +136,20 @@ def expand(recipe: Recipe, modalities: Mapping[str, Modality], items: Sequence[s
         folders = [item for item in items if _holds_rows(item)]
         if folders:
             raise ValueError(f"{folders[0]}: a folder or table is for models of one modality; name single files")
-        return to_batch(modalities, items)
+        return to_batch(modalities, items), list(items)
     ((name, modality),) = modalities.items()
-    raws: list[Raw] = []
+    rows: list[tuple[str, Raw]] = []
     for item in items:
-        raws += _rows(recipe, name, modality, item) if _holds_rows(item) else [read_input(modality, item)]
-    return _collated(modalities, {name: raws})
+        rows += _rows(recipe, name, modality, item) if _holds_rows(item) else [(item, read_input(modality, item))]
+    return _collated(modalities, {name: [raw for _, raw in rows]}), [words for words, _ in rows]
 
 
 def _holds_rows(item: str) -> bool:
     return os.path.isdir(item) or (os.path.isfile(item) and Path(item).suffix.lower() in TABLES)
 
 
-def _rows(recipe: Recipe, name: str, modality: Modality, item: str) -> list[Raw]:
-    raws = []
+def _rows(recipe: Recipe, name: str, modality: Modality, item: str) -> list[tuple[str, Raw]]:
+    found = []
     for rows in open_source(item, None, {name: modality}).splits.values():
         column = recipe.column(name) if recipe.column(name) in rows.columns else None
         if column is None:
@@ -159,12 +159,12 @@ def _rows(recipe: Recipe, name: str, modality: Modality, item: str) -> list[Raw]
         chosen = unfold(chosen, [column]) if listed else chosen
         for index in range(len(chosen)):
             try:
-                raws.append(read_cell(modality, chosen.cell(index, column)))
+                found.append((chosen.where(index), read_cell(modality, chosen.cell(index, column))))
             except (ValueError, OSError) as error:
                 modality.note(f"left out: {chosen.where(index)}: {error}")
-    if not raws:
+    if not found:
         raise ValueError(f"{item}: nothing in it can be read: {next(iter(modality.notes), 'it has no rows')}")
-    return raws
+    return found
 
 
 def _by_modality(modalities: Mapping[str, Modality], inputs: Sequence[Any]) -> dict[str, list[Any]]:

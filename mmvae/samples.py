@@ -30,6 +30,7 @@ class Samples:
     modalities: Mapping[str, Modality]
     steps: int | None = None  # of each of the walks that they are
     dims: tuple[int, ...] = ()  # of the latent, along which the walks go
+    names: tuple[str, ...] = ()  # words for what each was made of
     given: Callable[[], Mapping[str, list[Raw | None]]] = dict  # what each was made of, as the model took it
 
     def __len__(self) -> int:
@@ -45,7 +46,8 @@ class Samples:
         return cells(self.modalities, self.raws, map(self._caption, range(len(self))), self.given())
 
     def _caption(self, index: int) -> str:
-        return f"{index}, dimension {self.dims[index // self.steps]}" if self.dims and self.steps else str(index)
+        of = f", {self.names[index]}" if self.names else ""
+        return f"{index}, dimension {self.dims[index // self.steps]}" if self.dims and self.steps else f"{index}{of}"
 
     def save(self, folder: str | Path, title: str = "mmvae") -> list[Path]:
         """Write a file for each observation, with how it was made in it or beside it; contact sheets that show

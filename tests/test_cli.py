@@ -280,6 +280,8 @@ def test_reconstruct_takes_files_folders_tables_and_sentences(
     for given, count in ((tmp_path / "pictures", 2), (tmp_path / "pictures" / "000.png", 1)):
         _, printed, _ = run("reconstruct", models["image"], given, "--out", tmp_path / "again", "--json")
         assert len(json.loads(printed)["files"]) == count
+        assert json.loads(printed)["of"][0] == str(tmp_path / "pictures" / "000.png")
+    assert f"0, {tmp_path / 'pictures' / '000.png'}" in (tmp_path / "again" / "gallery.html").read_text()
     lines = tmp_path / "lines.csv"
     lines.write_text("text\na small dog\nthe act of running\n")
     status, printed, _ = run(
@@ -287,6 +289,7 @@ def test_reconstruct_takes_files_folders_tables_and_sentences(
     )
     assert status == 0
     assert len(json.loads(printed)["files"]) == 3
+    assert json.loads(printed)["of"] == ["lines.csv, row 1", "lines.csv, row 2", "a third one " * 99]
 
 
 def test_a_table_is_read_by_the_recipes_column_and_its_bad_rows_are_named(
@@ -305,7 +308,7 @@ def test_a_table_is_read_by_the_recipes_column_and_its_bad_rows_are_named(
     )
     status, _, errors = run("reconstruct", tmp_path / "run", lines, "--out", tmp_path / "out")
     assert status == 0
-    assert "left out: lines.csv, row 2: a text is a string" in errors
+    assert "left out: lines.csv, row 2: there is nothing in it" in errors
     found = read_note(tmp_path / "out" / "000.txt")["z"]
     run("reconstruct", tmp_path / "run", "a small dog", "--out", tmp_path / "out")
     assert read_note(tmp_path / "out" / "000.txt")["z"] == found

@@ -91,4 +91,5 @@ def write(samples: Samples, out: Path | None, name: str, as_json: bool, inputs: 
             typer.echo(f"{counted(number, 'input')} {what}", err=True)
     figures: dict[str, Any] = {"out": str(out), "files": [str(path) for path in paths]}
     figures |= {"texts": listed} if listed else {}
+    figures |= {"of": samples.names} if samples.names else {}
     show({**figures, "dimensions": samples.dims} if samples.dims else figures, as_json, text)
