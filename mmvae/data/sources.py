@@ -53,7 +53,7 @@ def open_source(path: str, config: str | None, modalities: Mapping[str, Modality
         hub = f"its folder {local.parent} is here" if named else "a set of the hub is OWNER/NAME"
         raise FileNotFoundError(
             f"no file or folder '{path}', and no built-in set: {', '.join(BUILTIN)} ({hub}); "
-            "set data.path to a file or folder of yours"
+            "set it (data.path, or modalities.NAME.path for a set of its own) to a file or folder of yours"
         )
     return _loaded(path, path, None, name=config)[0]
 

@@ -17,6 +17,7 @@ from mmvae.core.noise import Noise
 from mmvae.core.vae import Batch
 from mmvae.modalities.contract import Modality
 
+LITTLE = 0.05  # of the numbers of a row: what may be filled up rather than sorted by length
 NUMBERS = 2**23  # of prepared rows to measure at a time: networks hold some hundred bytes for each
 
 
@@ -145,9 +146,11 @@ class Store:
         return {name: (c.numbers().sum() / c.present.sum().clamp(min=1)).item() for name, c in self.columns.items()}
 
     def lengths(self) -> Tensor | None:
-        """Numbers in each row [N], summed over the modalities whose shapes differ; None where none do."""
+        """Numbers in each row [N], summed over the modalities whose shapes differ; None where none do, or where filling
+        all up would be next to nothing beside the rest: a few words beside pictures."""
         lengths = [column.numbers() for column in self.columns.values() if column.shapes is not None]
-        return torch.stack(lengths).sum(0) if lengths else None
+        padding = sum((length.max() - length.float().mean()).item() for length in lengths)
+        return torch.stack(lengths).sum(0) if padding > LITTLE * self.numbers().float().mean() else None
 
     def at_once(self, most: int) -> int:
         """How many rows, at most `most`, to measure at a time, so that long ones do not fill the memory."""

@@ -87,6 +87,9 @@ def test_rows_of_one_shape_have_no_lengths_and_others_the_sum_over_modalities(tm
     lengths = written(tmp_path, x=FIXED[:3], y=[None, RAGGED[1], RAGGED[4]], z=RAGGED[:3]).lengths()
     assert lengths is not None
     assert lengths.tolist() == [1, 4, 8]
+    # beside pictures a few words need not be sorted, which would put rows of one kind into a batch
+    pictures = [torch.zeros(1000)] * 3
+    assert written(tmp_path, x=pictures, y=[RAGGED[0], RAGGED[1], RAGGED[4]]).lengths() is None
 
 
 def test_the_numbers_of_a_row_are_those_of_all_its_modalities(tmp_path: Path) -> None:
