@@ -1,6 +1,6 @@
 """Text: how likely samples are under a language model of real text, and real text under one of samples.
 
-    python benchmarks/text_samples.py MODEL DATA [--n 10000] [--steps 1500]
+    python benchmarks/text_samples.py MODEL DATA [--n 10000] [--steps 1500] [--temperature 1]
 
 trains two language models of the model's own size (its recipe with `latent.kind=none`): one on as many real sentences
 as there are samples, one on the samples. It prints one JSON object of perplexities a word (tokenizers differ), the
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--n", type=int, default=10_000)
     parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--temperature", type=float, default=1.0, help="of the samples; below 1 they are likelier")
     args = parser.parse_args()
     vae = mmvae.VAE.load(args.model)
     if list(vae.modalities) != ["text"]:
@@ -55,7 +56,7 @@ def main() -> None:
     held = [splits["test"].raw("text", i) for i in range(len(splits["test"]))]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        samples = vae.generate(args.n, seed=1)["text"]
+        samples = vae.generate(args.n, seed=1, temperature=args.temperature)["text"]
         files = {"samples": write(folder, "samples.txt", samples), "real": write(folder, "real.txt", real)}
         test = write(folder, "test.txt", held)
         models = {}
