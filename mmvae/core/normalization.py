@@ -40,9 +40,9 @@ class MeanNorm(nn.Module):
         return self.scale * (mean - self.running_mean) * (self.running_var + TINY).rsqrt() + self.shift
 
     def _follow(self, rows: int, center: Tensor, variance: Tensor) -> None:
-        first = float(self.running_rows == 0)
-        self.running_rows.lerp_(torch.full_like(self.running_rows, rows), max(self.momentum, first))
-        share = torch.clamp(self.momentum * rows / self.running_rows, min=first, max=1.0)
+        first = (self.running_rows == 0).float()
+        self.running_rows.lerp_(torch.full_like(self.running_rows, rows), first.clamp(min=self.momentum))
+        share = (self.momentum * rows / self.running_rows).clamp(max=1.0).maximum(first)
         self.running_var.lerp_(variance + (1 - first) * (center - self.running_mean).square(), share)
         self.running_mean.lerp_(center, share)
 
