@@ -17,7 +17,7 @@ def write_previews(vae: VAE, split: Split, folder: Path, step: int) -> None:
     """Samples, and reconstructions of some rows of a split: a page, and a contact sheet of each kind."""
     folder.mkdir(parents=True, exist_ok=True)
     columns = split.store.columns
-    complete = torch.stack([column.present for column in columns.values()]).all(0).nonzero().squeeze(1)
+    complete = split.store.complete()
     # from all over the split: the first ones of a sorted folder may be of one kind
     spread = torch.linspace(0, max(len(complete) - 1, 0), min(ROWS, len(complete))).round().long()
     whole = complete[spread].tolist()

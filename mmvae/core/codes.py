@@ -107,7 +107,7 @@ class VectorQuantized(OfBook):
 
     def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> Quantized:
         said = mean_by_row(experts, present, size, self.outputs)
-        if self.dim > 2:  # of the vectors' size, so that neither runs away from the other; one or two would lose all
+        if self.dim > 2:  # of the vectors' size, so that neither runs away from the other; one number would be a sign
             said = F.rms_norm(said, (self.dim,))
         codes = self.codes_of(said)
         z = self.vectors_of(codes)

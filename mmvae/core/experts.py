@@ -176,7 +176,8 @@ class ProductOfExperts(GaussianExperts):
 
 
 class OfExperts(DiagonalGaussian):
-    """A product without N(0, I), but for dimensions that no expert speaks of; told: the others, bool [B, D]."""
+    """A product without N(0, I), but for dimensions that no expert speaks of. told: the dimensions that one speaks of,
+    bool [B, D]."""
 
     def __init__(self, mean: Tensor, stddev: Tensor, told: Tensor) -> None:
         super().__init__(mean, stddev)

@@ -34,7 +34,7 @@ class Posterior(ABC):
 
     def gaussians(self, noise: Noise, k: int) -> DiagonalGaussian | None:
         """The diagonal Gaussians that k draws of each row are of: one a draw, [B * k, D], or one a row, [B, D], where
-        all its draws are of the same. None where they are of no Gaussian."""
+        all its draws are of the same; of a product without N(0, I), times it. None where they are of no Gaussian."""
 
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:

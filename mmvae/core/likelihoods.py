@@ -209,13 +209,17 @@ class Choice:
         if not self.top_k and self.top_p == 1:
             return choose(torch.softmax(logits, dim=-1), u[:, None]).squeeze(-1)
         # a nucleus is first looked for among 200 tokens: sorting all of them costs more than the network
-        kept, tokens = logits.topk(min(self.top_k or 200, logits.shape[-1]))
-        total = torch.logsumexp(kept if self.top_k else logits, dim=-1, keepdim=True)
-        if not self.top_k and (torch.exp(kept - total).sum(-1) < self.top_p).any():
-            kept, tokens = logits.sort(descending=True)
-        shares = torch.exp(kept - total)
+        return self._among(logits, u, self.top_k or 200)
+
+    def _among(self, logits: Tensor, u: Tensor, most: int) -> Tensor:
+        kept, tokens = logits.topk(min(most, logits.shape[-1]))
+        shares = torch.exp(kept - torch.logsumexp(kept if self.top_k else logits, dim=-1, keepdim=True))
         outside = shares.cumsum(-1) - shares >= self.top_p  # the likeliest is always inside
-        return tokens.gather(-1, choose(shares.masked_fill(outside, 0.0), u[:, None])).squeeze(-1)
+        drawn = tokens.gather(-1, choose(shares.masked_fill(outside, 0.0), u[:, None])).squeeze(-1)
+        lacking = shares.sum(-1) < self.top_p
+        if not self.top_k and most < logits.shape[-1] and lacking.any():
+            drawn[lacking] = self._among(logits[lacking], u[lacking], logits.shape[-1])
+        return drawn
 
 
 PLAIN = Choice()

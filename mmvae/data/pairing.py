@@ -60,12 +60,13 @@ class _Row(Mapping[str, Any]):
 def identifies(key: str, sources: Collection[Source]) -> bool:
     """Whether a column names single rows, in sets that declare the same splits."""
     for source in sources:
-        cells = (rows.cells[index].get(key) for rows in source.splits.values() for index in range(len(rows)))
+        whole = (rows.select(range(len(rows))) for rows in source.splits.values())
+        cells = (compared(rows.cell(index, key)) for rows in whole for index in range(len(rows)))
         seen: set[str] = set()
-        for value in map(compared, cells):
-            if value is not None and str(value) in seen:
+        for value in (str(cell) for cell in cells if cell is not None):
+            if value in seen:
                 return False
-            seen.add(str(value))
+            seen.add(value)
     return len({frozenset(source.splits) for source in sources}) == 1
 
 

@@ -101,7 +101,7 @@ class Prepared:
             return f" in {counted(len(held.sequences()), 'sequence')}"
         has = {name: int(column.present.sum()) for name, column in held.store.columns.items()}
         if len(has) > 1:
-            has["all"] = int(torch.stack([column.present for column in held.store.columns.values()]).all(0).sum())
+            has["all of them"] = len(held.store.complete())
         gaps = ", ".join(f"{count:,} with {name}" for name, count in has.items() if count < len(held))
         versions = len(held) // max(1, self.report.rows[split])
         return (f", each in {versions} versions" if versions > 1 else "") + (f" ({gaps})" if gaps else "")

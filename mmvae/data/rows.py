@@ -40,7 +40,7 @@ class Rows:
     source: str
     numbers: Sequence[int] | None = None  # of the rows in the source, from 0, where some were passed over
     names: Sequence[str] | None = None  # the words that name each row, where not its number does
-    origins: Sequence[Path] | None = None  # of each row: rows of one file, such as its captions, stay in one split
+    origins: Sequence[Path | None] | None = None  # of each row its first file: its rows stay in one split
 
     def __len__(self) -> int:
         return len(self.cells)

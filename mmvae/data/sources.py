@@ -131,7 +131,7 @@ def _read_folder(
                 columns,
                 str(folder),
                 names=[row.where for row in part],
-                origins=[row.origin for row in part],
+                origins=[next(iter(paths_of(row.cells)), None) for row in part],
             )
             for split, part in _by_split(rows, lambda row: row.origin, folder).items()
         }

@@ -55,11 +55,9 @@ def _divided(train: Selection, missing: set[str], data: Data) -> dict[str, Selec
 
 def _together(rows: Rows) -> list[list[int]]:
     """The numbers of rows that stay in one split."""
-    if not rows.origins:
-        return [[index] for index in range(len(rows))]
-    groups: dict[Path, list[int]] = {}
-    for index, origin in enumerate(rows.origins):
-        groups.setdefault(origin, []).append(index)
+    groups: dict[Path | int, list[int]] = {}
+    for index, origin in enumerate(rows.origins or [None] * len(rows)):
+        groups.setdefault(index if origin is None else origin, []).append(index)
     return list(groups.values())
 
 

@@ -149,8 +149,9 @@ class Store:
         """Numbers in each row [N], summed over the modalities whose shapes differ; None where none do, or where filling
         all up would be next to nothing beside the rest: a few words beside pictures."""
         lengths = [column.numbers() for column in self.columns.values() if column.shapes is not None]
-        padding = sum((length.max() - length.float().mean()).item() for length in lengths)
-        return torch.stack(lengths).sum(0) if padding > LITTLE * self.numbers().float().mean() else None
+        there = (length[length > 0] for length in lengths)
+        padding = sum((own.max() * len(own) - own.sum()).item() for own in there if len(own))
+        return torch.stack(lengths).sum(0) if padding > LITTLE * self.numbers().sum() else None
 
     def at_once(self, most: int) -> int:
         """How many rows, at most `most`, to measure at a time, so that long ones do not fill the memory."""

@@ -49,7 +49,7 @@ class Audio(Stream):
         bands: int = Field(0, ge=0, description="mel bands; 0: all frequencies, for fidelity")
         scale: Literal["power", "log"] = Field("power", description="of magnitudes m: m ** power, or log(1 + 10 m)")
         power: float = Field(0.3, gt=0, le=1, description="exponent of scale 'power'")
-        loudness: Literal["kept", "peak"] = Field("kept", description="'peak': every sound is brought to a peak of 1")
+        loudness: Literal["kept", "peak"] = Field("kept", description="'peak': each is brought to a peak of 1")
         vary_gain: float = Field(
             6.0, ge=0, le=60, description="of variants (data.variants): up to so many dB, either way"
         )
@@ -162,7 +162,7 @@ class Audio(Stream):
         # what was cut off would stop short where it is faster
         raw = sounds.fade(raw, how.sample_rate) if raw.shape[1] == self.samples else raw
         varied = sounds.vary(
-            raw * random.choice([-1, 1]),
+            raw * np.float32(random.choice([-1, 1])),
             how.sample_rate,
             gain=random.uniform(-how.vary_gain, how.vary_gain),
             shift=random.uniform(0, how.vary_shift),

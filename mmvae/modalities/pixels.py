@@ -17,7 +17,7 @@ from mmvae.modalities.networks import ConvDecoder, ConvEncoder, DenseDecoder, De
 
 SMALL = 8  # pixels of the smaller side of the planes that meet the latent, at most
 WINDOW = 11  # pixels, a Gaussian of deviation 1.5
-FLAT = 1e-2  # a logit between whose density and an even one pixels tell no difference
+FLAT = 1e-2  # a logit below which a density is taken by the first terms of a series: no pixel could tell
 Networks = Literal["convolutions", "dense"]
 Kind = Literal["logistic", "bernoulli", "continuous-bernoulli", "gaussian"]
 

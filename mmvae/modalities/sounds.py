@@ -79,10 +79,10 @@ def convert(samples: np.ndarray, own: int, rate: int, channels: int) -> np.ndarr
 
 
 def scaled(values: Any) -> np.ndarray:
-    """Samples as float32; integers of 16 or 32 bits, as programs give them, by their greatest, others as they are."""
+    """Samples as float32; integers of 16 or 32 bits, as programs give them, over 2^15 or 2^31, others as they are."""
     values = np.asarray(values)
-    greatest = 1 << (8 * values.dtype.itemsize - 1) if values.dtype in (np.int16, np.int32) else 1
-    return values.astype(np.float32) / greatest
+    bits = 8 * values.dtype.itemsize if values.dtype.kind == "i" else 0
+    return values.astype(np.float32) / (1 << bits - 1 if bits in (16, 32) else 1)
 
 
 def fade(samples: np.ndarray, rate: int, start: bool = False) -> np.ndarray:

@@ -79,8 +79,12 @@ class Analysis:
         elif start == "integrated":
             from mmvae.modalities.phase import integrated_phase  # numba takes a second to import
 
-            level, known = magnitude.square().mean(0).sqrt(), None if given is None else given.sum(0).angle().numpy()
-            start = torch.from_numpy(integrated_phase(level.numpy(), self.fft, self.hop, known))
+            level, known = magnitude.square().mean(0).sqrt().numpy(), None if given is None else given.sum(0).angle()
+            start = torch.from_numpy(
+                integrated_phase(level, self.fft, self.hop, None if known is None else known.numpy())
+            )
+            if given is not None and known is not None:  # channels stay as far apart as they were
+                start = start + (given.angle() - known)[..., -1:]
         start = start.expand_as(magnitude)
         return start if given is None else torch.cat([given.angle(), start[..., given.shape[-1] :]], -1)
 

@@ -155,8 +155,9 @@ class Text(Modality):
 
     def scores(self, nll: Tensor, values: Tensor) -> dict[str, float]:
         tokens = (values != self.tokens).sum().item()
-        # the end counts as one, and what is not in the vocabulary as its mark is long
-        characters = sum(len(self._decoded(row, marks=True)) + 1 for row in values)
+        # the end counts as one, and an unknown word as its mark is long
+        decoded = (self._decoded(row, marks=True) for row in values)
+        characters = tokens if self.config.tokenizer == "characters" else sum(len(text) + 1 for text in decoded)
         return {
             "perplexity": math.exp(min(nll.sum().item() / tokens, 700)),
             "nats/character": nll.sum().item() / characters,
@@ -175,6 +176,7 @@ class Text(Modality):
         return figures | ({"BLEU-4": bleu(reconstructions, raws)} if _has_grams(raws) else {})
 
     def sample_metrics(self, samples: Sequence[str], real: Sequence[str]) -> dict[str, float]:
+        real = [_without_marks(text) for text in real] if self.config.tokenizer == "words" else real
         figures = {"distinct texts": len(set(samples)) / len(samples)}
         figures["empty texts"] = sum(not text.strip() for text in samples) / len(samples)
         if _has_grams(real):

@@ -83,3 +83,10 @@ def test_too_few_rows_for_three_splits_are_refused(rows: int) -> None:
 def test_a_selection_names_its_rows_by_their_place_in_the_source() -> None:
     rows = Rows([{"x": i} for i in range(5)], ("x",), "a.csv")
     assert rows.select([4, 0]).where(0) == "a.csv, row 5"
+
+
+def test_rows_without_a_file_are_split_one_by_one() -> None:
+    origins = [Path(f"{i}.png") if i < 30 else None for i in range(100)]
+    held = Rows([{"x": i} for i in range(100)], ("x",), "here", origins=origins)
+    made = make_splits(Source({"train": held}, "print"), Data(path="here"))
+    assert {name: len(selection) for name, selection in made.items()} == {"train": 80, "validation": 10, "test": 10}

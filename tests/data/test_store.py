@@ -90,6 +90,8 @@ def test_rows_of_one_shape_have_no_lengths_and_others_the_sum_over_modalities(tm
     # beside pictures a few words need not be sorted, which would put rows of one kind into a batch
     pictures = [torch.zeros(1000)] * 3
     assert written(tmp_path, x=pictures, y=[RAGGED[0], RAGGED[1], RAGGED[4]]).lengths() is None
+    few = [torch.zeros(200)] * 40
+    assert written(tmp_path, x=few, y=[torch.arange(20), torch.arange(24), *[None] * 38]).lengths() is None
 
 
 def test_the_numbers_of_a_row_are_those_of_all_its_modalities(tmp_path: Path) -> None:

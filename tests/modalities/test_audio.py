@@ -435,3 +435,67 @@ def test_a_sound_of_a_hub_table_brings_its_own_rate() -> None:
 
 def test_any_two_rates_can_be_converted(tmp_path: Path) -> None:
     assert audio(sample_rate=16000, seconds=0.1).read(saved(tone(), tmp_path / "a.wav", rate=44101)).size <= 1600
+
+
+# -- what is unusual ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dtype", "factor"), [("int16", 2**15), (">i2", 2**15), ("int32", 2**31), ("float64", 1), ("int64", 1)]
+)
+def test_integers_of_sound_cards_are_brought_to_full_scale(dtype: str, factor: int) -> None:
+    given = (np.round(0.5 * tone() * factor) if factor > 1 else tone()).astype(dtype)
+    wanted = 0.5 * tone() if factor > 1 else given
+    np.testing.assert_allclose(audio().parse(given), wanted, atol=1e-4)
+
+
+def test_near_silence_is_counted_and_not_blown_up() -> None:
+    modality = audio(loudness="peak")
+    hiss = np.float32(2**-15) * np.sign(np.random.default_rng(0).standard_normal((1, 2000))).astype(np.float32)
+    assert np.abs(modality.parse(hiss)).max() < 0.05
+    assert np.abs(modality.parse(tone())).max() == pytest.approx(1)
+    assert modality.notes["silent, or next to it"] == 1
+
+
+def test_a_long_sound_begins_and_ends_in_silence_and_one_that_goes_on_begins_as_it_was() -> None:
+    modality = fitted()
+    steady = np.sin(2 * np.pi * 441 * np.arange(2000) / RATE, dtype=np.float32)[None] * 0.5
+    windows = [modality.to_tensor(steady)] * 3
+    long = modality.prolong(None, windows)
+    assert abs(long[0, 0]) == abs(long[0, -1]) == 0
+    assert np.abs(long).max() <= 1
+    onward = modality.prolong(steady, windows)
+    np.testing.assert_array_equal(onward[:, : 2000 - modality.overlap], steady[:, : 2000 - modality.overlap])
+    assert onward[0, -1] == 0
+
+
+def test_variants_of_a_sound_that_was_cut_end_in_silence_wherever_they_end() -> None:
+    modality = audio(vary_shift=0.0, vary_speed=0.06)
+    steady = np.sin(2 * np.pi * 441 * np.arange(2000) / RATE, dtype=np.float32)[None] * 0.5
+    ends = [modality.vary(steady, np.random.default_rng(seed)) for seed in range(20)]
+    assert len({end.shape[1] for end in ends}) > 5
+    assert max(abs(end[0, -1]) for end in ends if end.shape[1] < 2000) < 0.05
+    assert {np.sign(end[0, 3]) for end in ends} == {-1, 1}
+
+
+@pytest.mark.parametrize(("spare", "whole"), [(8, True), (9, False)])
+def test_a_head_may_count_its_own_eight_bytes_and_no_more(spare: int, whole: bool, tmp_path: Path) -> None:
+    path = saved(tone(), tmp_path / "a.wav", subtype="PCM_16")
+    data = bytearray(path.read_bytes())
+    data[4:8] = (len(data) - 8 + spare).to_bytes(4, "little")
+    path.write_bytes(data)
+    if whole:
+        assert audio().read(path).shape == (1, 2000)
+    else:
+        with pytest.raises(ValueError, match="the file is cut off"):
+            audio().read(path)
+
+
+def test_a_sound_of_which_a_lower_rate_leaves_nothing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no sample is left of it at 8000 Hz"):
+        audio().read(saved(np.ones((1, 1)), tmp_path / "a.wav", rate=44100))
+
+
+def test_what_is_made_of_silence_is_not_endlessly_far_from_it() -> None:
+    found = audio().metrics([np.zeros((1, 2000), np.float32)], [1e-3 * tone()])
+    assert found["log-spectral distance (dB)"] < 30

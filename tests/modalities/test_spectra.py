@@ -62,6 +62,13 @@ def test_what_both_channels_hold_stays_in_the_middle(start: Literal["integrated"
     assert found.sum(0).norm() > 0.95 * stereo.sum(0).norm()
 
 
+def test_channels_go_on_as_far_apart_as_they_were() -> None:
+    middle, _ = tones()
+    stereo = torch.stack([middle, -middle])
+    found = ANALYSIS.sound(ANALYSIS.spectrum(stereo).abs(), LENGTH, 16, before=stereo[:, :1000])
+    assert torch.corrcoef(found[:, 1000:])[0, 1] < -0.95
+
+
 def test_silence_stays_silence() -> None:
     assert ANALYSIS.sound(torch.zeros(1, 129, 64), LENGTH, 4).abs().max() == 0
 

@@ -246,6 +246,12 @@ def test_marks_of_unknown_words_in_a_corpus_are_the_token_for_them_and_no_word()
     assert scores["nats/character"] == pytest.approx(34 / (len(line.strip()) + 1))
 
 
+def test_unknown_characters_count_as_one() -> None:
+    modality = text(["abc"], tokenizer="characters")
+    scores = modality.scores(torch.tensor([10.0]), modality.collate([modality.to_tensor("aéüb")]))
+    assert scores["nats/character"] == pytest.approx(10 / 5)
+
+
 def test_a_preview_shows_markup_as_text() -> None:
     assert "<script>" not in BPE.preview("<script>alert(1)</script>")
 
