@@ -182,6 +182,11 @@ class Recipe(Settings):
         if rows and self.train.steps * self.train.batch_size < rows:
             least = math.ceil(rows / self.train.batch_size)
             yield f"train.steps = {self.train.steps:,}: not all of {rows:,} rows are seen; it takes {least:,} at least"
+        for name, table in self.modalities.items():
+            fields = modality_registry.get(table["kind"]).Config.model_fields
+            changed = [key for key in fields if key.startswith("vary_") and table[key] != fields[key].default]
+            if changed and not self.data.variants:
+                yield f"modalities.{name}.{changed[0]} is of varied copies, of which there are none: set data.variants"
         schedule, steps = self.build_schedule(), self.train.steps - self.train.pretrain
         if self.kl["weight"] and (most := max(map(schedule, range(steps)))) < REACHED:
             keys = " or ".join(f"kl.{key}" for key in ("warmup", "period") if key in self.kl)

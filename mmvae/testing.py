@@ -19,6 +19,7 @@ from mmvae.core.likelihoods import Likelihood
 from mmvae.core.noise import Noise
 from mmvae.core.registry import Settings
 from mmvae.modalities.contract import Modality, Raw, dump_state, stack
+from mmvae.tables import ModalityTable
 
 OUTPUTS, LATENT = 6, 5  # unlike each other
 LOG_PROB, SAMPLE = "decoder(z).log_prob", "decoder(z).sample"  # as messages name them
@@ -124,7 +125,7 @@ def declares(b: Bench) -> None:
     b.expect(good, "suffix", 'a class attribute in lower case such as ".png"', repr(suffix))
     good = isinstance(kind.Config, type) and issubclass(kind.Config, Settings)
     b.expect(good, "Config", "a subclass of mmvae.Settings, which refuses unknown keys", kind.Config)
-    taken = sorted({"kind", "column"} & kind.Config.model_fields.keys())
+    taken = sorted(ModalityTable.model_fields.keys() & kind.Config.model_fields.keys())
     b.expect(not taken, "Config", "names that a modality's table does not have already", taken)
     good = kind.Config(**config.model_dump(mode="json")) == config
     b.expect(good, "Config", "settings that a way through JSON leaves the same", "other settings")

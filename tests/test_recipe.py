@@ -32,6 +32,12 @@ def test_an_annealing_that_the_training_cuts_short_is_told() -> None:
     assert told("train.steps=100", "kl.kind=linear", "kl.warmup=1000", "kl.weight=0") == []
 
 
+def test_variation_without_varied_copies_is_told() -> None:
+    (line,) = Recipe.load("image/digits", ["modalities.image.vary_flip=true"]).cautions()
+    assert line == "modalities.image.vary_flip is of varied copies, of which there are none: set data.variants"
+    assert not list(Recipe.load("image/digits", ["modalities.image.vary_flip=true", "data.variants=2"]).cautions())
+
+
 def test_a_training_that_does_not_see_all_rows_is_told() -> None:
     recipe = Recipe.load("image/digits", ["train.steps=300", "train.batch_size=64"])
     assert not list(recipe.cautions(19_200))

@@ -51,6 +51,9 @@ class Reading(Settings):
     )
 
 
+MOST_VIEWS = 15  # of a row in an epoch, in which rows of one modality are seen once
+
+
 class Objective(ABC):
     """Calls the network and returns Terms; kl_weight is the schedule's value at this step."""
 
@@ -63,10 +66,15 @@ class Objective(ABC):
 
     def views(self, modalities: Tensor) -> Tensor:
         """How often rows of so many modalities [N] are trained on, beside a row of one: once for each way in which the
-        encoders may see them, as where the bounds of all subsets are added (Wu & Goodman 2018)."""
+        encoders may see them, as where the bounds of all subsets are added (Wu & Goodman 2018); at most 15 times, of
+        more modalities a sample of their subsets."""
         if self.config.subsets == "joint":
             return torch.ones_like(modalities)
-        return modalities + (modalities > 1) if self.config.subsets == "each" else 2**modalities - 1
+        return (
+            modalities + (modalities > 1)
+            if self.config.subsets == "each"
+            else (2**modalities - 1).clamp(max=MOST_VIEWS)
+        )
 
     @abstractmethod
     def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms: ...
@@ -160,7 +168,7 @@ class ImportanceWeighted(Objective):
     former, the decoder by one bound of all draws (Rainforth et al. 2018, "Tighter Variational Bounds are Not
     Necessarily Better"). DReG (Tucker et al. 2019, "Doubly Reparameterized Gradient Estimators for Monte Carlo
     Objectives") is the encoder's gradient without the part that is noise alone; at a KL weight w of other than 1, of
-    shares p it takes (1 - w) p + w p^2.
+    shares p it takes (1 - w) p + w p^2. What a likelihood asks beside reaches the encoder by these shares too.
     """
 
     class Config(Reading):

@@ -53,6 +53,7 @@ def test_a_row_is_trained_on_once_for_each_way_in_which_it_may_be_seen(subsets: 
             ways[int(had.sum())].add(tuple(kept.tolist()))
     counts = torch.tensor([1, 2, 3])
     assert ELBO(ELBO.Config(subsets=subsets)).views(counts).tolist() == [len(ways[count]) for count in (1, 2, 3)]
+    assert ELBO(ELBO.Config(subsets="all")).views(torch.tensor([40])).item() == 15  # not 2^40
 
 
 def test_what_a_row_is_seen_by_depends_on_its_own_seed() -> None:
