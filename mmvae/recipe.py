@@ -10,7 +10,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 from torch import nn
 
 from mmvae.combinations import check_modalities, check_pairs, check_together
@@ -68,6 +68,7 @@ class Recipe(Settings):
     objective: dict[str, Any] = Field(default_factory=dict)
     kl: dict[str, Any] = Field(default_factory=dict)
     train: Train = Train()
+    _dropped: tuple[str, ...] = PrivateAttr(())
 
     @field_validator("modalities")
     @classmethod
@@ -122,10 +123,13 @@ class Recipe(Settings):
         changes: dict[str, Any] = {}
         for override in [overrides] if isinstance(overrides, str) else overrides:
             set_key(changes, override)
+        merged = _merged(tables, changes)
         try:
-            return cls(**_merged(tables, changes))
+            recipe = cls(**merged)
         except ValidationError as error:
             raise ValueError("\n".join(f"{where}: {line}" for line in _explain(error, cls.model_fields))) from None
+        recipe._dropped = tuple(_dropped(tables, merged))
+        return recipe
 
     def modality(self, name: str) -> Modality:
         """A new, unfitted modality of the recipe. Raises ValueError when its settings do not go together."""
@@ -182,6 +186,8 @@ class Recipe(Settings):
         if rows and self.train.steps * self.train.batch_size < rows:
             least = math.ceil(rows / self.train.batch_size)
             yield f"train.steps = {self.train.steps:,}: not all of {rows:,} rows are seen; it takes {least:,} at least"
+        for key in self._dropped:
+            yield f"{key} of the recipe is left out: the kind that was set in its place has no such thing"
         for name, table in self.modalities.items():
             fields = modality_registry.get(table["kind"]).Config.model_fields
             changed = [key for key in fields if key.startswith("vary_") and table[key] != fields[key].default]
@@ -242,6 +248,16 @@ def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         else:
             merged[key] = {**below, **above}
     return merged
+
+
+def _dropped(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    """The settings of posterior and objective, other than by default, that went with the kind that they were of."""
+    for name in ("latent", "objective"):
+        table, (registry, table_type) = before.get(name, {}), PARTS[name]
+        gone = table.keys() - after.get(name, {}).keys()
+        if gone:
+            fields = registry.get(table.get("kind", table_type.model_fields["kind"].default)).Config.model_fields
+            yield from (f"{name}.{key}" for key in sorted(gone) if key in fields and table[key] != fields[key].default)
 
 
 def _table(under: Any, over: Any, registry: Registry[Any], table_type: type[Settings], kind: str) -> Any:

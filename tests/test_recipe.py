@@ -32,6 +32,14 @@ def test_an_annealing_that_the_training_cuts_short_is_told() -> None:
     assert told("train.steps=100", "kl.kind=linear", "kl.warmup=1000", "kl.weight=0") == []
 
 
+def test_what_a_recipe_asked_of_a_kind_that_is_replaced_is_told() -> None:
+    (line,) = Recipe.load("text/verses", ["latent.kind=flow"]).cautions()
+    assert line == "latent.mean_scale of the recipe is left out: the kind that was set in its place has no such thing"
+    assert not list(Recipe.load("text/verses", ["latent.mean_scale=0"]).cautions())
+    again = Recipe.load("text/verses").model_dump()  # with what is there by default
+    assert len(list(Recipe.load(again, ["latent.kind=flow", "objective.kind=importance"]).cautions())) == 1
+
+
 def test_variation_without_varied_copies_is_told() -> None:
     (line,) = Recipe.load("image/digits", ["modalities.image.vary_flip=true"]).cautions()
     assert line == "modalities.image.vary_flip is of varied copies, of which there are none: set data.variants"
