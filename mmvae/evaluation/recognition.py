@@ -146,7 +146,8 @@ def _figures(of: dict[str, Seen], labels: Tensor) -> dict[str, float]:
     floor, drawn = of["real"].features, of["samples"].features
     copies = _to_nearest(floor, of["train"].features).quantile(0.05)
     near = _to_nearest(drawn, of["train"].features) < copies
-    count = len(floor)
+    count, trained = len(floor), of["train"].features
+    others = trained[torch.linspace(0, len(trained) - 1, min(count, len(trained))).round().long()]
     return {
         f"classified, of {count} real": of["real"].accuracy(labels),
         f"classified, of {count} reconstructed": of["again"].accuracy(labels),
@@ -155,6 +156,7 @@ def _figures(of: dict[str, Seen], labels: Tensor) -> dict[str, float]:
         "Frechet distance from training, real": frechet(of["train"].features, floor),
         "Frechet distance from training, samples": frechet(of["train"].features, drawn),
         f"Frechet distance from training, {count} samples": frechet(of["train"].features, drawn[:count]),
+        **{f"{what}, training rows": value for what, value in coverage(floor, others).items()},
         **{f"{what}, samples": value for what, value in coverage(floor, drawn[:count]).items()},
         "nearer to training than 95 % of real, samples": near.double().mean().item(),
     }
