@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import statistics
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from itertools import islice
@@ -24,6 +26,7 @@ from mmvae.modalities.registry import modalities as registry
 from mmvae.recipe_files import read_config
 from mmvae.words import counted
 
+FEW = 4  # values that are listed
 SHOWN = 10  # rows that are rejected for one reason
 PACKAGES = ("torch", "torchaudio", "transformers", "datasets", "librosa", "soundfile")
 
@@ -83,11 +86,14 @@ def examine_data(path: str, kind: str | None = None, column: str | None = None) 
     """
     kind, *others = [kind] if kind else _that_read(path, column)
     modality, cells, about = _cells(path, kind, column)
-    rejected, rows = [], 0
+    rejected, rows, found = [], 0, {}
     for where, cell in cells:
         rows += 1
         if (fault := _fault(modality, cell)) is not None:
             rejected.append((where, fault))
+        elif isinstance(cell, Path):
+            for what, value in modality.survey(cell).items():
+                found.setdefault(what, Counter())[value] += 1
     return {
         "path": path,
         "modality": kind,
@@ -97,6 +103,7 @@ def examine_data(path: str, kind: str | None = None, column: str | None = None) 
         "rejected": rejected,
         "notes": modality.notes,
         "about": about,
+        "files": {what: _summary(values) for what, values in found.items()},
     }
 
 
@@ -106,6 +113,7 @@ def told(found: Mapping[str, Any]) -> str:
         f"{found['usable']} of {counted(found['rows'], 'row')} of {found['path']} can be used as {found['modality']}"
     ]
     lines += [f"  {note}" for note in found["about"]]
+    lines += [f"  {what} of files: {summary}" for what, summary in found["files"].items()]
     lines += [f"  {counted(count, 'row')} {what}" for what, count in found["notes"].items()]
     wrong: dict[str, list[str]] = {}
     for where, reason in found["rejected"]:
@@ -135,6 +143,14 @@ def _cells(path: str, kind: str, wanted: str | None) -> tuple[Modality, Iterator
         (chosen.where(index), chosen.cell(index, column)) for column, chosen in found for index in range(len(chosen))
     )
     return modality, cells, source.notes
+
+
+def _summary(values: Counter[float]) -> str:
+    """Few different values with their counts, many by their range."""
+    if len(values) <= FEW:
+        return ", ".join(f"{value:,.6g} ({count:,})" for value, count in values.most_common())
+    middle = statistics.median_low(values.elements())
+    return f"{min(values):,.3g} to {max(values):,.3g}, half of them at most {middle:,.3g}"
 
 
 def _is_sequence(modality: Modality, cell: Any) -> bool:

@@ -453,6 +453,7 @@ def test_info_doctor_and_lists(run: Run, models: dict[str, Path], tmp_path: Path
     assert found["bfloat16"]
     assert (found["data"]["rows"], found["data"]["usable"]) == (2, 1)
     assert "a.wav" in found["data"]["rejected"][0][0]
+    assert found["data"]["files"] == {"seconds": "0.1 (1)", "Hz": "8,000 (1)", "channels": "1 (1)"}
     for path, kind in ((tmp_path, "audio"), ("digits", "image"), ("definitions", "text")):
         found = json.loads(run("doctor", path, "--json")[1])["data"]
         assert (found["modality"], found["others"]) == (kind, [])
@@ -462,6 +463,17 @@ def test_info_doctor_and_lists(run: Run, models: dict[str, Path], tmp_path: Path
     assert f"1 of 2 rows of {tmp_path} can be used as audio" in said
     assert said.endswith("only audio was looked at; for what else there is: --modality image\n")
     assert f"3 of 3 rows of {tmp_path} can be used as image" in run("doctor", tmp_path, "--modality", "image")[1]
+
+
+def test_doctor_tells_how_long_the_sounds_of_a_folder_are(run: Run, tmp_path: Path) -> None:
+    for number in range(1, 6):
+        soundfile.write(
+            tmp_path / f"{number}.wav", np.full((800 * number, 2), 0.1, np.float32), 8000 * (1 + number % 2)
+        )
+    said = run("doctor", tmp_path)[1]
+    assert "  seconds of files: 0.05 to 0.4, half of them at most 0.2\n" in said
+    assert "  Hz of files: 16,000 (3), 8,000 (2)\n" in said
+    assert "  channels of files: 2 (5)\n" in said
 
 
 def test_doctor_names_ten_rows_of_each_reason_and_in_json_all(run: Run, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from mmvae.modalities import hearing, sounds
 from mmvae.modalities.contract import Stream
 from mmvae.modalities.networks import ConvDecoder, ConvEncoder, DensityDecoder
 from mmvae.modalities.representation import Representation
-from mmvae.modalities.spectra import Analysis, MelBands, picture
+from mmvae.modalities.spectra import Analysis, MelBands, grid, picture
 from mmvae.modalities.waveforms import WaveDecoder
 
 NOISE = (20, 10, 0)  # dB below the sound, of white noise that a model is tried with
@@ -108,6 +108,10 @@ class Audio(Stream):
 
     def read(self, file: Path | BinaryIO) -> np.ndarray:
         return self._cut(self._read(file, 0, self.samples + 1))
+
+    @classmethod
+    def survey(cls, file: Path) -> Mapping[str, float]:
+        return sounds.survey(file)
 
     def check_stream(self) -> None:
         if self.config.loudness != "kept":
@@ -287,14 +291,8 @@ class Audio(Stream):
         )
 
     def sheet(self, raws: Sequence[np.ndarray], stem: Path, steps: int | None = None) -> list[Path]:
-        pictures = [self._picture(raw) for raw in raws]
-        width, height = max(each.width for each in pictures) + 4, pictures[0].height + 4
-        columns = steps or math.ceil(math.sqrt(len(pictures)))
-        grid = Pillow.new("L", (columns * width, -(-len(pictures) // columns) * height), 255)
-        for index, each in enumerate(pictures):
-            grid.paste(each, (index % columns * width, index // columns * height))
         paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".wav")]
-        grid.save(paths[0])
+        grid([self._picture(raw) for raw in raws], steps or math.ceil(math.sqrt(len(raws)))).save(paths[0])
         pause = np.zeros((self.config.channels, self.config.sample_rate // 10), np.float32)
         self.write(np.concatenate([part for raw in raws for part in (raw, pause)], axis=1), paths[1])
         return paths

@@ -6,7 +6,7 @@ import html
 import json
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
@@ -50,6 +50,11 @@ class Modality(ABC):
     @abstractmethod
     def write(self, raw: Raw, path: Path) -> None:
         """Write one raw observation to a file that `read` and other programs can open."""
+
+    @classmethod
+    def survey(cls, file: Path) -> Mapping[str, float]:
+        """Figures of a readable file as it is before `read` fits it to the settings, which are chosen by them."""
+        return {}
 
     def parse(self, value: Any) -> Raw:
         """One raw observation from a value in a table (text, number, list), or given in Python."""

@@ -32,6 +32,14 @@ def length(file: Path, rate: int) -> int:
     return round(about.frames * rate / about.samplerate)
 
 
+def survey(file: Path) -> dict[str, float]:
+    """Length, rate and channels of a file."""
+    import soundfile
+
+    about = soundfile.info(file)
+    return {"seconds": about.frames / about.samplerate, "Hz": about.samplerate, "channels": about.channels}
+
+
 def read(file: Path | BinaryIO, start: int, count: int, rate: int, channels: int) -> np.ndarray:
     """Up to `count` samples from `start` on, both at a rate in Hz, [channels, n]; the file may have another rate.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -118,6 +119,15 @@ class MelBands:
         for _ in range(iterations):
             magnitude = magnitude * wanted / (self.weights @ self.of(magnitude)).clamp(min=1e-12)
         return magnitude
+
+
+def grid(pictures: Sequence[Pillow.Image], columns: int) -> Pillow.Image:
+    """Pictures of one height in rows of so many."""
+    width, height = max(each.width for each in pictures) + 4, pictures[0].height + 4
+    whole = Pillow.new("L", (columns * width, -(-len(pictures) // columns) * height), 255)
+    for index, each in enumerate(pictures):
+        whole.paste(each, (index % columns * width, index // columns * height))
+    return whole
 
 
 def picture(spectrogram: Tensor) -> Pillow.Image:
