@@ -100,8 +100,8 @@ class Prepared:
         if isinstance(held.rows, Items):
             return f" in {counted(len(held.sequences()), 'sequence')}"
         has = {name: int(column.present.sum()) for name, column in held.store.columns.items()}
-        if len(has) > 1:
-            has["all of them"] = len(held.store.complete())
+        if (whole := len(held.store.complete())) < min(has.values()):
+            has["all"] = whole
         gaps = ", ".join(f"{count:,} with {name}" for name, count in has.items() if count < len(held))
         versions = len(held) // max(1, self.report.rows[split])
         return (f", each in {versions} versions" if versions > 1 else "") + (f" ({gaps})" if gaps else "")

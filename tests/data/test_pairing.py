@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -72,6 +73,10 @@ def test_rows_that_are_named_by_their_key_stay_together_in_every_split(tmp_path:
         whole += len(there)
     assert sum(map(len, prepared.splits.values())) == (64 if limit is None else 22)
     assert whole == 50 if limit is None else whole >= 14
+    told = re.search(r"train \d+ \((\d+) with a, (\d+) with b, (\d+) with all\)", next(prepared.lines()))
+    if limit is None:  # some have one alone, and others the other
+        assert told is not None
+        assert int(told[3]) == len(prepared.splits["train"].store.complete()) < min(int(told[1]), int(told[2]))
 
 
 def test_what_cannot_be_paired_is_said() -> None:
