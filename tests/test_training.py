@@ -21,6 +21,7 @@ import torch
 import mmvae
 from mmvae import checkpoint, hardware
 from mmvae.core.noise import StepNoise
+from mmvae.data.prepare import prepare
 from mmvae.evaluation import bounds
 from mmvae.optimizing import MEMORY, Clip, learning_rate
 from mmvae.pretraining import renew_decoders
@@ -241,6 +242,13 @@ def test_a_model_without_a_latent_is_measured_like_any_other(tmp_path: Path) -> 
     assert figures["-ELBO (nats)"] == pytest.approx(figures["NLL, importance-weighted, k = 4 (nats)"])
     assert len(vae.generate(2)) == 2
     assert not vae.encode(vae.generate(2)["image"]).any()
+
+
+def test_averaged_weights_are_measured_and_saved_with_normalized_means_of_their_own(tmp_path: Path) -> None:
+    vae = train(recipe("latent.mean_scale=0.5", "train.learning_rate=0.01"), out=tmp_path / "run", progress=False)
+    rows = prepare(vae.recipe, vae.modalities).splits["train"].store
+    means, _ = bounds.encode(vae.network, rows, vae.device)
+    torch.testing.assert_close(means.std(0), torch.full((4,), 0.5), atol=1e-4, rtol=0)
 
 
 def test_a_collapse_is_said_while_it_can_be_mended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
