@@ -29,7 +29,7 @@ METHODS = {
     "free bits (Kingma et al. 2016)": "objective.free_bits=0.5",
     "beta-TC-VAE (Chen et al. 2018), FactorVAE (Kim & Mnih 2018)": "objective.kind=total-correlation",
     "DIP-VAE-I (Kumar et al. 2018)": "objective.kind=dip",
-    "DIP-VAE-II (Kumar et al. 2018)": "objective.kind=dip objective.of=z",
+    "DIP-VAE-II (Kumar et al. 2018)": "objective.kind=dip objective.of=z objective.off_diagonal=1",
     "InfoVAE (Zhao et al. 2019)": "objective.kind=mmd kl.weight=0.5",
     "WAE-MMD (Tolstikhin et al. 2018)": f"objective.kind=mmd kl.weight=0 objective.discrepancy=100 {POINTS}",
     "IWAE (Burda et al. 2016)": f"{IMPORTANCE}=5",
