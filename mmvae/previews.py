@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from mmvae.data.prepare import Split
+from mmvae.data.store import spread
 from mmvae.gallery import cells, write_page
 from mmvae.generation import VAE
 
@@ -18,9 +17,7 @@ def write_previews(vae: VAE, split: Split, folder: Path, step: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     columns = split.store.columns
     complete = split.store.complete()
-    # from all over the split: the first ones of a sorted folder may be of one kind
-    spread = torch.linspace(0, max(len(complete) - 1, 0), min(ROWS, len(complete))).round().long()
-    whole = complete[spread].tolist()
+    whole = complete[spread(len(complete), ROWS)].tolist()
     kinds = {"samples": vae.generate(2 * ROWS).raws}
     if whole:
         originals = {name: [split.raw(name, i) for i in whole] for name in columns}

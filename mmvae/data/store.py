@@ -21,6 +21,11 @@ LITTLE = 0.05  # of the numbers of a row: what may be filled up rather than sort
 NUMBERS = 2**23  # of prepared rows to measure at a time: networks hold some hundred bytes for each
 
 
+def spread(count: int, most: int) -> Tensor:
+    """At most so many numbers below `count`, from all over: the first rows of a sorted folder may be of one kind."""
+    return torch.linspace(0, count - 1, min(count, most)).round().long()
+
+
 class ColumnWriter:
     """Appends the tensors of one modality to a file; None marks a row that lacks it."""
 

@@ -15,7 +15,7 @@ from mmvae.core.objectives import importance_weighted_bound, score_draws
 from mmvae.core.priors import Prior
 from mmvae.core.vae import Batch, Network
 from mmvae.data.prepare import Progress
-from mmvae.data.store import Store
+from mmvae.data.store import Store, spread
 
 ALONE = "mutual information alone, "  # before the name of a modality
 DRAWS = 64  # of z for a row at a time
@@ -79,7 +79,7 @@ def encode(
 
 def settle(network: Network, store: Store, device: torch.device, most: int = 2000) -> None:
     """Let the posterior family of averaged weights know the posteriors that they give rows from all over a split."""
-    chosen = torch.linspace(0, len(store) - 1, min(len(store), most)).round().long()
+    chosen = spread(len(store), most)
     network.latent.settle(lambda: encode(network, store, device, chosen=chosen)[0])
 
 

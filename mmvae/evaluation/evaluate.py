@@ -16,6 +16,7 @@ from mmvae.core.noise import mix
 from mmvae.core.vae import Batch
 from mmvae.data.prepare import Progress, Split, prepare
 from mmvae.data.splits import SHARED
+from mmvae.data.store import spread
 from mmvae.evaluation import bounds
 from mmvae.evaluation.apart import apart, retrieval
 from mmvae.evaluation.recognition import find_classes, recognition
@@ -132,8 +133,7 @@ def _bounds(
 
 
 def _reconstruction(vae: VAE, rows: Split, seed: int, most: int = 1000) -> dict[str, float]:
-    # from all over the split: the first ones of a sorted folder may be of one kind
-    chosen = torch.linspace(0, len(rows) - 1, min(len(rows), most)).round().long()
+    chosen = spread(len(rows), most)
     figures = {}
     for name, modality in vae.modalities.items():
         index = chosen[rows.store.columns[name].present[chosen]]

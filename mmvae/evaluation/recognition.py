@@ -12,6 +12,7 @@ from mmvae.core.noise import mix
 from mmvae.core.vae import Batch
 from mmvae.data.labels import cells_of
 from mmvae.data.prepare import Progress, Split
+from mmvae.data.store import spread
 from mmvae.distances import NEIGHBOURS, coverage, frechet
 from mmvae.generation import VAE
 from mmvae.modalities.contract import Modality, Raw, stack
@@ -147,7 +148,7 @@ def _figures(of: dict[str, Seen], labels: Tensor) -> dict[str, float]:
     copies = _to_nearest(floor, of["train"].features).quantile(0.05)
     near = _to_nearest(drawn, of["train"].features) < copies
     count, trained = len(floor), of["train"].features
-    others = trained[torch.linspace(0, len(trained) - 1, min(count, len(trained))).round().long()]
+    others = trained[spread(len(trained), count)]
     return {
         f"classified, of {count} real": of["real"].accuracy(labels),
         f"classified, of {count} reconstructed": of["again"].accuracy(labels),
