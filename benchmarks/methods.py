@@ -21,17 +21,20 @@ from mmvae.commands.terminal import mendable
 CODES = "prior.kind=codes prior.fitted=codes"
 IMPORTANCE = "objective.kind=importance objective.samples"
 POINTS = "latent.kind=deterministic"
+ADVERSARY = "objective.kind=adversarial"
 METHODS = {
     "VAE (Kingma & Welling 2014)": "",
     "the same, samples of N(0, I)": "prior.fitted=0",
     "beta-VAE (Higgins et al. 2017)": "kl.weight=4",
     "beta-VAE with a capacity (Burgess et al. 2018)": "objective.target_rate=12 kl.weight=10",
     "free bits (Kingma et al. 2016)": "objective.free_bits=0.5",
-    "beta-TC-VAE (Chen et al. 2018), FactorVAE (Kim & Mnih 2018)": "objective.kind=total-correlation",
+    "beta-TC-VAE (Chen et al. 2018)": "objective.kind=total-correlation",
+    "FactorVAE (Kim & Mnih 2018)": f"{ADVERSARY} objective.against=shuffled",
     "DIP-VAE-I (Kumar et al. 2018)": "objective.kind=dip",
     "DIP-VAE-II (Kumar et al. 2018)": "objective.kind=dip objective.of=z objective.off_diagonal=1",
     "InfoVAE (Zhao et al. 2019)": "objective.kind=mmd kl.weight=0.5",
     "WAE-MMD (Tolstikhin et al. 2018)": f"objective.kind=mmd kl.weight=0 objective.discrepancy=100 {POINTS}",
+    "adversarial autoencoder (Makhzani et al. 2016)": f"{ADVERSARY} kl.weight=0 {POINTS}",
     "IWAE (Burda et al. 2016)": f"{IMPORTANCE}=5",
     "IWAE with DReG (Tucker et al. 2019)": f"{IMPORTANCE}=5 objective.encoder=dreg",
     "MIWAE (Rainforth et al. 2018)": f"{IMPORTANCE}=4 objective.groups=4",

@@ -52,6 +52,10 @@ def check_together(latent: Mapping[str, Any], prior: Mapping[str, Any], objectiv
             f"objective.kind: hamiltonian moves z by a derivative, and latent.kind = {family} has no way to follow it",
         ),
         (
+            kind == "adversarial" and family == "none",
+            "objective.kind: adversarial compares latents, and without a latent there is nothing to compare",
+        ),
+        (
             prior["kind"] == "vamp" and bool(latent.get("mean_scale")),
             "latent.mean_scale: the rows of a VampPrior would be normalized by themselves; set it to 0",
         ),

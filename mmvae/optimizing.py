@@ -24,15 +24,16 @@ class Step(nn.Module):
     def __init__(self, network: Network, objective: Objective) -> None:
         super().__init__()
         self.network, self.objective = network, objective
+        objective.attach(network)
 
     def forward(self, batch: Batch, noise: StepNoise, kl_weight: float) -> Terms:
         return self.objective(self.network, batch, noise, kl_weight)
 
 
-def build_optimizer(network: nn.Module, settings: Train) -> torch.optim.Optimizer:
+def build_optimizer(module: nn.Module, settings: Train) -> torch.optim.Optimizer:
     """AdamW (Loshchilov & Hutter 2019), fused where that exists."""
-    fused = next(network.parameters()).device.type in ("cpu", "cuda")
-    return torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay, fused=fused)
+    fused = next(module.parameters()).device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(module.parameters(), weight_decay=settings.weight_decay, fused=fused)
 
 
 def learning_rate(step: int, settings: Train) -> float:

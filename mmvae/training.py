@@ -88,18 +88,16 @@ class Run:
         self.recipe, self.folder, self.display = recipe, folder, display
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.world = dist.get_world_size() if dist.is_initialized() else 1
-        if recipe.train.batch_size % self.world:
-            raise ValueError(
-                f"train.batch_size = {recipe.train.batch_size} is no multiple of the {self.world} processes"
-            )
+        size = recipe.train.batch_size
+        if size % self.world:
+            raise ValueError(f"train.batch_size = {size} is no multiple of the {self.world} processes")
         check_folder(folder, recipe, resume)
         use_threads(recipe.train.threads or (saved_threads(folder) if resume else None))  # others give other bits
         keep_memory()
         self.device = best_device()
         self.prepared = self._prepare(started_modalities(recipe, folder if resume else None))
         store, self.objective = self.prepared.splits["train"].store, recipe.build_objective()
-        seed, size = mix(recipe.train.seed, "order"), recipe.train.batch_size
-        ways = self.objective.views(store.modalities())
+        ways, seed = self.objective.views(store.modalities()), mix(recipe.train.seed, "order")
         self.order = Order(len(store), size, seed, store.lengths(), store.numbers(), self.world, ways)
         torch.manual_seed(recipe.train.seed)
         network = checkpoint.build(recipe, self.prepared.modalities, recipe.weights(store.sizes())).to(self.device)
@@ -107,10 +105,11 @@ class Run:
             load_start(recipe, network)
         if count := network.prior.examples:
             network.prior.show(store.batch(torch.arange(count) * len(store) // count).to(self.device))
-        self.step_module, self.schedule = Step(network, self.objective), recipe.build_schedule()
-        self.optimizer, self.clip = build_optimizer(network, recipe.train), Clip(recipe.train.clip).to(self.device)
+        self.step_module = Step(network, self.objective).to(self.device)
+        self.schedule, self.clip = recipe.build_schedule(), Clip(recipe.train.clip).to(self.device)
+        self.optimizer = build_optimizer(self.step_module, recipe.train)
         self.average = moving_average(network, recipe.train.ema)
-        self.modules: dict[str, nn.Module] = {"network": network, "average": self.average, "clip": self.clip}
+        self.modules = {"network": network, "average": self.average, "clip": self.clip, "objective": self.objective}
         self.step, self.stopped, self.signalled = 0, False, 0.0
         self.best, self.worse = math.inf, 0  # on the validation split, and how often it was missed since
         if resume:

@@ -29,7 +29,7 @@ class Hamiltonian(Objective):
 
     config: Config
 
-    def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
+    def forward(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
         inferred = infer(network, batch, self.config, noise)
         batch, posterior = inferred.scored, inferred.posterior
         drawn, pushed = posterior.sample(noise), noise.normal(network.latent.dim)

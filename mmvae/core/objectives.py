@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmvae.core.latents import Point, Posterior
 from mmvae.core.noise import Noise
@@ -54,7 +54,7 @@ class Reading(Settings):
 MOST_VIEWS = 15  # of a row in an epoch, in which rows of one modality are seen once
 
 
-class Objective(ABC):
+class Objective(nn.Module, ABC):
     """Calls the network and returns Terms; kl_weight is the schedule's value at this step."""
 
     Config: type[Reading] = Reading  # the table's further keys
@@ -62,7 +62,11 @@ class Objective(ABC):
     draws = 1  # of z in the bound by which the best weights are chosen
 
     def __init__(self, config: Any) -> None:
+        super().__init__()
         self.config = config
+
+    def attach(self, network: Network) -> None:
+        """Meet the network that it trains, and make what weights of its own are to be trained beside."""
 
     def views(self, modalities: Tensor) -> Tensor:
         """How often rows of so many modalities [N] are trained on, beside a row of one: once for each way in which the
@@ -77,7 +81,7 @@ class Objective(ABC):
         )
 
     @abstractmethod
-    def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms: ...
+    def forward(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms: ...
 
 
 def seen(batch: Batch, subsets: str, noise: Noise) -> dict[str, Tensor] | None:
@@ -136,7 +140,7 @@ class ELBO(Objective):
             description="nats to which the rate is pulled: up, and at a KL weight above 1 down as well; 0: none",
         )
 
-    def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
+    def forward(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
         inferred = infer(network, batch, self.config, noise)
         posterior, z = inferred.posterior, inferred.posterior.sample(noise)
         rate = network.prior.rate(posterior, z)
@@ -194,7 +198,7 @@ class ImportanceWeighted(Objective):
             raise ValueError("encoder = dreg is a gradient of the bound alone: set objective.elbo to 0")
         self.draws, self.first = config.samples, ELBO(ELBO.Config(subsets=config.subsets, scored=config.scored))
 
-    def __call__(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
+    def forward(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:
         if self.progress < self.config.after:
             return self.first(network, batch, noise, kl_weight)
         inferred = infer(network, batch, self.config, noise)
@@ -269,5 +273,6 @@ objectives: Registry[Objective] = Registry(
         "mmd": "mmvae.core.regularizers:MMD",
         "rae": "mmvae.core.regularizers:RAE",
         "alone": "mmvae.core.regularizers:Alone",
+        "adversarial": "mmvae.core.adversary:Adversarial",
     },
 )

@@ -21,8 +21,8 @@ SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the kernels, in squared dist
 class TotalCorrelation(ELBO):
     """The ELBO and `correlation` times KL(q(z) || q(z_1) ... q(z_D)), by how much dimensions tell of one another.
 
-    beta-TC-VAE with beta = 1 + correlation (Chen et al. 2018, "Isolating Sources of Disentanglement in VAEs"), and the
-    objective of FactorVAE (Kim & Mnih 2018) with gamma = correlation. q(z) is the mean of the batch's posteriors.
+    beta-TC-VAE with beta = 1 + correlation (Chen et al. 2018, "Isolating Sources of Disentanglement in VAEs"). q(z) is
+    the mean of the batch's posteriors.
     """
 
     class Config(ELBO.Config):

@@ -266,8 +266,8 @@ class Audio(Stream):
     # -- for people ---------------------------------------------------------------------------------
 
     def metrics(self, raws: Sequence[np.ndarray], reconstructions: Sequence[np.ndarray]) -> dict[str, float]:
-        pairs = zip(raws, reconstructions, strict=True)
-        return hearing.means([hearing.compare(*pair, self.seen.analysis, self.config.sample_rate) for pair in pairs])
+        how = self.seen.analysis, self.config.sample_rate, self.config.waveform > 0
+        return hearing.means([hearing.compare(*pair, *how) for pair in zip(raws, reconstructions, strict=True)])
 
     def disturb(self, raw: np.ndarray, random: np.random.Generator) -> dict[str, np.ndarray]:
         noise = random.standard_normal((len(raw), self.samples)).astype(np.float32) * np.sqrt(np.square(raw).mean())

@@ -19,14 +19,18 @@ FLOOR = 1e-4  # of the loudest bin of the real sound, -80 dB: what is fainter co
 QUIET = 0.01  # of full scale; of a sound that is less loud, or silent, the floor is that of one that is as loud
 
 
-def compare(real: np.ndarray, other: np.ndarray, analysis: Analysis, rate: int) -> dict[str, float]:
-    """Measures of sounds [channels, n] at a rate in Hz; the shorter one is followed by silence."""
+def compare(
+    real: np.ndarray, other: np.ndarray, analysis: Analysis, rate: int, aligned: bool = False
+) -> dict[str, float]:
+    """Measures of sounds [channels, n] at a rate in Hz; the shorter one is followed by silence. aligned: whether the
+    other one is to have the real one's phases, so that it may be compared by samples as well."""
     length = max(real.shape[1], other.shape[1])
     real, other = (np.pad(sound, ((0, 0), (0, length - sound.shape[1]))) for sound in (real, other))
     a, b = torch.from_numpy(real), torch.from_numpy(other)
     return {
         "log-spectral distance (dB)": log_spectral_distance(a, b, analysis),
         "spectral convergence (dB)": spectral_convergence(a, b),
+        **(distortion_ratio(a, b) if aligned else {}),
         **speech_scores(real.mean(0), other.mean(0), rate),
     }
 
@@ -62,6 +66,15 @@ def convergence(wanted: Tensor, found: Tensor) -> float:
     """Of two magnitude spectrograms, in dB, from -120 to 20: beyond, as beside silence, it says no more."""
     ratio = (found - wanted).norm() / wanted.norm().clamp(min=1e-9)
     return 20 * math.log10(min(max(ratio.item(), 1e-6), 10.0))
+
+
+def distortion_ratio(real: Tensor, other: Tensor) -> dict[str, float]:
+    """Scale-invariant signal-to-distortion ratio (Le Roux et al. 2019), a mean over channels; none of silence."""
+    if not real.any() or not other.any():
+        return {}
+    from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio as of  # takes seconds to import
+
+    return {"SI-SDR (dB)": of(other.double(), real.double()).mean().item()}
 
 
 def speech_scores(real: np.ndarray, other: np.ndarray, rate: int) -> dict[str, float]:

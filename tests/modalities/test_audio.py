@@ -377,6 +377,21 @@ def test_measures_are_exact_where_they_are_known() -> None:
     assert short["log-spectral distance (dB)"] == 0
 
 
+def test_sounds_are_compared_by_samples_where_phases_are_learned() -> None:
+    """SI-SDR: the level of what is orthogonal to the sound, whatever the loudness; none of silence."""
+    sound, random = tone(), np.random.default_rng(1)
+    noise = random.standard_normal(sound.shape).astype(np.float32)
+    sound, noise = sound - sound.mean(), noise - noise.mean()
+    noise -= sound * (noise * sound).sum() / np.square(sound).sum()
+    noise *= np.linalg.norm(sound) / np.linalg.norm(noise) / 10
+    modality = fitted(waveform=1.0)
+    for louder in (1, 0.3):
+        assert modality.metrics([sound], [louder * (sound + noise)])["SI-SDR (dB)"] == pytest.approx(20, abs=0.01)
+    silence = np.zeros_like(sound)
+    assert "SI-SDR (dB) of 1" in modality.metrics([sound, silence], [sound + noise, silence])
+    assert "SI-SDR (dB)" not in fitted().metrics([sound], [sound + noise])
+
+
 def test_speech_is_scored_where_the_packages_are_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stand-ins: one that takes no quiet sound, one that warns of it."""
     (tmp_path / "pesq.py").write_text(
