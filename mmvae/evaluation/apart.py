@@ -72,8 +72,8 @@ def apart(
     fitted: Prior | None = None,
 ) -> dict[str, float]:
     """In nats, by the importance-weighted bound with k draws, of rows that have all modalities: -log p(x_m) of each
-    modality m, also under a fitted prior, and -log p(x_m | the others), the difference of two such bounds. Nothing
-    where no row has all."""
+    modality m, also under a fitted prior, and -log p(x_m | the others) and given each other one, differences of two
+    such bounds. Nothing where no row has all."""
     rows = complete(store, MOST)
     if not len(rows):
         return {}
@@ -95,6 +95,8 @@ def apart(
             figures[f"NLL of {name} alone under the fitted prior, k = {k}, N = {len(rows)} (nats)"] = (
                 alone.mean().item()
             )
-        given = nll(store.columns) - nll(others)
-        figures[f"NLL of {name} given {' and '.join(others)}, k = {k}, N = {len(rows)} (nats)"] = given
+        for given in dict.fromkeys([tuple(others), *((other,) for other in others)]):
+            figures[f"NLL of {name} given {' and '.join(given)}, k = {k}, N = {len(rows)} (nats)"] = nll(
+                [name, *given]
+            ) - nll(given)
     return figures

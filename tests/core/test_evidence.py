@@ -329,6 +329,23 @@ def test_what_each_modality_costs_alone_and_given_the_other_is_the_evidence_of_t
     )
 
 
+def test_of_three_each_is_given_the_others_together_and_one_by_one() -> None:
+    parts = {"x": WEIGHT, "y": SECOND, "w": weights(5, seed=3)}
+    both = draw(torch.cat(list(parts.values())), 30)
+    values = dict(zip(parts, both.split([6, 4, 5], dim=1), strict=True))
+
+    def nats(*names: str) -> float:
+        weight = torch.cat([parts[name] for name in names])
+        return -evidence(torch.cat([values[name] for name in names], 1), weight).mean().item()
+
+    found = apart(linear(parts), Kept(**values), CPU, k=1)
+    given = {what: value for what, value in found.items() if "given" in what}
+    expected = {"y and w": nats("x", "y", "w") - nats("y", "w"), "y": nats("x", "y") - nats("y")}
+    for what, value in expected.items():
+        assert given[f"NLL of x given {what}, k = 1, N = 30 (nats)"] == pytest.approx(value, abs=1e-3)
+    assert len(given) == 9
+
+
 def test_what_z_says_of_each_modality_alone_is_the_closed_form_and_none_of_what_is_missing() -> None:
     weight = torch.cat([WEIGHT, SECOND])
     x, y = draw(weight, 3000).split([6, 4], dim=1)
