@@ -19,7 +19,7 @@ import torch
 import mmvae
 from mmvae.commands.terminal import mendable
 from mmvae.data.prepare import prepare
-from mmvae.evaluation.apart import AMONG, complete, places
+from mmvae.evaluation.apart import AMONG, places
 
 EACH = 4  # pictures made of the words of a row
 
@@ -36,7 +36,7 @@ def main() -> None:
     if not {"image", "text"} <= set(vae.modalities):
         raise ValueError(f"{args.model} has {', '.join(vae.modalities)}: it takes a model of image and text")
     split = prepare(vae.recipe, vae.modalities, "test").splits["test"]
-    among = complete(split.store, AMONG)
+    among = split.store.complete(AMONG)
     if len(among) < 2:
         raise ValueError(f"{args.model}: no two rows of its test split have both a picture and words")
     found = places(vae.network, split.store, among, vae.device, args.seed)

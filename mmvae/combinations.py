@@ -13,11 +13,17 @@ POINTS = ("deterministic", "vq", "fsq")
 MADE_FOR = {"codes": CODES, "sphere": ("sphere",), "ladder": ("ladder",)}
 
 
+def usual_fit(latent: Mapping[str, Any], prior: Mapping[str, Any]) -> int | str:
+    """What `prior.fitted` is where a recipe does not say it."""
+    if latent["kind"] in CODES:
+        return "codes"
+    return 0 if latent["kind"] in ("none", "sphere") or priors.get(prior["kind"]).learned else 10
+
+
 def check_together(latent: Mapping[str, Any], prior: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
     """Raise ValueError, with what to change, for tables of a recipe whose parts do not go together."""
     kind, family = objective["kind"], latent["kind"]
     needed = next((prior_kind for prior_kind, families in MADE_FOR.items() if family in families), None)
-    of_gaussians = kind == "total-correlation" or objective.get("of") == "z"
     for refused, why in (
         (
             (family == "none") != (prior["kind"] == "none"),
@@ -56,6 +62,17 @@ def check_together(latent: Mapping[str, Any], prior: Mapping[str, Any], objectiv
             "objective.kind: adversarial compares latents, and without a latent there is nothing to compare",
         ),
         (
+            objective.get("against") == "shuffled" and family in ("sphere", "vq", "gumbel"),
+            f"objective.against: of latent.kind = {family} no z has independent dimensions; set 'prior'",
+        ),
+        *(
+            (
+                family in POINTS and bool(objective.get(key)),
+                f"objective.{key}: the rate of latent.kind = {family} is a constant; set it to 0",
+            )
+            for key in ("free_bits", "target_rate")
+        ),
+        (
             prior["kind"] == "vamp" and bool(latent.get("mean_scale")),
             "latent.mean_scale: the rows of a VampPrior would be normalized by themselves; set it to 0",
         ),
@@ -65,8 +82,16 @@ def check_together(latent: Mapping[str, Any], prior: Mapping[str, Any], objectiv
         ),
         (kind == "rae" and family != "deterministic", "objective.kind: rae is made for latent.kind = deterministic"),
         (
-            of_gaussians and family != "gaussian",
-            f"objective.kind: {kind} is defined here for latent.kind = gaussian",
+            kind == "total-correlation" and family != "gaussian",
+            "objective.kind: total-correlation is defined here for latent.kind = gaussian",
+        ),
+        (
+            objective.get("of") == "z" and family != "gaussian",
+            "objective.of: the covariance of z is known of latent.kind = gaussian; set 'means'",
+        ),
+        (
+            family == "sphere" and latent["dim"] < 2,
+            "latent.dim: a sphere has two dimensions at least; set it to 2 or more",
         ),
         (
             objective.get("encoder") == "dreg" and family in ("flow", "ladder", *CODES),

@@ -175,7 +175,7 @@ def _learn(
     ValueError when it diverges."""
     display.say(what)
     optimizer = torch.optim.AdamW(prior.parameters(), LEARNING_RATE)
-    best, kept, since = math.inf, prior.state_dict(), 0
+    best, kept, since = math.inf, None, 0
     for step, batch in enumerate(islice(batches, STEPS), start=1):
         loss = loss_of(batch)
         if not torch.isfinite(loss):
@@ -196,6 +196,8 @@ def _learn(
             best, kept, since = found, copy.deepcopy(prior.state_dict()), 0
         if since == PATIENCE:
             break
+    if kept is None:
+        raise ValueError(f"{what}: it did not learn, of no validation its score is a number")
     prior.load_state_dict(kept)
     return prior.eval()
 

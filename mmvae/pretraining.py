@@ -21,10 +21,8 @@ def renew_decoders(
     Li et al. 2019, "A Surprisingly Effective Fix for Deep Latent Variable Modeling of Text".
     """
     torch.manual_seed(mix(recipe.train.seed, "decoders"))
-    fresh = checkpoint.build(recipe, modalities).decoders
+    fresh = checkpoint.build(recipe, modalities).decoding_weights()
     for network in networks:
-        shared = {id(parameter) for parameter in network.encoders.parameters()}
-        for ours, new in zip(network.decoders.parameters(), fresh.parameters(), strict=True):
-            if id(ours) not in shared:
-                ours.data.copy_(new.data)
-                optimizer.state.pop(ours, None)
+        for ours, new in zip(network.decoding_weights(), fresh, strict=True):
+            ours.data.copy_(new.data)
+            optimizer.state.pop(ours, None)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 from torch import nn
 
-from mmvae.combinations import check_modalities, check_pairs, check_together
+from mmvae.combinations import check_modalities, check_pairs, check_together, usual_fit
 from mmvae.core.latents import Latent, latents
 from mmvae.core.objectives import Objective, objectives
 from mmvae.core.priors import Prior, priors
@@ -93,6 +93,8 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _together(self) -> Recipe:
+        if self.prior["fitted"] is None:
+            self.prior["fitted"] = usual_fit(self.latent, self.prior)
         check_together(self.latent, self.prior, self.objective)
         if self.data.pieces and self.data.sequences:
             raise ValueError("data.pieces: the pieces of a file are a sequence already: set data.sequences to false")

@@ -76,9 +76,10 @@ class PriorTable(Settings):
     """The prior of training, and one fitted to the encoded training set afterwards."""
 
     kind: str = Field("standard", description="a registered prior")
-    fitted: int | Literal["flow", "codes"] = Field(
-        0,
-        description="fitted after training: a mixture of so many full Gaussians, a flow, or one over codes; 0 for none",
+    fitted: int | Literal["flow", "codes"] | None = Field(
+        None,
+        description="fitted after training: a mixture of so many full Gaussians, a flow, or one over codes; 0 for "
+        "none; by default 10, of codes 'codes', and none beside a learned prior, of spheres and without a latent",
     )
     sequence: int = Field(
         0, ge=0, description="GRU units of a prior over sequences of latents, fitted after training; 0 for none"
@@ -87,7 +88,7 @@ class PriorTable(Settings):
     @field_validator("fitted", mode="before")
     @classmethod
     def _fitted(cls, value: Any) -> Any:
-        if value not in ("flow", "codes") and (type(value) is not int or value < 0):
+        if value not in (None, "flow", "codes") and (type(value) is not int or value < 0):
             raise ValueError(f"a number of Gaussians, from 0, or 'flow' or 'codes', not {value!r}")
         return value
 

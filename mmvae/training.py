@@ -235,7 +235,8 @@ class Run:
             return
         figures |= {"examples/s": examples, "gradient norm": norm.item(), "KL weight": kl_weight}
         self._record(figures, writer)
-        shown = {"loss": figures["loss"], "rate": figures["rate"], "distortion": sum(values.tolist()[2:]) / self.world}
+        shown = {"loss": figures["loss"], "rate": figures["rate"]}
+        shown |= {"distortion": sum(figures[name] for name in names[2:])}
         self.display("training", self.step, self.recipe.train.steps, {**shown, "examples/s": examples})
 
     def _record(self, figures: Mapping[str, float], writer: Any) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -131,8 +133,15 @@ def test_remedies(lines: Path, tmp_path: Path) -> None:
     assert table.count("nan") == 0
 
 
+def test_the_page_of_methods_has_a_row_for_each() -> None:
+    page = (BENCHMARKS.parent / "docs" / "methods.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (.+?) \| (?:–|`(.*?)`) \| [^|]+ \| [^|]+ \| [^|]+ \| [^|]+ \| [^|]+ \|$", page, re.M)
+    module = runpy.run_path(str(BENCHMARKS / "methods.py"))
+    assert dict(rows) == module["METHODS"]
+
+
 def test_methods(tmp_path: Path) -> None:
-    words = ["--steps", "2", "--k", "2", "--out", tmp_path, "--only", "VQ-VAE", "autoencoder"]
+    words = ["--steps", "2", "--k", "2", "--out", tmp_path, "--only", "VQ-VAE", "RAE-L2"]
     table = run("methods", *words, "--set", "data.limit=300", "modalities.image.widths=[4]")
     assert table.count("\n| ") == 2
 

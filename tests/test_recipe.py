@@ -27,7 +27,7 @@ def test_an_annealing_that_the_training_cuts_short_is_told() -> None:
     assert line.startswith("the KL weight reaches only 0.099 of kl.weight in 100 steps: ")
     (line,) = told("train.steps=100", "train.pretrain=50", "kl.kind=linear", "kl.warmup=100")
     assert "only 0.49 of kl.weight in 50 steps: set train.steps higher, or lower kl.warmup" in line
-    (line,) = told("train.steps=100", "kl.kind=cyclical", "kl.zero=0.5", "kl.rise=1")
+    (line,) = told("train.steps=100", "kl.kind=cyclical", "kl.zero=0.5", "kl.rise=0.5")
     assert line.endswith("or lower kl.period")
     assert told("train.steps=100", "kl.kind=linear", "kl.warmup=1000", "kl.weight=0") == []
 
@@ -169,6 +169,28 @@ def test_parts_are_built_with_their_settings() -> None:
     assert recipe.build_prior().dim == recipe.build_latent().dim == 5
     assert isinstance(load().build_objective(), ELBO)
     assert isinstance(load().build_schedule(), Constant)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fitted"),
+    [
+        ([], 10),
+        (["latent.kind=deterministic"], 10),
+        (["latent.kind=vq", "prior.kind=codes"], "codes"),
+        (["latent.kind=sphere", "prior.kind=sphere"], 0),
+        (["latent.kind=none", "prior.kind=none"], 0),
+        (["prior.kind=flow"], 0),
+        (["prior.fitted=3"], 3),
+    ],
+)
+def test_a_prior_is_fitted_where_a_recipe_says_nothing(overrides: list[str], fitted: int | str) -> None:
+    assert load(*overrides).prior["fitted"] == fitted
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_each_shipped_recipe_learns_a_prior_or_fits_one(name: str) -> None:
+    recipe = Recipe.load(name)
+    assert recipe.prior["fitted"] or recipe.build_prior().learned
 
 
 def test_prepared_settings_leave_out_those_of_networks() -> None:
@@ -426,7 +448,7 @@ def test_an_extension_of_nothing_is_named(tmp_path: Path) -> None:
         (["objective.kind=total-correlation", "latent.kind=correlated"], "total-correlation is defined here for"),
         (
             ["objective.kind=dip", "objective.of=z", "latent.kind=flow"],
-            "dip is defined here for",
+            "objective.of: the covariance of z is known of latent.kind = gaussian",
         ),
         (["objective.kind=importance", "objective.encoder=dreg", "latent.kind=flow"], "dreg is not made for"),
         (
@@ -435,6 +457,24 @@ def test_an_extension_of_nothing_is_named(tmp_path: Path) -> None:
         ),
         (["objective.target_rate=5", "prior.kind=mixture"], "a prior that is learned would move to reach it"),
         (["latent.dim=1", "prior.fitted=flow"], "latent.dim: a flow couples dimensions"),
+        (["latent.kind=sphere", "prior.kind=sphere", "latent.dim=1"], "latent.dim: a sphere has two dimensions"),
+        (["latent.kind=ladder", "prior.kind=ladder", "latent.upper=400"], "latent.upper = 400 must be below"),
+        (["latent.kind=vq", "prior.kind=codes", "latent.codes=7"], "latent.codes = 7 must divide latent.dim"),
+        (
+            ["objective.kind=importance", "objective.encoder=dreg", "objective.elbo=0.5"],
+            "objective.encoder = dreg is a gradient of the bound alone",
+        ),
+        (["kl.kind=cyclical", "kl.zero=0.9", "kl.rise=0.5"], "kl.zero + kl.rise = 1.4"),
+        (["latent.min_rate=400", "latent.dim=1"], "latent.min_rate: at most 5 nats for each dimension"),
+        (
+            ["objective.kind=adversarial", "objective.against=shuffled", "latent.kind=sphere", "prior.kind=sphere"],
+            "objective.against: of latent.kind = sphere no z has independent dimensions",
+        ),
+        (
+            ["latent.kind=vq", "prior.kind=codes", "objective.target_rate=8"],
+            "objective.target_rate: the rate of latent.kind = vq is a constant",
+        ),
+        (["objective.free_bits=8", "latent.kind=deterministic"], "objective.free_bits: the rate of latent.kind = d"),
         (["latent.kind=vq"], "prior.kind: latent.kind = vq needs 'codes'"),
         (
             ["latent.kind=gumbel", "prior.kind=codes", "prior.fitted=0", "objective.kind=importance"],

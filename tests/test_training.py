@@ -100,6 +100,7 @@ def test_a_stopped_run_resumes_to_the_same_bits(
     [
         ["latent.kind=vq", "latent.codes=2", "prior.kind=codes"],
         ["prior.kind=vamp"],
+        ["objective.kind=adversarial", "objective.units=8"],
         ["objective.kind=importance", "objective.after=0.25"],
         ["objective.kind=importance", "objective.after=0.45"],
     ],

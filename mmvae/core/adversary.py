@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -12,6 +13,7 @@ from torch.nn.functional import softplus
 
 from mmvae.core.noise import Noise
 from mmvae.core.objectives import ELBO, Inferred
+from mmvae.core.processes import of_all_processes
 from mmvae.core.vae import Network
 
 SLOPE = 0.2  # of a unit below 0
@@ -21,10 +23,11 @@ class Adversarial(ELBO):
     """The ELBO and `adversary` times KL(q(z) || r(z)), where r is the prior, or the product of q's own marginals.
 
     A discriminator tells draws of q from draws of r; its logit is the logarithm of their ratio (Sugiyama et al. 2012).
-    With kl.weight = 0 and the prior it is the adversarial autoencoder (Makhzani et al. 2016, "Adversarial
-    Autoencoders"), with a posterior that may be a point; with `shuffled`, whose draws are of each dimension from
-    another row, FactorVAE as published (Kim & Mnih 2018, "Disentangling by Factorising"), gamma = adversary. One
-    optimizer moves both: the discriminator sees z without its gradient, z the discriminator without its weights'.
+    With kl.weight = 0 and the prior it is an adversarial autoencoder (Makhzani et al. 2016, "Adversarial Autoencoders",
+    by that divergence in place of Jensen's and Shannon's), with a posterior that may be a point. With `shuffled`, r has
+    each dimension of another row: FactorVAE (Kim & Mnih 2018, "Disentangling by Factorising"), gamma = adversary. One
+    optimizer moves both, by the same rows: the discriminator sees z without its gradient, z the discriminator without
+    its weights'.
     """
 
     class Config(ELBO.Config):
@@ -46,9 +49,10 @@ class Adversarial(ELBO):
     def penalty(self, network: Network, inferred: Inferred, z: Tensor, noise: Noise) -> Tensor:
         ours = z.detach()
         if self.config.against == "prior":
-            theirs = network.prior.sample(noise).detach()
+            with torch.no_grad():
+                theirs = network.prior.sample(noise)
         else:
-            theirs = ours.gather(0, noise.uniform(z.shape[1]).argsort(0))
+            theirs = of_all_processes(ours).gather(0, of_all_processes(noise.uniform(z.shape[1])).argsort(0))
         told = softplus(-self.discriminator(ours)).mean() + softplus(self.discriminator(theirs)).mean()
         fixed = {name: weight.detach() for name, weight in self.discriminator.named_parameters()}
         return self.config.adversary * functional_call(self.discriminator, fixed, (z,)).mean() + told

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from mmvae.core.latents import Latent, Point, Posterior, by_row, mean_by_row
@@ -43,11 +43,15 @@ class OfBook(Discrete):
         codes: int = Field(16, ge=1, description="codes of an observation; they divide dim")
         values: int = Field(64, ge=2, description="values of a code")
 
+        @model_validator(mode="after")
+        def _divided(self) -> Self:
+            if self.dim % self.codes:
+                raise ValueError(f"latent.codes = {self.codes} must divide latent.dim = {self.dim}")
+            return self
+
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.codes, self.values = config.codes, config.values
-        if config.dim % config.codes:
-            raise ValueError(f"latent.codes = {config.codes} must divide latent.dim = {config.dim}")
         self.width = config.dim // config.codes
 
     @property
@@ -247,8 +251,6 @@ class UniformCodes(Prior):
 class CodePrior(UniformCodes):
     """p(c_1) p(c_2|c_1) ...: a GRU over an observation's codes, fitted to those of the training set (the autoregressive
     prior of van den Oord et al. 2017)."""
-
-    learned = True
 
     def __init__(self, latent: Latent, hidden: int = 128) -> None:
         super().__init__(Settings(), latent.dim)

@@ -135,6 +135,8 @@ class ProductOfExperts(GaussianExperts):
         def _together(self) -> Self:
             if self.min_rate and not self.with_prior:
                 raise ValueError("latent.min_rate is the prior's share of a product: set latent.with_prior to true")
+            if self.min_rate > 5 * self.dim:
+                raise ValueError("latent.min_rate: at most 5 nats for each dimension, so far from the prior is a point")
             return self
 
     def __init__(self, config: Config) -> None:

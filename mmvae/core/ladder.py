@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from mmvae.core.experts import ProductOfExperts, precisions
@@ -76,31 +76,44 @@ class TwoLevels(Posterior):
 
 
 class Ladder(Latent):
-    """Two levels (Sonderby et al. 2016, "Ladder Variational Autoencoders"): from below, a Gaussian expert of each
-    modality for either level; from above, what the lower level's prior says, by which they are multiplied.
+    """Two levels (Sonderby et al. 2016, "Ladder Variational Autoencoders"): on the way up each encoder gives a Gaussian
+    expert of the lower level, and further layers turn what else it says into one of the upper level; on the way down
+    the lower level's prior follows from the upper one, and experts multiply it. Decoders see both levels.
 
     No modality: the prior.
     """
 
     class Config(Latent.Config):
         upper: int = Field(8, ge=1, description="dimensions of the upper level; the others are the lower one's")
-        hidden: int = Field(256, ge=1, description="units of the two layers between the levels")
+        context: int = Field(64, ge=1, description="numbers that an encoder gives for the upper level")
+        hidden: int = Field(256, ge=1, description="units of each layer between the levels, on the way up and down")
+
+        @model_validator(mode="after")
+        def _both(self) -> Self:
+            if self.upper >= self.dim:
+                raise ValueError(
+                    f"latent.upper = {self.upper} must be below latent.dim = {self.dim}: some are the lower level's"
+                )
+            return self
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        if config.upper >= config.dim:
-            raise ValueError(
-                f"latent.upper = {config.upper} must be below latent.dim = {config.dim}: some are the lower level's"
-            )
-        self.outputs = 2 * config.dim
+        self.context, self.outputs = config.context, config.context + 2 * (config.dim - config.upper)
         self.top = ProductOfExperts(ProductOfExperts.Config(dim=config.upper))
+        self.above: nn.Module = nn.Sequential(
+            nn.SiLU(),
+            nn.Linear(config.context, config.hidden),
+            nn.SiLU(),
+            nn.Linear(config.hidden, self.top.outputs),
+        )
         self.below = Below(config.upper, config.dim - config.upper, config.hidden)
 
     def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> TwoLevels:
-        split = self.top.outputs
-        upper = self.top({name: expert[:, :split] for name, expert in experts.items()}, present, size)
-        below = {name: expert[:, split:] for name, expert in experts.items()}
-        return TwoLevels(upper, *precisions(below, present, size, self.dim - self.top.dim), self.below)
+        upper = {name: self.above(expert[:, : self.context]) for name, expert in experts.items()}
+        below = {name: expert[:, self.context :] for name, expert in experts.items()}
+        return TwoLevels(
+            self.top(upper, present, size), *precisions(below, present, size, self.dim - self.top.dim), self.below
+        )
 
 
 class LadderPrior(Prior):

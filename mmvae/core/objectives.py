@@ -6,10 +6,10 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from mmvae.core.latents import Point, Posterior
@@ -190,12 +190,16 @@ class ImportanceWeighted(Objective):
             "same", description="its gradient; 'groups': of the mean, while the decoder's is of one bound of all draws"
         )
 
+        @model_validator(mode="after")
+        def _together(self) -> Self:
+            if self.elbo and self.encoder == "dreg":
+                raise ValueError("objective.encoder = dreg is a gradient of the bound alone: set objective.elbo to 0")
+            return self
+
     config: Config
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        if config.elbo and config.encoder == "dreg":
-            raise ValueError("encoder = dreg is a gradient of the bound alone: set objective.elbo to 0")
         self.draws, self.first = config.samples, ELBO(ELBO.Config(subsets=config.subsets, scored=config.scored))
 
     def forward(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms:

@@ -51,7 +51,8 @@ def sum_of_all(values: Tensor) -> Tensor:
 
 
 def of_all_processes(rows: Tensor) -> Tensor:
-    """The rows of all processes that share a batch, of each as many; gradients find their way back."""
+    """The rows of all processes that share a batch, of each as many, in the batch's order, of which each process has
+    every so manyth; gradients find their way back."""
     return _Gathered.apply(rows) if dist.is_initialized() else rows
 
 
@@ -60,11 +61,11 @@ class _Gathered(torch.autograd.Function):
     def forward(ctx: Any, rows: Tensor) -> Tensor:
         parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
         dist.all_gather(parts, rows.contiguous())
-        return torch.cat(parts)
+        return torch.stack(parts, 1).flatten(0, 1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         whole = grads[0].clone()
         dist.all_reduce(whole)
-        return whole.chunk(dist.get_world_size())[dist.get_rank()]
+        return whole[dist.get_rank() :: dist.get_world_size()]

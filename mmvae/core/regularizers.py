@@ -84,14 +84,15 @@ class MMD(ELBO):
 
 
 class RAE(ELBO):
-    """Distortion, the length of z and the decoder's slope: regularized autoencoders (Ghosh et al. 2020), where
-    latent.kind is deterministic. train.weight_decay is the paper's third way to smooth a decoder.
+    """Distortion, the length of z, and by choice the decoder's weights (RAE-L2) or slope (RAE-GP): regularized
+    autoencoders (Ghosh et al. 2020, "From Variational to Deterministic Autoencoders"), latent.kind = deterministic.
 
     The squared norm of the decoder's derivative is estimated along a random direction of the outputs.
     """
 
     class Config(Reading):
         length: float = Field(0.1, ge=0, description="weight of half the squared length of z")
+        decoder: float = Field(0.0, ge=0, description="weight of half the squared norm of the decoders' weights")
         slope: float = Field(
             0.0, ge=0, description="weight of half the squared norm of the derivative of what is decoded by z"
         )
@@ -101,7 +102,12 @@ class RAE(ELBO):
 
     def penalty(self, network: Network, inferred: Inferred, z: Tensor, noise: Noise) -> Tensor:
         cost = self.config.length * 0.5 * z.square().sum(1).mean()
-        return cost + self.config.slope * 0.5 * squared_slope(network, z, noise).mean() if self.config.slope else cost
+        if self.config.decoder:
+            squares = torch.stack([weight.square().sum() for weight in network.decoding_weights()])
+            cost = cost + self.config.decoder * 0.5 * squares.sum()
+        if self.config.slope:
+            cost = cost + self.config.slope * 0.5 * squared_slope(network, z, noise).mean()
+        return cost
 
 
 class Alone(ELBO):

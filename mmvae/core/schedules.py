@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mmvae.core.registry import Registry, Settings
 
 
 class Schedule(ABC):
-    """A curve from 0 to 1; `weight(step)` scales it by the recipe's final KL weight."""
+    """A curve from 0 to 1, of steps counted from 0: the share of the recipe's final KL weight."""
 
     Config: type[Settings] = Settings  # the table's further keys
 
@@ -78,6 +78,12 @@ class Cyclical(Schedule):
         cycles: int = Field(4, ge=1, description="number of cycles")
         zero: float = Field(0.0, ge=0, lt=1, description="share of a cycle spent at 0 first")
         rise: float = Field(0.5, gt=0, le=1, description="share of a cycle spent rising from 0 to 1 then")
+
+        @model_validator(mode="after")
+        def _within(self) -> Self:
+            if self.zero + self.rise > 1:
+                raise ValueError(f"kl.zero + kl.rise = {self.zero + self.rise:g}: a cycle would end before it is at 1")
+            return self
 
     config: Config
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -100,11 +99,6 @@ class Sphere(Latent):
 
 class UniformDirections(Prior):
     """The uniform distribution on the unit sphere (Davidson et al. 2018)."""
-
-    def __init__(self, config: Any, dim: int) -> None:
-        super().__init__(config, dim)
-        if dim < 2:
-            raise ValueError("a sphere has two dimensions at least: set latent.dim to 2 or more")
 
     def log_prob(self, z: Tensor) -> Tensor:
         return torch.full(z.shape[:-1], -log_area(self.dim), device=z.device)

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from mmvae.core.latents import Latent, Posterior
 from mmvae.core.likelihoods import Likelihood
-from mmvae.core.noise import Noise
 from mmvae.core.priors import Prior
 
 
@@ -123,6 +122,7 @@ class Network(nn.Module):
         """The sum of what each modality scores, by its weight in training."""
         return torch.stack([self.weights.get(name, 1.0) * score for name, score in scores.items()]).sum(0)
 
-    def sample(self, noise: Noise) -> Tensor:
-        """Latents from the prior, [B, D]."""
-        return self.prior.sample(noise)
+    def decoding_weights(self) -> list[nn.Parameter]:
+        """The weights of decoders that no encoder shares."""
+        shared = {id(weight) for weight in self.encoders.parameters()}
+        return [weight for weight in self.decoders.parameters() if id(weight) not in shared]

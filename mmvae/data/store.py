@@ -138,9 +138,10 @@ class Store:
         """How many modalities each row has [N]."""
         return torch.stack([column.present for column in self.columns.values()]).sum(0)
 
-    def complete(self) -> Tensor:
-        """The numbers of the rows that have all modalities."""
-        return (self.modalities() == len(self.columns)).nonzero().squeeze(1)
+    def complete(self, most: int | None = None) -> Tensor:
+        """The numbers of the rows that have all modalities, or of so many of them at most, from all over the split."""
+        rows = (self.modalities() == len(self.columns)).nonzero().squeeze(1)
+        return rows if most is None else rows[spread(len(rows), most)]
 
     def numbers(self) -> Tensor:
         """How many numbers each row holds [N], over all modalities."""

@@ -18,15 +18,9 @@ MOST = 500  # rows, from all over the split
 AMONG = 100  # rows among which the right one is looked for
 
 
-def complete(store: Store, most: int) -> Tensor:
-    """Numbers of rows that have all modalities, from all over the split."""
-    rows = store.complete()
-    return rows if len(rows) <= most else rows[torch.linspace(0, len(rows) - 1, most).round().long()]
-
-
 def retrieval(network: Network, store: Store, device: torch.device, seed: int = 0) -> dict[str, float]:
     """The medians of `places`, as figures; none where there is nothing to look among."""
-    rows = complete(store, AMONG)
+    rows = store.complete(AMONG)
     if len(rows) < 2:
         return {}
     return {
@@ -74,7 +68,7 @@ def apart(
     """In nats, by the importance-weighted bound with k draws, of rows that have all modalities: -log p(x_m) of each
     modality m, also under a fitted prior, and -log p(x_m | the others) and given each other one, differences of two
     such bounds. Nothing where no row has all."""
-    rows = complete(store, MOST)
+    rows = store.complete(MOST)
     if not len(rows):
         return {}
     found: dict[frozenset[str], float] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import compress
@@ -24,7 +25,7 @@ LEAST = 50  # rows
 def find_factors(split: Split, columns: Sequence[str]) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The values of each column, numbers or words, of the rows that have one in every column, and which these are,
     True or False for each row. Raises ValueError where they are too few, or all have the same."""
-    table = {column: cells_of(split, column) for column in columns}
+    table = {column: _values(cells_of(split, column)) for column in columns}
     whole = np.array([None not in cells for cells in zip(*table.values(), strict=True)])
     if whole.sum() < LEAST:
         lack = " and ".join(f"{cells.count(None)} lack '{column}'" for column, cells in table.items() if None in cells)
@@ -37,10 +38,16 @@ def find_factors(split: Split, columns: Sequence[str]) -> tuple[dict[str, np.nda
         cells: list[Any] = list(compress(all_cells, whole))
         if len({isinstance(cell, str) for cell in cells}) > 1 or len(set(cells)) < 2:
             raise ValueError(f"column '{column}': a factor is a number, or a word, and differs from row to row")
-        with suppress(ValueError):  # tables of text hold their numbers as words
-            cells = [float(cell) for cell in cells]
         found[column] = np.array(cells)
     return found, whole
+
+
+def _values(cells: list[Any]) -> list[Any]:
+    """Cells as numbers where all can be, which tables of text hold as words; what is not finite is missing."""
+    with suppress(ValueError):
+        numbers = [None if cell is None else float(cell) for cell in cells]
+        return [None if number is None or not math.isfinite(number) else number for number in numbers]
+    return cells
 
 
 def disentanglement(codes: np.ndarray, factors: dict[str, np.ndarray], seed: int = 0) -> dict[str, float]:

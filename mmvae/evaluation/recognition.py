@@ -59,15 +59,13 @@ def find_classes(train: Split, held: Split, label: str) -> list[Any]:
     if not 2 <= len(classes) <= len(train) // 2:
         values = f"{counted(len(classes), 'value')} in {counted(len(train), 'row')}"
         raise ValueError(f"column '{label}' has {values}: they are no classes")
-    for name, column in held.store.columns.items():
-        count = sum(
-            value in classes for value, there in zip(_labels(held, label), column.present, strict=True) if there
-        )
-        if count <= NEIGHBOURS:
-            raise ValueError(
-                f"column '{label}': {counted(count, 'row')} with {name} to judge by whose label is one of the training "
-                f"split; it takes {NEIGHBOURS + 1} at least"
-            )
+    for rows, use in ((held, "judge by whose label is one of the training split"), (train, "learn from")):
+        for name, column in rows.store.columns.items():
+            labels = zip(_labels(rows, label), column.present, strict=True)
+            count = sum(value in classes for value, there in labels if there)
+            if count <= NEIGHBOURS:
+                least = f"it takes {NEIGHBOURS + 1} at least"
+                raise ValueError(f"column '{label}': {counted(count, 'row')} with {name} to {use}; {least}")
     return classes
 
 

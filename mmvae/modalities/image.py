@@ -115,10 +115,6 @@ class Image(Modality):
             except Exception as error:  # a damaged file makes Pillow fail in many ways
                 known = not isinstance(error, Pillow.UnidentifiedImageError)
                 raise ValueError(f"not a readable image: {error if known else 'of no known format'}") from error
-        if picture.mode == "F" or (picture.mode == "I" and np.asarray(picture).max() > 65535):
-            raise ValueError("its pixels have more than 16 bits: save it with 8 or 16")
-        if picture.mode.startswith("I"):  # 16 bits, which Pillow would saturate rather than scale
-            picture = Pillow.fromarray((np.asarray(picture).astype(np.int64) // 257).clip(0, 255).astype(np.uint8))
         return self._shaped(picture)
 
     def parse(self, value: Any) -> np.ndarray:
@@ -141,6 +137,10 @@ class Image(Modality):
         return self._shaped(as_picture(array))
 
     def _shaped(self, picture: Pillow.Image) -> np.ndarray:
+        if picture.mode == "F" or (picture.mode == "I" and np.asarray(picture).max() > 65535):
+            raise ValueError("its pixels have more than 16 bits: save it with 8 or 16")
+        if picture.mode.startswith("I"):  # 16 bits, which Pillow would saturate rather than scale
+            picture = Pillow.fromarray((np.asarray(picture).astype(np.int64) // 257).clip(0, 255).astype(np.uint8))
         if picture.mode not in MODES.values():
             picture = picture.convert(
                 "RGBA" if picture.has_transparency_data else "L" if picture.mode == "1" else "RGB"

@@ -91,10 +91,10 @@ def test_codes_and_their_vectors_are_one_another(kind: str) -> None:
 def test_posteriors_and_draws_of_the_prior_are_codes(kind: str) -> None:
     ours = network(kind)
     known = codes_in(ours).vectors_of(all_codes())
-    for z in (ours.posterior(batch()).sample(Noise(range(ROWS)), 3).flatten(0, 1), ours.sample(Noise(range(50)))):
+    for z in (ours.posterior(batch()).sample(Noise(range(ROWS)), 3).flatten(0, 1), ours.prior.sample(Noise(range(50)))):
         torch.testing.assert_close(z, codes_in(ours).vectors_of(codes_in(ours).codes_of(z)))
         assert (torch.cdist(z, known).amin(1) < 1e-3).all()
-    shares = codes_in(ours).codes_of(ours.sample(StepNoise(0, 30_000, slice(None)))).double()
+    shares = codes_in(ours).codes_of(ours.prior.sample(StepNoise(0, 30_000, slice(None)))).double()
     assert (shares == 1).double().mean().item() == pytest.approx(1 / VALUES, abs=0.01)
 
 

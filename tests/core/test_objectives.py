@@ -249,10 +249,6 @@ def test_decoding_names_the_modalities_asked_for(network: Network) -> None:
     assert network.decode(z, ["bits"]).keys() == {"bits"}
 
 
-def test_network_samples_are_the_priors(network: Network) -> None:
-    assert torch.equal(network.sample(Noise([1, 2])), network.prior.sample(Noise([1, 2])))
-
-
 def test_an_expert_sure_beyond_reason_stays_finite() -> None:
     latent = ProductOfExperts(ProductOfExperts.Config(dim=1))
     expert = torch.tensor([[3.0, 1e6], [3.0, -1e6]])

@@ -30,7 +30,12 @@ from mmvae.core.regularizers import (
 )
 from mmvae.core.vae import Batch, Network
 
-KINDS: dict[str, dict[str, Any]] = {"total-correlation": {}, "dip": {"of": "z"}, "mmd": {}}
+KINDS: dict[str, dict[str, Any]] = {
+    "total-correlation": {},
+    "dip": {"of": "z"},
+    "mmd": {},
+    "adversarial": {"against": "shuffled", "units": 8},
+}
 
 
 def near(means: list[list[float]]) -> DiagonalGaussian:
@@ -147,7 +152,9 @@ def loss_and_gradient(kind: str, part: slice = slice(None)) -> tuple[Tensor, Ten
     x = X[part]
     batch = Batch({"x": x[:, :2]}, {"x": torch.ones(len(x), dtype=torch.bool)})
     network.encoders["x"] = nn.Sequential(Read(x), network.encoders["x"])
-    terms = part_of(part_of.Config(**KINDS.get(kind, {})))(network, batch, StepNoise(5, len(X), part))
+    objective = part_of(part_of.Config(**KINDS.get(kind, {})))
+    objective.attach(network)
+    terms = objective(network, batch, StepNoise(5, len(X), part))
     (gradient,) = torch.autograd.grad(terms.loss, [next(network.encoders.parameters())])
     return terms.loss.detach(), gradient
 
@@ -244,6 +251,18 @@ def test_a_regularized_autoencoder_costs_distortion_length_and_slope() -> None:
     steep.loss.backward()
     assert next(network.decoders.parameters()).grad is not None
     assert steep.loss > plain.loss
+
+
+def test_the_weights_of_decoders_alone_may_cost_their_norm() -> None:
+    weight = torch.tensor([[1.0, 2.0], [0.0, -1.0]])
+    network = autoencoder(weight)
+    network.encoders["x"] = nn.Linear(2, 2)
+    batch = Batch({"x": torch.ones(2, 2)}, {"x": torch.ones(2, dtype=torch.bool)})
+    plain, heavy = (
+        RAE(RAE.Config(length=0.0, decoder=decoder))(network, batch, StepNoise(0, 2, slice(None))).loss
+        for decoder in (0.0, 0.3)
+    )
+    torch.testing.assert_close(heavy - plain, torch.tensor(0.3 * 0.5 * 6.0))
 
 
 def test_a_point_is_the_mean_of_what_is_present() -> None:

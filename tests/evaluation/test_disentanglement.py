@@ -115,3 +115,14 @@ def test_the_rows_left_out_are_those_that_lack_one(tmp_path: Path) -> None:
     known, whole = find_factors(Split(cast(Any, None), rows, list(range(90)), {}, {}), ["a", "b"])
     assert whole.tolist() == [i % 3 > 0 for i in range(90)]
     assert known["a"].tolist() == [i for i in range(90) if i % 3]
+
+
+def test_a_factor_that_is_no_finite_number_is_lacking(tmp_path: Path) -> None:
+    """Tables of text hold their numbers as words: "nan" is none, "1" and "1.0" are the same."""
+    words = [{"a": "nan" if i % 3 == 0 else str(i % 2), "b": "1" if i % 2 else "1.0"} for i in range(90)]
+    split = Split(cast(Any, None), Rows(words, ("a", "b"), "x").select(range(90)), list(range(90)), {}, {})
+    known, whole = find_factors(split, ["a"])
+    assert whole.tolist() == [i % 3 > 0 for i in range(90)]
+    assert set(known["a"].tolist()) == {0.0, 1.0}
+    with pytest.raises(ValueError, match="column 'b': a factor .* differs from row to row"):
+        find_factors(split, ["b"])

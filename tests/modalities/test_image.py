@@ -18,6 +18,7 @@ from PIL import Image as Pillow
 from pydantic import ValidationError
 from torch import Tensor
 
+import mmvae
 from mmvae.core.noise import Noise
 from mmvae.modalities.image import Image
 from mmvae.modalities.inception import WEIGHTS
@@ -137,6 +138,9 @@ def test_sixteen_bits_are_scaled_not_saturated(tmp_path: Path) -> None:
     values = np.array([[0, 257, 128 * 257, 65535]], np.uint16)
     path = saved(Pillow.fromarray(values), tmp_path / "a.png")
     assert image().read(path).flatten().tolist() == [0, 1, 128, 255]
+    assert image().parse(Pillow.fromarray(values)).flatten().tolist() == [0, 1, 128, 255]
+    with pytest.raises(ValueError, match="more than 16 bits"):
+        image().parse(Pillow.fromarray(np.full((2, 2), 0.5, np.float32)))
 
 
 def test_transparent_parts_are_white_where_three_channels_are_wanted(tmp_path: Path) -> None:
@@ -326,6 +330,24 @@ def test_large_pictures_are_halved_until_a_side_has_8_pixels(size: int | tuple[i
     with torch.no_grad():
         z = encoder(torch.zeros(1, *modality.shape, dtype=torch.uint8))[:, :3]
         assert modality.decoder(3)(z).mode().shape == (1, *modality.shape)
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize(("channels", "size"), [(4, 40), (3, 256)])
+def test_transparent_and_large_pictures_are_trained_on_and_written(channels: int, size: int, tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    random, mode = np.random.default_rng(0), {3: "RGB", 4: "RGBA"}[channels]
+    for index in range(20):
+        pixels = random.integers(0, 256, (size, size, channels), np.uint8)
+        Pillow.fromarray(pixels, mode).save(tmp_path / "pictures" / f"{index}.png")
+    sizes = ["modalities.image.widths=[4,4]", "latent.dim=4", "train.batch_size=4", "train.steps=2", "prior.fitted=1"]
+    recipe = {"name": "own", "data": {"path": str(tmp_path / "pictures")}, "modalities": {"image": {}}}
+    vae = mmvae.train(recipe, sizes, tmp_path / "run", progress=False)
+    figures = mmvae.evaluate(vae, "validation", k=2)
+    assert figures["bits/dim"] > 0
+    (path, *_) = vae.generate(1).save(tmp_path / "new")
+    with Pillow.open(path) as picture:
+        assert (picture.mode, picture.size) == (mode, (size, size))
 
 
 @pytest.mark.parametrize("networks", ["convolutions", "dense"])
