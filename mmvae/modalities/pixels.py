@@ -160,10 +160,14 @@ def as_picture(raw: np.ndarray) -> Pillow.Image:
 
 def moved(raw: np.ndarray, across: float, down: float, larger: float, degrees: float) -> np.ndarray:
     """A picture [height, width, channels], shifted by so many pixels, scaled and turned around its middle; what comes
-    in from outside is as the pixels at its edge."""
+    in from outside is as the pixels at its edge. One that is only shifted is so by whole pixels, and keeps their
+    values."""
     height, width = raw.shape[:2]
     edge = 2 * max(height, width)
     wide = np.pad(raw, ((edge, edge), (edge, edge), (0, 0)), "edge")
+    if larger == 1 and not degrees:
+        top, left = edge - round(down), edge - round(across)
+        return wide[top : top + height, left : left + width]
     picture = as_picture(wide)
     turned = picture.rotate(degrees, Pillow.Resampling.BILINEAR)
     middle = edge + width / 2 - across, edge + height / 2 - down

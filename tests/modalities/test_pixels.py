@@ -95,6 +95,13 @@ def test_a_picture_is_moved_by_so_many_pixels() -> None:
     assert moved(bar, 0, 0, 2, 0).mean() > 1.5 * bar.mean()
 
 
+def test_a_picture_that_is_only_shifted_keeps_the_values_of_its_pixels() -> None:
+    raw = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    shifted = moved(raw, 2.4, -1.3, 1, 0)
+    assert np.array_equal(shifted[:-1, 2:], raw[1:, :-2])
+    assert np.array_equal(shifted[0, :2], raw[1, [0, 0]])
+
+
 def test_variants_are_of_the_amounts_that_the_recipe_states() -> None:
     still = Image(Image.Config(vary_shift=0, vary_scale=0, vary_turn=0))
     assert np.array_equal(still.vary(dot(), np.random.default_rng(0)), dot())
