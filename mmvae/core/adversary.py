@@ -47,12 +47,14 @@ class Adversarial(ELBO):
         self.discriminator = nn.Sequential(*layers, nn.Linear(sizes[-1], 1))
 
     def penalty(self, network: Network, inferred: Inferred, z: Tensor, noise: Noise) -> Tensor:
-        ours = z.detach()
+        aggregate = z.detach()
         if self.config.against == "prior":
             with torch.no_grad():
-                theirs = network.prior.sample(noise)
+                reference = network.prior.sample(noise)
         else:
-            theirs = of_all_processes(ours).gather(0, of_all_processes(noise.uniform(z.shape[1])).argsort(0))
-        told = softplus(-self.discriminator(ours)).mean() + softplus(self.discriminator(theirs)).mean()
+            reference = of_all_processes(aggregate).gather(0, of_all_processes(noise.uniform(z.shape[1])).argsort(0))
+        discriminator_loss = (
+            softplus(-self.discriminator(aggregate)).mean() + softplus(self.discriminator(reference)).mean()
+        )
         fixed = {name: weight.detach() for name, weight in self.discriminator.named_parameters()}
-        return self.config.adversary * functional_call(self.discriminator, fixed, (z,)).mean() + told
+        return self.config.adversary * functional_call(self.discriminator, fixed, (z,)).mean() + discriminator_loss

@@ -36,8 +36,8 @@ class Discrete(Latent):
         """The codes [..., G] whose vectors are nearest to z [..., D]."""
 
 
-class OfBook(Discrete):
-    """Codes that stand for the vectors of a book."""
+class Codebook(Discrete):
+    """Codes that stand for the vectors of a codebook."""
 
     class Config(Latent.Config):
         codes: int = Field(16, ge=1, description="codes of an observation; they divide dim")
@@ -56,17 +56,17 @@ class OfBook(Discrete):
 
     @property
     @abstractmethod
-    def book(self) -> Tensor:
+    def codebook(self) -> Tensor:
         """The vectors, [G, K, D / G]."""
 
     def vectors_of(self, codes: Tensor) -> Tensor:
-        return self.book[torch.arange(self.codes, device=codes.device), codes].flatten(-2)
+        return self.codebook[torch.arange(self.codes, device=codes.device), codes].flatten(-2)
 
     def codes_of(self, z: Tensor) -> Tensor:
         parts = z.float().unflatten(-1, (self.codes, self.width))
         with torch.autocast(z.device.type, enabled=False):  # near vectors would become one
-            products = torch.einsum("...gd,gkd->...gk", parts, self.book)
-        return (self.book.square().sum(-1) - 2 * products).argmin(-1)
+            products = torch.einsum("...gd,gkd->...gk", parts, self.codebook)
+        return (self.codebook.square().sum(-1) - 2 * products).argmin(-1)
 
 
 def _straight_through(z: Tensor, soft: Tensor) -> Tensor:
@@ -85,14 +85,14 @@ class Quantized(Point):
         return self.cost
 
 
-class VectorQuantized(OfBook):
-    """Each of `codes` parts of the encoders' output becomes the nearest of a book of vectors (van den Oord et al. 2017,
+class VectorQuantized(Codebook):
+    """Each of `codes` parts of an expert becomes the nearest of a codebook of vectors (van den Oord et al. 2017,
     "Neural Discrete Representation Learning"), which follow what they stand for as moving averages (its appendix).
 
     A vector that no longer stands for anything is put where an encoder's output is.
     """
 
-    class Config(OfBook.Config):
+    class Config(Codebook.Config):
         commitment: float = Field(0.25, ge=0, description="weight of the encoder's distance from its vectors")
         decay: float = Field(0.97, ge=0, lt=1, description="of the moving averages")
 
@@ -106,7 +106,7 @@ class VectorQuantized(OfBook):
         self.register_buffer("sums", torch.randn(self.codes, self.values, self.width))
 
     @property
-    def book(self) -> Tensor:
+    def codebook(self) -> Tensor:
         return self.sums / self.counts[..., None]
 
     def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> Quantized:
@@ -137,8 +137,8 @@ class VectorQuantized(OfBook):
 
 
 class FiniteScalar(Discrete):
-    """Each dimension becomes the nearest of `values` numbers from -1 to 1: no book, and none of its troubles (Mentzer
-    et al. 2024, "Finite Scalar Quantization: VQ-VAE Made Simple")."""
+    """Each dimension becomes the nearest of `values` numbers from -1 to 1: no codebook, and none of its troubles
+    (Mentzer et al. 2024, "Finite Scalar Quantization: VQ-VAE Made Simple")."""
 
     class Config(Latent.Config):
         values: int = Field(5, ge=2, description="values of a dimension")
@@ -159,7 +159,7 @@ class FiniteScalar(Discrete):
 
 
 class Categorical(Posterior):
-    """Independent codes with log-probabilities [B, G, K], as vectors of a book [G, K, D / G]."""
+    """Independent codes with log-probabilities [B, G, K], as vectors of a codebook [G, K, D / G]."""
 
     quick = True
 
@@ -169,7 +169,7 @@ class Categorical(Posterior):
     @property
     def mean(self) -> Tensor:
         """The expected vectors, [B, D]."""
-        return torch.einsum("bgk,gkd->bgd", self.logs.exp(), self.latent.book).flatten(1)
+        return torch.einsum("bgk,gkd->bgd", self.logs.exp(), self.latent.codebook).flatten(1)
 
     def sample(self, noise: Noise, k: int = 1) -> Tensor:
         gumbel = -(-noise.uniform(k, *self.logs.shape[1:]).log()).log()
@@ -177,7 +177,7 @@ class Categorical(Posterior):
         hard = F.one_hot(noisy.argmax(-1), self.latent.values).to(noisy.dtype)
         chosen = _straight_through(hard, torch.softmax(noisy / self.latent.temperature, -1))
         with torch.autocast(noisy.device.type, enabled=False):
-            return torch.einsum("bngk,gkd->bngd", chosen, self.latent.book).flatten(2)
+            return torch.einsum("bngk,gkd->bngd", chosen, self.latent.codebook).flatten(2)
 
     def log_prob(self, z: Tensor) -> Tensor:
         codes = self.latent.codes_of(z)
@@ -196,11 +196,11 @@ class Categorical(Posterior):
         raise ValueError("objective.encoder = dreg is not made for codes: set it to 'same'")
 
 
-class GumbelSoftmax(OfBook):
+class GumbelSoftmax(Codebook):
     """Codes with probabilities, of which draws have the gradient of a softmax with Gumbel noise (Jang et al. 2017;
     Maddison et al. 2017). Log-probabilities of the modalities that are present add. No modality: uniform."""
 
-    class Config(OfBook.Config):
+    class Config(Codebook.Config):
         values: int = Field(16, ge=2, description="values of a code")
         temperature: float = Field(0.67, gt=0, description="of the softmax whose gradient is taken")
 
@@ -210,7 +210,7 @@ class GumbelSoftmax(OfBook):
         self.vectors = nn.Parameter(torch.randn(self.codes, self.values, self.width))
 
     @property
-    def book(self) -> Tensor:
+    def codebook(self) -> Tensor:
         return self.vectors
 
     def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> Categorical:

@@ -174,10 +174,10 @@ class ProductOfExperts(GaussianExperts):
             known = torch.stack(list(present.values())).any(0)
             mean = torch.where(known[:, None], self.normalize(mean, known), mean)
         stddev = precision.rsqrt()
-        return DiagonalGaussian(mean, stddev) if self.with_prior else OfExperts(mean, stddev, of_experts > 0)
+        return DiagonalGaussian(mean, stddev) if self.with_prior else WithoutPrior(mean, stddev, of_experts > 0)
 
 
-class OfExperts(DiagonalGaussian):
+class WithoutPrior(DiagonalGaussian):
     """A product without N(0, I), but for dimensions that no expert speaks of. told: the dimensions that one speaks of,
     bool [B, D]."""
 

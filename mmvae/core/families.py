@@ -80,7 +80,7 @@ class CorrelatedProduct(Latent):
         return CorrelatedGaussian(torch.cholesky_solve(weighted[..., None], factor).squeeze(-1), factor)
 
 
-class Refined(Posterior):
+class FlowPosterior(Posterior):
     """Draws of a base posterior through an invertible map of each row's own, a transform of zuko.
 
     Its mean is the image of the base's mean, which is not the mean of the images.
@@ -112,7 +112,7 @@ class Refined(Posterior):
             before, logs = self.transform.inv.call_and_ladj(z.transpose(0, 1))
         return self.base.log_prob(before.transpose(0, 1)) + logs.T
 
-    def detached(self) -> Refined:
+    def detached(self) -> FlowPosterior:
         raise ValueError("objective.encoder = dreg is not made for posteriors refined by a flow: set it to 'same'")
 
 
@@ -138,14 +138,14 @@ class FlowRefined(Latent):
         self.inverted = config.flow == "maf"
         self.flow = Planar(config) if config.flow == "planar" else _autoregressive(config)
 
-    def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> Refined:
+    def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> FlowPosterior:
         gaussian = {name: expert[:, : self.base.outputs] for name, expert in experts.items()}
         base = self.base(gaussian, present, size)
         rest = {name: expert[:, self.base.outputs :] for name, expert in experts.items()}
         context = by_row(rest, present, size, self.context)
         with torch.autocast(context.device.type, enabled=False):
             transform = self.flow(context)
-        return Refined(base, transform.inv if self.inverted else transform)
+        return FlowPosterior(base, transform.inv if self.inverted else transform)
 
 
 def _autoregressive(config: FlowRefined.Config) -> Any:
@@ -170,24 +170,24 @@ class Planar(nn.Module):
         self.dim = config.dim
         self.bends = nn.Linear(config.context, config.transforms * (2 * config.dim + 1))
 
-    def forward(self, context: Tensor) -> Bends:
+    def forward(self, context: Tensor) -> PlanarTransform:
         u, w, b = self.bends(context).unflatten(1, (-1, 2 * self.dim + 1)).split([self.dim, self.dim, 1], dim=2)
         inner = (u * w).sum(2, keepdim=True)
         # w u > -1 makes it invertible
         u = u + (nn.functional.softplus(inner) - 1 - inner) * w / w.square().sum(2, keepdim=True).clamp(min=1e-6)
-        return Bends(list(zip(u.unbind(1), w.unbind(1), b.unbind(1), strict=True)))
+        return PlanarTransform(list(zip(u.unbind(1), w.unbind(1), b.unbind(1), strict=True)))
 
 
-class Bends:
+class PlanarTransform:
     """Planar flows of B rows, called as zuko's transforms are: z [k, B, D] to its image and log |det| [k, B]."""
 
     def __init__(self, bends: Sequence[tuple[Tensor, Tensor, Tensor]], inverse: bool = False) -> None:
         self.bends, self.inverse = bends, inverse
 
     @property
-    def inv(self) -> Bends:
+    def inv(self) -> PlanarTransform:
         """The way back."""
-        return Bends(self.bends[::-1], not self.inverse)
+        return PlanarTransform(self.bends[::-1], not self.inverse)
 
     def call_and_ladj(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The image of z, and log |det| of the derivative."""

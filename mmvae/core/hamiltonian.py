@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mmvae.core.noise import Noise
-from mmvae.core.objectives import Objective, Reading, Terms, infer
+from mmvae.core.objectives import Objective, Subsets, Terms, infer
 from mmvae.core.vae import Batch, Network
 
 
@@ -20,7 +20,7 @@ class Hamiltonian(Objective):
     scored, also where the encoders see less of it.
     """
 
-    class Config(Reading):
+    class Config(Subsets):
         steps: int = Field(3, ge=1, description="leapfrog steps")
         step: float = Field(0.02, gt=0, description="length of a step")
         tempering: float = Field(

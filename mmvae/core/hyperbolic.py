@@ -32,10 +32,10 @@ class WrappedNormal(Posterior):
 
     def sample(self, noise: Noise, k: int = 1) -> Tensor:
         step = self.stddev[:, None] * noise.normal(k, self.location.shape[1])
-        return reached(self.location[:, None], step)
+        return exp_map(self.location[:, None], step)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        step = way(self.location[:, None], z)
+        step = log_map(self.location[:, None], z)
         flat = DiagonalGaussian(torch.zeros_like(self.stddev), self.stddev).log_prob(step)
         return flat + (z.shape[-1] - 1) * (_log_growth(z) - _log_growth(step))
 
@@ -58,10 +58,10 @@ class Hyperbolic(Latent):
         return WrappedNormal(location * (FARTHEST / _norm(location)).clamp(max=1.0), (1 + of_experts).rsqrt())
 
 
-def reached(location: Tensor, step: Tensor) -> Tensor:
+def exp_map(location: Tensor, step: Tensor) -> Tensor:
     """Where a step [..., D] leads, carried in parallel from the origin to the location; in coordinates of the tangent
     space at the origin, as both are."""
-    time, space = _on_sheet(location)
+    time, space = _hyperboloid(location)
     step = _fine(step)
     turn = (space * step).sum(-1, keepdim=True) / (1 + time)
     length = _norm(step)
@@ -70,9 +70,9 @@ def reached(location: Tensor, step: Tensor) -> Tensor:
     return (far.asinh() / far * there).to(location)
 
 
-def way(location: Tensor, z: Tensor) -> Tensor:
-    """The step that leads from a location to z, the inverse of `reached`."""
-    (time, space), (time_of_z, space_of_z) = _on_sheet(location), _on_sheet(z)
+def log_map(location: Tensor, z: Tensor) -> Tensor:
+    """The step that leads from a location to z, the inverse of `exp_map`."""
+    (time, space), (time_of_z, space_of_z) = _hyperboloid(location), _hyperboloid(z)
     apart = time * time_of_z - (space * space_of_z).sum(-1, keepdim=True) - 1
     apart = apart.clamp(min=1e-20)  # cosh of the distance, less 1
     root = (apart * (apart + 2)).sqrt()
@@ -81,7 +81,7 @@ def way(location: Tensor, z: Tensor) -> Tensor:
     return (scale * (of_space - of_time / (1 + time) * space)).to(location)
 
 
-def _on_sheet(tangent: Tensor) -> tuple[Tensor, Tensor]:
+def _hyperboloid(tangent: Tensor) -> tuple[Tensor, Tensor]:
     """Time [..., 1] and space [..., D], in float64, of the hyperboloid's point at a tangent vector of the origin."""
     tangent = _fine(tangent)
     length = _norm(tangent)

@@ -38,7 +38,7 @@ class Terms:
         return torch.stack([self.rate, *self.distortion.values()]).sum(0)
 
 
-class Reading(Settings):
+class Subsets(Settings):
     """What every objective knows of rows with several modalities."""
 
     subsets: Literal["joint", "each", "all"] = Field(
@@ -57,7 +57,7 @@ MOST_VIEWS = 15  # of a row in an epoch, in which rows of one modality are seen 
 class Objective(nn.Module, ABC):
     """Calls the network and returns Terms; kl_weight is the schedule's value at this step."""
 
-    Config: type[Reading] = Reading  # the table's further keys
+    Config: type[Subsets] = Subsets  # the table's further keys
     progress = 0.0  # the share of the training that is over, which sets it
     draws = 1  # of z in the bound by which the best weights are chosen
 
@@ -110,7 +110,7 @@ class Inferred:
     posterior: Posterior
 
 
-def infer(network: Network, batch: Batch, how: Reading, noise: Noise) -> Inferred:
+def infer(network: Network, batch: Batch, how: Subsets, noise: Noise) -> Inferred:
     """What is inferred of a batch in training. What is hidden, but scored, still says its private dimensions."""
     kept = seen(batch, how.subsets, noise)
     part = batch.only(kept) if kept else batch
@@ -128,7 +128,7 @@ class ELBO(Objective):
     "Understanding disentangling in beta-VAE") the distance from it is weighted, in place of the rate.
     """
 
-    class Config(Reading):
+    class Config(Subsets):
         free_bits: float = Field(
             0.0,
             ge=0,
@@ -175,7 +175,7 @@ class ImportanceWeighted(Objective):
     shares p it takes (1 - w) p + w p^2. What a likelihood asks beside reaches the encoder by these shares too.
     """
 
-    class Config(Reading):
+    class Config(Subsets):
         samples: int = Field(5, ge=1, description="draws of z in a bound")
         after: float = Field(
             0.0, ge=0, lt=1, description="share of the training that is of the ELBO first, whose steps cost a fraction"

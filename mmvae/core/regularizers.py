@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmvae.core.latents import DiagonalGaussian, Posterior
 from mmvae.core.noise import Noise
-from mmvae.core.objectives import ELBO, Inferred, Reading
+from mmvae.core.objectives import ELBO, Inferred, Subsets
 from mmvae.core.processes import of_all_processes, over_processes
 from mmvae.core.vae import Network
 
@@ -90,7 +90,7 @@ class RAE(ELBO):
     The squared norm of the decoder's derivative is estimated along a random direction of the outputs.
     """
 
-    class Config(Reading):
+    class Config(Subsets):
         length: float = Field(0.1, ge=0, description="weight of half the squared length of z")
         decoder: float = Field(0.0, ge=0, description="weight of half the squared norm of the decoders' weights")
         slope: float = Field(

@@ -163,8 +163,8 @@ def test_vectors_come_to_stand_for_clusters_and_idle_ones_are_used_again() -> No
     for _ in range(600):
         rows = centers[torch.randint(4, (64, 2), generator=generator)] + 0.05 * torch.randn(64, 2, generator=generator)
         latent({"x": rows}, {"x": torch.ones(64, dtype=torch.bool)}, 64)
-    for book in latent.book.squeeze(2):
-        assert (book[:, None] - centers).abs().amin(0).max() < 0.2
+    for vectors in latent.codebook.squeeze(2):
+        assert (vectors[:, None] - centers).abs().amin(0).max() < 0.2
     assert (latent.counts > 0.1).all()
     cost = latent({"x": centers[None, :2]}, {"x": torch.ones(1, dtype=torch.bool)}, 1).auxiliary()
     assert cost is not None

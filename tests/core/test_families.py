@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from mmvae.core.experts import ProductOfExperts
-from mmvae.core.families import CorrelatedGaussian, CorrelatedProduct, FlowRefined, Refined
+from mmvae.core.families import CorrelatedGaussian, CorrelatedProduct, FlowPosterior, FlowRefined
 from mmvae.core.latents import DiagonalGaussian, Latent, Posterior, latents
 from mmvae.core.likelihoods import Gaussian
 from mmvae.core.noise import Noise, StepNoise
@@ -36,7 +36,7 @@ def as_torch(posterior: CorrelatedGaussian) -> MultivariateNormal:
     return MultivariateNormal(posterior.mean, precision_matrix=posterior.factor @ posterior.factor.mT)
 
 
-def refined(flow: str, rows: int = 4, dim: int = DIM) -> Refined:
+def refined(flow: str, rows: int = 4, dim: int = DIM) -> FlowPosterior:
     """A posterior whose flow is far from the identity."""
     torch.manual_seed(0)
     latent = FlowRefined(FlowRefined.Config.model_validate({"dim": dim, "flow": flow, "hidden": 16, "context": 4}))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmvae.core.hyperbolic import FARTHEST, Hyperbolic, WrappedNormal, reached, way
+from mmvae.core.hyperbolic import FARTHEST, Hyperbolic, WrappedNormal, exp_map, log_map
 from mmvae.core.latents import DiagonalGaussian, Latent
 from mmvae.core.noise import Noise, StepNoise
 
@@ -27,10 +27,10 @@ def distance(a: Tensor, b: Tensor) -> Tensor:
 
 def test_a_step_leads_as_far_as_it_is_long_and_the_way_back_finds_it() -> None:
     location, step = some(200, 5, 1.5), some(200, 5, 1.0, 1)
-    there = reached(location, step)
+    there = exp_map(location, step)
     torch.testing.assert_close(distance(location, there).float(), step.norm(dim=1), atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(way(location, there), step, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(reached(torch.zeros(200, 5), step), step)
+    torch.testing.assert_close(log_map(location, there), step, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(exp_map(torch.zeros(200, 5), step), step)
 
 
 def test_the_density_sums_to_one_and_draws_follow_it() -> None:

@@ -124,5 +124,5 @@ def test_a_factor_that_is_no_finite_number_is_lacking(tmp_path: Path) -> None:
     known, whole = find_factors(split, ["a"])
     assert whole.tolist() == [i % 3 > 0 for i in range(90)]
     assert set(known["a"].tolist()) == {0.0, 1.0}
-    with pytest.raises(ValueError, match="column 'b': a factor .* differs from row to row"):
+    with pytest.raises(ValueError, match=r"column 'b': a factor .* differs from row to row"):
         find_factors(split, ["b"])
