@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mmvae.core.latents import DiagonalGaussian, Posterior
+from mmvae.core.latents import DiagonalGaussian, Posterior, log_standard_normal
 from mmvae.core.noise import Noise, choose
 from mmvae.core.priors import Prior
 from mmvae.core.registry import Settings
@@ -151,7 +150,7 @@ class Given(Posterior):
         return torch.cat(drawn, 1)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        standard = (-0.5 * z**2 - 0.5 * math.log(2 * math.pi)).sum(-1)
+        standard = log_standard_normal(z)
         return self.evidence.log_prob(z) - standard + self.prior.log_prob(z) - self.log_normalizer[:, None]
 
     def detached(self) -> Given:

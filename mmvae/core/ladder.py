@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from mmvae.core.experts import ProductOfExperts, precisions
-from mmvae.core.latents import DiagonalGaussian, Latent, Posterior, log_normal
+from mmvae.core.latents import DiagonalGaussian, Latent, Posterior, log_normal, log_standard_normal
 from mmvae.core.noise import Noise
 from mmvae.core.priors import Prior
 
@@ -133,9 +133,7 @@ class LadderPrior(Prior):
 
     def log_prob(self, z: Tensor) -> Tensor:
         upper, lower = z.tensor_split([self.upper], dim=-1)
-        return log_normal(upper, torch.zeros_like(upper), torch.ones_like(upper)) + log_normal(
-            lower, *self._lower(upper)
-        )
+        return log_standard_normal(upper) + log_normal(lower, *self._lower(upper))
 
     def sample(self, noise: Noise) -> Tensor:
         upper = noise.normal(self.upper)

@@ -61,6 +61,11 @@ class Posterior(ABC):
         """The same density, which gives the encoder no gradient."""
 
 
+def log_standard_normal(z: Tensor) -> Tensor:
+    """Log-density of N(0, I) at z in nats, summed over the last axis."""
+    return (-0.5 * z**2 - 0.5 * math.log(2 * math.pi)).sum(-1)
+
+
 def log_normal(x: Tensor, mean: Tensor, stddev: Tensor) -> Tensor:
     """Log-density of N(mean, diag(stddev^2)) at x in nats, summed over the last axis."""
     return (-0.5 * ((x - mean) / stddev) ** 2 - stddev.log() - 0.5 * math.log(2 * math.pi)).sum(-1)

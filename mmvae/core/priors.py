@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmvae.core.latents import DiagonalGaussian, Latent, Point, Posterior
+from mmvae.core.latents import DiagonalGaussian, Latent, Point, Posterior, log_standard_normal
 from mmvae.core.noise import Noise
 from mmvae.core.registry import Registry, Settings
 
@@ -60,7 +59,7 @@ class StandardNormal(Prior):
     """N(0, I) (Kingma & Welling 2014)."""
 
     def log_prob(self, z: Tensor) -> Tensor:
-        return (-0.5 * z**2 - 0.5 * math.log(2 * math.pi)).sum(-1)
+        return log_standard_normal(z)
 
     def sample(self, noise: Noise) -> Tensor:
         return noise.normal(self.dim)

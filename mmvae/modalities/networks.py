@@ -45,14 +45,13 @@ class Doubling(nn.Module):
     def __init__(self, inputs: int, outputs: int, size: Sequence[int]) -> None:
         super().__init__()
         kind = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d}[len(size)]
-        drawn = kind(inputs, outputs, 4)
+        drawn = kind(inputs, outputs, 4)  # for its initial weights
         self.weight, self.bias, self.size = drawn.weight, drawn.bias, tuple(size)
 
     def forward(self, x: Tensor) -> Tensor:
         odd = [side % 2 for side in self.size]
-        if any(
-            odd
-        ):  # a zero more and the even size, cut, is what output_padding gives, and three times as fast in bf16
+        # a zero more and the even size, cut, is what output_padding gives, and three times as fast in bf16
+        if any(odd):
             x = nn.functional.pad(x, [end for more in reversed(odd) for end in (0, more)])
         apply = nn.functional.conv_transpose1d if len(self.size) == 1 else nn.functional.conv_transpose2d
         x = apply(x, self.weight, self.bias, stride=2, padding=1)
