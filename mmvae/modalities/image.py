@@ -22,6 +22,8 @@ from mmvae.core.registry import Settings, bound, network
 from mmvae.modalities.contract import Modality
 from mmvae.modalities.inception import inception_distance, inception_weights
 from mmvae.modalities.pixels import (
+    Kind,
+    Networks,
     PixelDecoder,
     PixelEncoder,
     as_picture,
@@ -58,7 +60,7 @@ class Image(Modality):
             "but 1 where all are gray",
         )
         max_pixels: int = bound(50_000_000, "larger files are rejected", ge=1, le=178_956_970)
-        likelihood: Literal["logistic", "bernoulli", "continuous-bernoulli", "gaussian"] = Field(
+        likelihood: Kind = Field(
             "logistic",
             description="8-bit logistic mixture; black and white; or, of the last two, a density over [0, 1]",
         )
@@ -67,9 +69,7 @@ class Image(Modality):
             description="of grey pixels in black and white: white from 128, or anew at each step, as likely as bright",
         )
         mixture: int = network(1, "components of the logistic mixture", ge=1)
-        networks: Literal["convolutions", "dense"] = network(
-            "convolutions", "or layers that see every pixel, as many papers have"
-        )
+        networks: Networks = network("convolutions", "or layers that see every pixel, as many papers have")
         widths: tuple[PositiveInt, ...] = network(
             (32, 64, 128),
             "channels at each halving, the last again until a side has 8 pixels; units of dense layers",
