@@ -33,6 +33,22 @@ class Below(nn.Module):
         return mean, EXTREME * torch.tanh(log_scale / EXTREME)
 
 
+class Above(nn.Module):
+    """What an encoder says for the upper level, an expert and further numbers [..., E + C], to the expert [..., E] that
+    two more layers make of it; the one that it said, at first."""
+
+    def __init__(self, expert: int, context: int, hidden: int) -> None:
+        super().__init__()
+        self.expert = expert
+        self.layers = nn.Sequential(nn.SiLU(), nn.Linear(expert + context, hidden), nn.SiLU())
+        self.last = nn.Linear(hidden, expert)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, said: Tensor) -> Tensor:
+        return said[..., : self.expert] + self.last(self.layers(said))
+
+
 class TwoLevels(Posterior):
     """q(u|x) q(l|u, x) of z = (u, l): the lower level's prior given u, times an expert of x.
 
@@ -85,7 +101,9 @@ class Ladder(Latent):
 
     class Config(Latent.Config):
         upper: int = Field(8, ge=1, description="dimensions of the upper level; the others are the lower one's")
-        context: int = Field(64, ge=1, description="numbers that an encoder gives for the upper level")
+        context: int = Field(
+            64, ge=0, description="numbers that an encoder gives beside its experts, for the upper one"
+        )
         hidden: int = Field(256, ge=1, description="units of each layer between the levels, on the way up and down")
 
         @model_validator(mode="after")
@@ -98,19 +116,15 @@ class Ladder(Latent):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.context, self.outputs = config.context, config.context + 2 * (config.dim - config.upper)
         self.top = ProductOfExperts(ProductOfExperts.Config(dim=config.upper))
-        self.above: nn.Module = nn.Sequential(
-            nn.SiLU(),
-            nn.Linear(config.context, config.hidden),
-            nn.SiLU(),
-            nn.Linear(config.hidden, self.top.outputs),
-        )
+        self.above = Above(self.top.outputs, config.context, config.hidden)
+        self.split = self.top.outputs + config.context
+        self.outputs = self.split + 2 * (config.dim - config.upper)
         self.below = Below(config.upper, config.dim - config.upper, config.hidden)
 
     def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> TwoLevels:
-        upper = {name: self.above(expert[:, : self.context]) for name, expert in experts.items()}
-        below = {name: expert[:, self.context :] for name, expert in experts.items()}
+        upper = {name: self.above(expert[:, : self.split]) for name, expert in experts.items()}
+        below = {name: expert[:, self.split :] for name, expert in experts.items()}
         return TwoLevels(
             self.top(upper, present, size), *precisions(below, present, size, self.dim - self.top.dim), self.below
         )

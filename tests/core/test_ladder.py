@@ -52,8 +52,8 @@ class Expert(nn.Module):
 
 @pytest.fixture
 def network() -> Network:
-    latent = Ladder(Ladder.Config(dim=DIM, upper=UPPER, hidden=8, context=2 * UPPER))
-    latent.below, latent.above = Between(), nn.Identity()  # of which the closed forms are
+    latent = Ladder(Ladder.Config(dim=DIM, upper=UPPER, hidden=8, context=0))
+    latent.below = Between()
     return Network({"x": Expert()}, {"x": Seen()}, latent, LadderPrior(Prior.Config(), DIM))
 
 
@@ -113,7 +113,8 @@ def test_no_modality_is_the_prior_and_a_new_network_is_standard_normal() -> None
 def test_both_levels_learn_and_a_copy_has_its_own_network_between_them(network: Network) -> None:
     latent = Ladder(Ladder.Config(dim=DIM, upper=UPPER, hidden=8))
     ours = Network({"x": nn.Linear(LOWER, latent.outputs)}, {"x": Seen()}, latent, LadderPrior(Prior.Config(), DIM))
-    nn.init.normal_(latent.below.last.weight, std=0.1)
+    for last in (latent.below.last, latent.above.last):
+        nn.init.normal_(last.weight, std=0.1)
     ELBO(ELBO.Config())(ours, batch(), Noise(range(ROWS))).loss.backward()
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in ours.parameters())
     other = copy.deepcopy(ours)
