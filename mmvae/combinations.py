@@ -20,6 +20,11 @@ def usual_fit(latent: Mapping[str, Any], prior: Mapping[str, Any]) -> int | str:
     return 0 if latent["kind"] in ("none", "sphere") or priors.get(prior["kind"]).learned else 10
 
 
+def without_effect(latent: Mapping[str, Any], objective: Mapping[str, Any]) -> list[str]:
+    """The settings of an objective that change nothing of a rate that is a constant."""
+    return [key for key in ("free_bits", "target_rate") if latent["kind"] in POINTS and objective.get(key)]
+
+
 def check_together(latent: Mapping[str, Any], prior: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
     """Raise ValueError, with what to change, for tables of a recipe whose parts do not go together."""
     kind, family = objective["kind"], latent["kind"]
@@ -64,13 +69,6 @@ def check_together(latent: Mapping[str, Any], prior: Mapping[str, Any], objectiv
         (
             objective.get("against") == "shuffled" and family in ("sphere", "vq", "gumbel"),
             f"objective.against: of latent.kind = {family} no z has independent dimensions; set 'prior'",
-        ),
-        *(
-            (
-                family in POINTS and bool(objective.get(key)),
-                f"objective.{key}: the rate of latent.kind = {family} is a constant; set it to 0",
-            )
-            for key in ("free_bits", "target_rate")
         ),
         (
             prior["kind"] == "vamp" and bool(latent.get("mean_scale")),

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 from torch import nn
 
-from mmvae.combinations import check_modalities, check_pairs, check_together, usual_fit
+from mmvae.combinations import check_modalities, check_pairs, check_together, usual_fit, without_effect
 from mmvae.core.latents import Latent, latents
 from mmvae.core.objectives import Objective, objectives
 from mmvae.core.priors import Prior, priors
@@ -195,6 +195,8 @@ class Recipe(Settings):
             changed = [key for key in fields if key.startswith("vary_") and table[key] != fields[key].default]
             if changed and not self.data.variants:
                 yield f"modalities.{name}.{changed[0]} is of varied copies, of which there are none: set data.variants"
+        for key in without_effect(self.latent, self.objective):
+            yield f"objective.{key} changes nothing: the rate of latent.kind = {self.latent['kind']} is a constant"
         schedule, steps = self.build_schedule(), self.train.steps - self.train.pretrain
         if self.kl["weight"] and (most := max(map(schedule, range(steps)))) < REACHED:
             keys = " or ".join(f"kl.{key}" for key in ("warmup", "period") if key in self.kl)

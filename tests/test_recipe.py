@@ -32,6 +32,12 @@ def test_an_annealing_that_the_training_cuts_short_is_told() -> None:
     assert told("train.steps=100", "kl.kind=linear", "kl.warmup=1000", "kl.weight=0") == []
 
 
+def test_what_changes_nothing_of_a_constant_rate_is_told() -> None:
+    (line,) = Recipe.load("text/names", ["latent.kind=fsq", "prior.kind=codes", "prior.fitted=codes"]).cautions()
+    assert line == "objective.free_bits changes nothing: the rate of latent.kind = fsq is a constant"
+    assert not list(Recipe.load("text/names").cautions())
+
+
 def test_what_a_recipe_asked_of_a_kind_that_is_replaced_is_told() -> None:
     (line,) = Recipe.load("text/verses", ["latent.kind=flow"]).cautions()
     assert line == "latent.mean_scale of the recipe is left out: the kind that was set in its place has no such thing"
@@ -470,11 +476,6 @@ def test_an_extension_of_nothing_is_named(tmp_path: Path) -> None:
             ["objective.kind=adversarial", "objective.against=shuffled", "latent.kind=sphere", "prior.kind=sphere"],
             "objective.against: of latent.kind = sphere no z has independent dimensions",
         ),
-        (
-            ["latent.kind=vq", "prior.kind=codes", "objective.target_rate=8"],
-            "objective.target_rate: the rate of latent.kind = vq is a constant",
-        ),
-        (["objective.free_bits=8", "latent.kind=deterministic"], "objective.free_bits: the rate of latent.kind = d"),
         (["latent.kind=vq"], "prior.kind: latent.kind = vq needs 'codes'"),
         (
             ["latent.kind=gumbel", "prior.kind=codes", "prior.fitted=0", "objective.kind=importance"],
