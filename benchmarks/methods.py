@@ -51,13 +51,13 @@ METHODS = {
     "MAF (Papamakarios et al. 2017)": "latent.kind=flow latent.flow=maf",
     "hyperspherical (Davidson et al. 2018)": "latent.kind=sphere prior.kind=sphere prior.fitted=0",
     "hyperbolic, wrapped normal (Nagano et al. 2019, Mathieu et al. 2019)": "latent.kind=hyperbolic",
-    "ladder (Sonderby et al. 2016)": "latent.kind=ladder prior.kind=ladder",
+    "ladder (Sonderby et al. 2016)": "latent.kind=ladder prior.kind=ladder prior.fitted=0",
     "VQ-VAE (van den Oord et al. 2017)": f"latent.kind=vq {CODES}",
     "FSQ (Mentzer et al. 2024)": f"latent.kind=fsq {CODES}",
     "Gumbel-softmax (Jang et al. 2017)": f"latent.kind=gumbel {CODES}",
-    "mixture prior (Dilokthanakul et al. 2016)": "prior.kind=mixture",
-    "VampPrior of data (Tomczak & Welling 2018)": "prior.kind=vamp",
-    "flow prior (Chen et al. 2017)": "prior.kind=flow",
+    "mixture prior (Dilokthanakul et al. 2016)": "prior.kind=mixture prior.fitted=0",
+    "VampPrior of data (Tomczak & Welling 2018)": "prior.kind=vamp prior.fitted=0",
+    "flow prior (Chen et al. 2017)": "prior.kind=flow prior.fitted=0",
     "fitted flow": "prior.fitted=flow",
 }
 COLUMNS = {  # of the table: how a figure's name begins, and its digits

@@ -9,6 +9,7 @@ from mmvae.core.priors import priors
 
 CODES = ("vq", "fsq", "gumbel")
 POINTS = ("deterministic", "vq", "fsq")
+OF_BATCHES = ("total-correlation", "dip", "mmd", "adversarial")  # objectives that compare the rows of a batch
 # priors of a training, and the posterior families that they are made for; the others are for densities over all of R^D
 MADE_FOR = {"codes": CODES, "sphere": ("sphere",), "ladder": ("ladder",)}
 
@@ -20,9 +21,9 @@ def usual_fit(latent: Mapping[str, Any], prior: Mapping[str, Any]) -> int | str:
     return 0 if latent["kind"] in ("none", "sphere") or priors.get(prior["kind"]).learned else 10
 
 
-def without_effect(latent: Mapping[str, Any], objective: Mapping[str, Any]) -> list[str]:
-    """The settings of an objective that change nothing of a rate that is a constant."""
-    return [key for key in ("free_bits", "target_rate") if latent["kind"] in POINTS and objective.get(key)]
+def constant_rate(latent: Mapping[str, Any]) -> bool:
+    """Whether no weight of a posterior family changes its rate."""
+    return latent["kind"] in ("none", *POINTS)
 
 
 def check_together(latent: Mapping[str, Any], prior: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
@@ -69,6 +70,10 @@ def check_together(latent: Mapping[str, Any], prior: Mapping[str, Any], objectiv
         (
             objective.get("against") == "shuffled" and family in ("sphere", "vq", "gumbel"),
             f"objective.against: of latent.kind = {family} no z has independent dimensions; set 'prior'",
+        ),
+        (
+            latent["dim"] < 2 and (kind == "total-correlation" or objective.get("against") == "shuffled"),
+            "latent.dim: one dimension alone tells nothing of others; set it to 2 or more",
         ),
         (
             prior["kind"] == "vamp" and bool(latent.get("mean_scale")),

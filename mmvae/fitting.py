@@ -85,15 +85,16 @@ def fit_prior(vae: VAE, prepared: Prepared, display: Display) -> None:
     `prior.fitted` says, or another kind that it names."""
     train, seed = prepared.splits["train"].store, vae.recipe.train.seed
     if len(train) < 2:
-        return  # nothing to fit a density to
+        display.say("no prior is fitted: one training row is nothing to fit a density to")
+        return
     kind = vae.recipe.prior["fitted"]
     draws, others = (_draws(vae, prepared.splits[name].store, name) for name in ("train", "validation"))
     others = others.flatten(0, 1)
     if kind not in FITTED_KINDS:
-        count = FittedMixture.components(kind, len(draws))
+        count = FittedMixture.components(kind, len(draws) // (1 + vae.recipe.data.variants))  # copies are no more rows
         fewer = f", of so few rows, in place of {kind:,}" if count < kind else ""
         display.say(f"fitting the prior: {counted(count, 'Gaussian')}{fewer}")
-        vae.fitted = FittedMixture.fit(draws, others, kind, seed).to(vae.device)
+        vae.fitted = FittedMixture.fit(draws, others, count, seed).to(vae.device)
         return
     torch.manual_seed(mix(seed, "prior"))
     prior = FITTED_KINDS[kind](vae.network.latent).to(vae.device)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 from torch import nn
 
-from mmvae.combinations import check_modalities, check_pairs, check_together, usual_fit, without_effect
+from mmvae.combinations import OF_BATCHES, check_modalities, check_pairs, check_together, constant_rate, usual_fit
 from mmvae.core.latents import Latent, latents
 from mmvae.core.objectives import Objective, objectives
 from mmvae.core.priors import Prior, priors
@@ -102,6 +102,10 @@ class Recipe(Settings):
         check_modalities(self.objective, private)
         if any(private.values()):
             self.build_latent().attach(private)  # says where there is no room for them
+        if self.train.batch_size < 2 and self.objective["kind"] in OF_BATCHES:
+            raise ValueError(
+                f"train.batch_size: objective.kind = {self.objective['kind']} compares rows of a batch; set it above 1"
+            )
         check_pairs(self.data.pair, self.data.ordered, self.data.complete, paths)
         if 0 < self.train.pretrain >= self.train.steps:
             raise ValueError(
@@ -195,10 +199,15 @@ class Recipe(Settings):
             changed = [key for key in fields if key.startswith("vary_") and table[key] != fields[key].default]
             if changed and not self.data.variants:
                 yield f"modalities.{name}.{changed[0]} is of varied copies, of which there are none: set data.variants"
-        for key in without_effect(self.latent, self.objective):
-            yield f"objective.{key} changes nothing: the rate of latent.kind = {self.latent['kind']} is a constant"
+        for key in ("free_bits", "target_rate"):
+            if constant_rate(self.latent) and self.objective.get(key):
+                yield f"objective.{key} changes nothing: the rate of latent.kind = {self.latent['kind']} is a constant"
         schedule, steps = self.build_schedule(), self.train.steps - self.train.pretrain
-        if self.kl["weight"] and (most := max(map(schedule, range(steps)))) < REACHED:
+        if (
+            self.kl["weight"]
+            and not constant_rate(self.latent)
+            and (most := max(map(schedule, range(steps)))) < REACHED
+        ):
             keys = " or ".join(f"kl.{key}" for key in ("warmup", "period") if key in self.kl)
             yield (
                 f"the KL weight reaches only {most:.2g} of kl.weight in {counted(steps, 'step')}: "
@@ -240,6 +249,8 @@ def _explain(error: ValidationError, known: Iterable[str], where: str = "") -> I
 def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """The tables of a recipe laid over those of the one it extends, key by key."""
     merged = {**under, **over}
+    if "path" in over.get("data", {}) and "about" not in over:
+        merged["about"] = ""  # it was of other data
     for key in under.keys() & over.keys():
         below, above = under[key], over[key]
         if not (isinstance(below, dict) and isinstance(above, dict)):

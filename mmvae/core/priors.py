@@ -52,7 +52,13 @@ class Prior(nn.Module, ABC):
         """
         if isinstance(posterior, Point):
             return torch.zeros(len(z), 1, device=z.device)
-        return (posterior.log_prob(z) - self.log_prob(z)).mean(1, keepdim=True)
+        of_prior = self.log_prob(z)
+        if of_prior.shape != z.shape[:-1]:  # which would broadcast, and be no density
+            raise ValueError(
+                f"{type(self).__name__}.log_prob gives {tuple(of_prior.shape)} for z {tuple(z.shape)}, not "
+                f"{tuple(z.shape[:-1])}"
+            )
+        return (posterior.log_prob(z) - of_prior).mean(1, keepdim=True)
 
 
 class StandardNormal(Prior):

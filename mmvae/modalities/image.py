@@ -28,6 +28,7 @@ from mmvae.modalities.pixels import (
     PixelEncoder,
     as_picture,
     blurred,
+    is_gray,
     moved,
     occluded,
     on_white,
@@ -147,8 +148,9 @@ class Image(Modality):
             )
         if self.channels and picture.mode != MODES[self.channels]:
             picture = on_white(picture)
-            if self.channels == 1 and not self.config.channels and not _is_gray(np.asarray(picture)):
-                self.note("in colour: made gray, as the first picture is")
+            if self.channels == 1 and not is_gray(np.asarray(picture)):
+                why = "recipe says" if self.config.channels else "first picture is"
+                self.note(f"in colour: made gray, as the {why}")
             picture = picture.convert(MODES[self.channels])
         if self.size and picture.size != self.size[::-1]:
             if not self.config.size:
@@ -170,9 +172,9 @@ class Image(Modality):
         if max(first.shape[:2]) > LARGEST and not self.config.size:
             raise ValueError(
                 f"the first training image has {first.shape[0]}x{first.shape[1]} pixels, too many to train on "
-                "as it is: set the image's size in the recipe, to 64 or so"
+                "as it is: set modalities.image.size, or the size of the table that it is called by, to 64 or so"
             )
-        gray = not self.config.channels and first.shape[2] == 3 and all(map(_is_gray, chain([first], rows)))
+        gray = not self.config.channels and first.shape[2] == 3 and all(map(is_gray, chain([first], rows)))
         self.size, self.channels = first.shape[:2], 1 if gray else first.shape[2]
 
     def to_tensor(self, raw: np.ndarray) -> Tensor:
@@ -181,8 +183,10 @@ class Image(Modality):
             raise ValueError(
                 f"the image is {_describe(tensor.shape)}, the first training image {_describe(self.shape)}"
             )
-        if self.config.likelihood == "bernoulli" and not self.drawn and ((raw > 0) & (raw < 255)).any():
-            self.note("in grey, of which the likelihood 'bernoulli' sees black and white: pixels from 128 are white")
+        if self.config.likelihood == "bernoulli" and ((raw > 0) & (raw < 255)).any():
+            shades = "grey" if self.channels == 1 else "colour"
+            how = "pixels are as likely white as bright" if self.drawn else "pixels from 128 are white"
+            self.note(f"in {shades}, of which the likelihood 'bernoulli' sees black and white: {how}")
         return tensor
 
     def to_raw(self, tensor: Tensor) -> np.ndarray:
@@ -289,11 +293,6 @@ class Image(Modality):
         with Pillow.open(path) as picture:
             picture.load()
             return picture.info.get(TAG)
-
-
-def _is_gray(raw: np.ndarray) -> bool:
-    """Whether a picture [height, width, channels], gray or RGB, has no colour."""
-    return raw.shape[2] < 4 and bool((raw == raw[..., :1]).all())
 
 
 def _describe(shape: Sequence[int]) -> str:

@@ -158,6 +158,11 @@ def as_picture(raw: np.ndarray) -> Pillow.Image:
     return Pillow.fromarray(raw.squeeze(2) if raw.shape[2:] == (1,) else raw)
 
 
+def is_gray(raw: np.ndarray) -> bool:
+    """Whether a picture [height, width, channels], gray or RGB, has no colour."""
+    return raw.shape[2] < 4 and bool((raw == raw[..., :1]).all())
+
+
 def moved(raw: np.ndarray, across: float, down: float, larger: float, degrees: float) -> np.ndarray:
     """A picture [height, width, channels], shifted by so many pixels, scaled and turned around its middle; what comes
     in from outside is as the pixels at its edge. One that is only shifted is so by whole pixels, and keeps their
