@@ -66,8 +66,11 @@ def train(
     status = run_processes(nproc)
     if status is not None:
         raise typer.Exit(status)
+    from mmvae.recipe_files import is_run
     from mmvae.training import train
 
+    if is_run(recipe) and not resume:
+        typer.echo(f"the recipe of {recipe}, from its first step; where it stopped it goes on with --resume", err=True)
     model = train(recipe, overrides or [], out, resume)
     if int(os.environ.get("RANK", "0")) == 0:
         folder = str(model.folder)

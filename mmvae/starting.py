@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from mmvae import checkpoint
 from mmvae.core.vae import Network
 from mmvae.modalities.contract import Modality
 from mmvae.recipe import Recipe
+from mmvae.tables import ModalityTable
 
 
 def started_modalities(recipe: Recipe, run: Path | None = None) -> dict[str, Modality] | None:
@@ -25,10 +27,8 @@ def started_modalities(recipe: Recipe, run: Path | None = None) -> dict[str, Mod
     if recipe.train.pretrain:
         raise ValueError("train.pretrain: the decoders that train.start brings would be thrown away; set it to 0")
     ours, theirs = _prepared(recipe), _prepared(_load(start).recipe)
-    for key in {**theirs, **ours}:
-        if ours.get(key) != theirs.get(key):
-            there, here = theirs.get(key), ours.get(key)
-            raise ValueError(f"train.start = {start}: {key} is {there!r} there and {here!r} here: make them alike")
+    for why in _differences(ours, theirs):
+        raise ValueError(f"train.start = {start}: {why}: make them alike")
     return checkpoint.load_modalities(recipe, Path(start))
 
 
@@ -36,10 +36,11 @@ def load_start(recipe: Recipe, network: Network) -> None:
     """Give a network the weights of the model that its recipe starts from, if it does. Raises ValueError."""
     if recipe.train.start is None:
         return
+    saved = _load(recipe.train.start)
     try:
-        network.load_state_dict(_load(recipe.train.start).network.state_dict())
+        network.load_state_dict(saved.network.state_dict())
     except RuntimeError as error:
-        why = checkpoint.mismatch(error)
+        why = next(_differences(_parts(recipe), _parts(saved.recipe)), checkpoint.mismatch(error))
         raise ValueError(f"train.start = {recipe.train.start}: its weights do not fit the recipe: {why}") from None
 
 
@@ -48,6 +49,24 @@ def _load(start: str) -> checkpoint.Saved:
         return checkpoint.load(Path(start))
     except (ValueError, FileNotFoundError) as error:
         raise type(error)(f"train.start = {start}: {error}") from None
+
+
+def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
+    for key in {**theirs, **ours}:
+        if ours.get(key) != theirs.get(key):
+            yield f"{key} is {theirs.get(key)!r} there and {ours.get(key)!r} here"
+
+
+def _parts(recipe: Recipe) -> dict[str, Any]:
+    """The settings that say which weights a network has, kinds first."""
+    tables = {"latent": recipe.latent, "prior": {**recipe.prior, "fitted": 0, "sequence": 0}}
+    tables |= {f"modalities.{name}": table for name, table in recipe.modalities.items()}
+    return {
+        f"{name}.{key}": value
+        for name, table in tables.items()
+        for key, value in table.items()
+        if name in ("latent", "prior") or key not in ModalityTable.model_fields
+    }
 
 
 def _prepared(recipe: Recipe) -> dict[str, Any]:

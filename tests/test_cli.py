@@ -54,6 +54,15 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: base / name for name in ("image", "text", "audio")}
 
 
+def test_a_run_as_a_recipe_begins_anew_and_says_so(run: Run, models: dict[str, Path], tmp_path: Path) -> None:
+    status, _, errors = run("train", models["image"], "train.steps=1", "--out", tmp_path / "again")
+    assert status == 0
+    assert f"the recipe of {models['image']}, from its first step" in errors
+    status, _, errors = run("train", tmp_path / "again", "--resume")
+    assert status == 0
+    assert "first step" not in errors
+
+
 # -- bad input ------------------------------------------------------------------------------------
 
 

@@ -93,7 +93,12 @@ def test_what_a_training_prepared_is_not_prepared_again_for_its_model(cache: Pat
 
 def test_it_says_what_does_not_fit(first: Path, tmp_path: Path) -> None:
     for override, words in (
-        ("latent.dim=5", r"train\.start = .*run: its weights do not fit the recipe: size mismatch for"),
+        (
+            "latent.dim=5",
+            r"train\.start = .*run: its weights do not fit the recipe: latent\.dim is \d+ there and 5 here$",
+        ),
+        ("prior.kind=flow", r"its weights do not fit the recipe: prior\.kind is 'standard' there and 'flow' here$"),
+        ("modalities.image.widths=[3]", r"modalities\.image\.widths is \[.*\] there and \[3\] here$"),
         ("train.start=nowhere", r"train\.start = nowhere: no model folder"),
         (
             "train.pretrain=3",
