@@ -22,6 +22,18 @@ CHORALES = SHARED / "data" / "music" / "jsb-chorales-16th.json"  # made pieces w
 SMALL = ["data.limit=48", "modalities.pianoroll.width=8", "latent.dim=8", "prior.fitted=2"]
 SHORT = ["train.steps=20", "train.batch_size=16", "train.evaluate_every=20", "train.threads=1"]
 
+SHORT_Z = """
+from mmvae.core.objectives import ELBO
+
+
+class Short(ELBO):
+    class Config(ELBO.Config):
+        length: float = 1.0
+
+    def penalty(self, network, inferred, z, noise):
+        return self.config.length * z.square().sum(1).mean()
+"""
+
 
 def run(site: Path, *words: str | Path, status: int = 0) -> subprocess.CompletedProcess[str]:
     """`python -m words` with the packages in `site` installed."""
@@ -38,15 +50,23 @@ def run(site: Path, *words: str | Path, status: int = 0) -> subprocess.Completed
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of installed packages: the piano rolls, and one whose import fails."""
+    """A folder of installed packages: the piano rolls, an objective, and one whose import fails."""
     site = tmp_path_factory.mktemp("site")
     quiet = ["--quiet", "--disable-pip-version-check", "--no-index", "--no-deps", "--no-build-isolation"]
     run(site, "pip", "install", *quiet, "--target", site, PLUGIN)
-    (site / "broken_plugin.py").write_text("raise ImportError('no library of holograms')\n")
-    about = site / "mmvae_broken-1.2.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: mmvae-broken\nVersion: 1.2\n")
-    (about / "entry_points.txt").write_text("[mmvae.modalities]\nhologram = broken_plugin:Hologram\n")
+    for module, code, entry in (
+        (
+            "broken",
+            "raise ImportError('no library of holograms')\n",
+            "[mmvae.modalities]\nhologram = broken:Hologram\n",
+        ),
+        ("short", SHORT_Z, "[mmvae.objectives]\nshort = short:Short\n"),
+    ):
+        (site / f"{module}.py").write_text(code)
+        about = site / f"mmvae_{module}-1.2.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: mmvae-{module}\nVersion: 1.2\n")
+        (about / "entry_points.txt").write_text(entry)
     return site
 
 
@@ -66,6 +86,14 @@ def test_it_is_listed_with_its_package(site: Path) -> None:
     assert listed["image"]["origin"] == "built in"
     assert listed["hologram"]["origin"] == "mmvae-broken 1.2"
     assert "no library of holograms" in listed["hologram"]["about"]
+
+
+def test_an_installed_objective_is_known_by_its_name(site: Path, tmp_path: Path) -> None:
+    words = ["objective.kind=short", "objective.length=2", "data.limit=60", "modalities.image.widths=[4]", *SHORT]
+    run(site, "mmvae", "train", "image/digits", *words, "--out", tmp_path / "run")
+    run(site, "mmvae", "generate", tmp_path / "run", "-n", "2", "--out", tmp_path / "new")
+    refused = run(site, "mmvae", "train", "image/digits", "objective.kind=shart", status=2)
+    assert "unknown objective 'shart': did you mean 'short'?" in refused.stderr
 
 
 def test_it_keeps_the_contract(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:

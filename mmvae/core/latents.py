@@ -235,6 +235,7 @@ latents: Registry[Latent] = Registry(
         "fsq": "mmvae.core.codes:FiniteScalar",
         "gumbel": "mmvae.core.codes:GumbelSoftmax",
     },
+    "mmvae.latents",
 )
 
 

@@ -279,4 +279,5 @@ objectives: Registry[Objective] = Registry(
         "alone": "mmvae.core.regularizers:Alone",
         "adversarial": "mmvae.core.adversary:Adversarial",
     },
+    "mmvae.objectives",
 )

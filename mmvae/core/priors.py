@@ -97,4 +97,5 @@ priors: Registry[Prior] = Registry(
         "ladder": "mmvae.core.ladder:LadderPrior",
         "codes": "mmvae.core.codes:UniformCodes",
     },
+    "mmvae.priors",
 )

@@ -98,4 +98,5 @@ class Cyclical(Schedule):
 schedules: Registry[Schedule] = Registry(
     "KL schedule",
     {name: f"{__name__}:{name.capitalize()}" for name in ("constant", "linear", "sigmoid", "cosine", "cyclical")},
+    "mmvae.schedules",
 )
