@@ -32,6 +32,12 @@ def test_an_annealing_that_the_training_cuts_short_is_told() -> None:
     assert told("train.steps=100", "kl.kind=linear", "kl.warmup=1000", "kl.weight=0") == []
 
 
+def test_other_data_are_not_described_as_the_recipes_own() -> None:
+    assert Recipe.load("image/digits").about
+    assert not Recipe.load("image/digits", ["data.path=pictures"]).about
+    assert Recipe.load("image/digits", ["data.path=pictures", "about=mine"]).about == "mine"
+
+
 def test_what_changes_nothing_of_a_constant_rate_is_told() -> None:
     (line,) = Recipe.load("text/names", ["latent.kind=fsq", "prior.kind=codes", "prior.fitted=codes"]).cautions()
     assert line == "objective.free_bits changes nothing: the rate of latent.kind = fsq is a constant"
@@ -471,6 +477,8 @@ def test_an_extension_of_nothing_is_named(tmp_path: Path) -> None:
             "objective.encoder = dreg is a gradient of the bound alone",
         ),
         (["kl.kind=cyclical", "kl.zero=0.9", "kl.rise=0.5"], "kl.zero + kl.rise = 1.4"),
+        (["objective.kind=dip", "train.batch_size=1"], "objective.kind = dip compares rows of a batch"),
+        (["objective.kind=total-correlation", "latent.dim=1"], "latent.dim: one dimension alone tells nothing"),
         (["latent.min_rate=400", "latent.dim=1"], "latent.min_rate: at most 5 nats for each dimension"),
         (
             ["objective.kind=adversarial", "objective.against=shuffled", "latent.kind=sphere", "prior.kind=sphere"],

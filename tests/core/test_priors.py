@@ -255,3 +255,15 @@ def test_a_density_of_few_latents_is_not_one_of_those_alone() -> None:
     fitted = FittedMixture.fit(few[:, None], others[:50], 20, seed=0)
     standard = StandardNormal(StandardNormal.Config(), 32)
     assert -fitted.log_prob(others).mean() < -1.2 * standard.log_prob(others).mean()
+
+
+def test_a_prior_whose_density_has_another_shape_is_refused() -> None:
+    class Wrong(StandardNormal):
+        """One density for each dimension, which would broadcast."""
+
+        def log_prob(self, z: Tensor) -> Tensor:
+            return -0.5 * z**2
+
+    posterior = DiagonalGaussian(torch.zeros(4, 2), torch.ones(4, 2))
+    with pytest.raises(ValueError, match=r"Wrong\.log_prob gives \(4, 1, 2\) for z \(4, 1, 2\), not \(4, 1\)"):
+        Prior.rate(Wrong(Prior.Config(), 2), posterior, torch.zeros(4, 1, 2))

@@ -423,6 +423,9 @@ def test_gray_pictures_saved_in_colour_are_gray(pictures: Pictures, tmp_path: Pa
     assert not modality.notes
     modality.parse(pictures(1, height=5, width=6, channels=3)[0])
     assert modality.notes == {"in colour: made gray, as the first picture is": 1}
+    stated = image(channels=1)
+    stated.parse(np.array([[[255, 0, 0]]], np.uint8))
+    assert "in colour: made gray, as the recipe says" in stated.notes
 
 
 def test_one_picture_in_colour_among_the_first_makes_all_so(pictures: Pictures) -> None:
