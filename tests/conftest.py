@@ -25,7 +25,8 @@ import torch  # noqa: E402
 from mmvae import checkpoint  # noqa: E402
 from mmvae.core.fitted import FittedMixture  # noqa: E402
 from mmvae.generation import VAE  # noqa: E402
-from mmvae.recipe import Recipe  # noqa: E402
+from mmvae.modalities.registry import modalities  # noqa: E402
+from mmvae.recipe import PARTS, Recipe  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -94,6 +95,13 @@ def recipe_for() -> Callable[..., Recipe]:
 def _seeded() -> None:
     """Weights drawn in a test are the same in every run and every order of tests."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _own_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers is forgotten after it."""
+    for registry in (modalities, *(registry for registry, _ in PARTS.values())):
+        monkeypatch.setattr(registry, "_registered", dict(registry._registered))
 
 
 @pytest.fixture

@@ -83,7 +83,6 @@ def test_code_blocks_run(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     module = ModuleType(f"blocks_of_{file.stem}")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(mmvae.training, "train", short)
-    monkeypatch.setattr(modalities, "_registered", dict(modalities._registered))  # a document may register some
     monkeypatch.chdir(tmp_path)
     text = file.read_text(encoding="utf-8")
     for block in FENCE.finditer(text):
