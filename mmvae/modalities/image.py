@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from mmvae.core.registry import Settings, bound, network
 from mmvae.modalities.contract import Modality
 from mmvae.modalities.inception import inception_distance, inception_weights
+from mmvae.modalities.networks import dropout_for
 from mmvae.modalities.pixels import (
     Kind,
     Networks,
@@ -32,6 +33,7 @@ from mmvae.modalities.pixels import (
     moved,
     occluded,
     on_white,
+    sheet,
     similarity,
 )
 
@@ -76,7 +78,9 @@ class Image(Modality):
             "channels at each halving, the last again until a side has 8 pixels; units of dense layers",
             min_length=1,
         )
-        dropout: float = network(0.0, "share that training leaves out of what layers add: for few rows", ge=0, lt=1)
+        dropout: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = network(
+            0.0, "share that training leaves out of what layers add; auto: 800 / training images, at most 0.2"
+        )
         vary_flip: bool = Field(False, description="of variants (data.variants): left for right, every other one")
         vary_shift: float = Field(0.05, ge=0, le=0.5, description="of variants: up to so much of a side, any way")
         vary_scale: float = Field(0.05, ge=0, le=0.5, description="of variants: up to so much larger or smaller")
@@ -91,6 +95,7 @@ class Image(Modality):
             raise ValueError("binarization = drawn is for the likelihood 'bernoulli': set one or the other")
         self.size = (size, size) if isinstance(size, int) else size
         self.channels: int | None = config.channels
+        self.rows = 0  # images of the training split
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -176,6 +181,7 @@ class Image(Modality):
             )
         gray = not self.config.channels and first.shape[2] == 3 and all(map(is_gray, chain([first], rows)))
         self.size, self.channels = first.shape[:2], 1 if gray else first.shape[2]
+        self.rows = sum(1 for _ in raws)
 
     def to_tensor(self, raw: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(raw.transpose(2, 0, 1).copy())
@@ -200,18 +206,23 @@ class Image(Modality):
         return (u < values / 255).to(torch.uint8) * 255
 
     def state(self) -> dict[str, Any]:
-        return {"size": list(self.shape[1:]), "channels": self.shape[0]}
+        return {"size": list(self.shape[1:]), "channels": self.shape[0], "rows": self.rows}
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.size, self.channels = tuple(state["size"]), state["channels"]
+        self.rows = state.get("rows", 0)  # models of before 2026-12 have none, and need none to be used
+
+    @property
+    def dropout(self) -> float:
+        return dropout_for(self.rows) if self.config.dropout == "auto" else self.config.dropout
 
     def encoder(self, outputs: int) -> nn.Module:
         how = self.config
-        return PixelEncoder(self.shape, outputs, how.networks, how.widths, how.dropout, how.likelihood == "bernoulli")
+        return PixelEncoder(self.shape, outputs, how.networks, how.widths, self.dropout, how.likelihood == "bernoulli")
 
     def decoder(self, latent: int) -> nn.Module:
         how = self.config
-        return PixelDecoder(latent, self.shape, how.networks, how.widths, how.dropout, how.likelihood, how.mixture)
+        return PixelDecoder(latent, self.shape, how.networks, how.widths, self.dropout, how.likelihood, how.mixture)
 
     def scores(self, nll: Tensor, values: Tensor) -> dict[str, float]:
         if self.config.likelihood in ("continuous-bernoulli", "gaussian"):
@@ -261,24 +272,7 @@ class Image(Modality):
         return f'<img alt="" style="height:{height}px;image-rendering:pixelated" src="data:image/png;base64,{data}">'
 
     def sheet(self, raws: Sequence[np.ndarray], stem: Path, steps: int | None = None) -> list[Path]:
-        height, width, channels = raws[0].shape
-        columns = steps or math.ceil(math.sqrt(len(raws)))
-        scale = max(1, 64 // max(height, width))
-        grid = np.full((math.ceil(len(raws) / columns), columns, height + 2, width + 2, channels), 255, np.uint8)
-        for index, raw in enumerate(raws):
-            grid[index // columns, index % columns, 1:-1, 1:-1] = raw
-        picture = as_picture(grid.swapaxes(1, 2).reshape(-1, columns * (width + 2), channels))
-        path = stem.with_name(stem.name + ".png")
-        picture.resize((picture.width * scale, picture.height * scale), Pillow.Resampling.NEAREST).save(path)
-        if not steps:
-            return [path]
-        frames = [on_white(as_picture(np.concatenate(raws[step::steps], axis=1))) for step in range(steps)]
-        larger = [
-            frame.resize((frame.width * scale, frame.height * scale), Pillow.Resampling.NEAREST) for frame in frames
-        ]
-        moving = stem.with_name(stem.name + ".gif")
-        larger[0].save(moving, save_all=True, append_images=[*larger[1:], *larger[-2:0:-1]], duration=120, loop=0)
-        return [path, moving]
+        return sheet(raws, stem, steps)
 
     @classmethod
     def tag(cls, path: Path, note: str) -> None:

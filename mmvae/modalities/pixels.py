@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
@@ -205,6 +207,28 @@ def similarity(raws: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> dict
         a, b = (torch.from_numpy(np.stack(group)).permute(0, 3, 1, 2).double() / 255 for group in groups)
         total += float(cast(Tensor, of(a, b, data_range=1.0))) * len(a)
     return {"SSIM": total / len(raws)}
+
+
+def sheet(raws: Sequence[np.ndarray], stem: Path, steps: int | None) -> list[Path]:
+    """The files of `Modality.sheet`: a contact sheet; of rows of steps a moving picture besides."""
+
+    def enlarged(picture: Pillow.Image) -> Pillow.Image:
+        return picture.resize((picture.width * scale, picture.height * scale), Pillow.Resampling.NEAREST)
+
+    height, width, channels = raws[0].shape
+    columns = steps or math.ceil(math.sqrt(len(raws)))
+    scale = max(1, 64 // max(height, width))
+    grid = np.full((math.ceil(len(raws) / columns), columns, height + 2, width + 2, channels), 255, np.uint8)
+    for index, raw in enumerate(raws):
+        grid[index // columns, index % columns, 1:-1, 1:-1] = raw
+    path = stem.with_name(stem.name + ".png")
+    enlarged(as_picture(grid.swapaxes(1, 2).reshape(-1, columns * (width + 2), channels))).save(path)
+    if not steps:
+        return [path]
+    frames = [enlarged(on_white(as_picture(np.concatenate(raws[step::steps], axis=1)))) for step in range(steps)]
+    moving = stem.with_name(stem.name + ".gif")
+    frames[0].save(moving, save_all=True, append_images=[*frames[1:], *frames[-2:0:-1]], duration=120, loop=0)
+    return [path, moving]
 
 
 def on_white(picture: Pillow.Image) -> Pillow.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 import zlib
 from collections.abc import Callable
@@ -365,6 +366,22 @@ def test_dropout_reaches_both_networks(networks: str) -> None:
     assert not any(torch.equal(once, again) for once, again in zip(said(), said(), strict=True))
     encoder.eval(), decoder.eval()
     assert all(torch.equal(once, again) for once, again in zip(said(), said(), strict=True))
+
+
+@pytest.mark.parametrize(("rows", "share"), [(20, 0.2), (4000, 0.2), (8000, 0.1), (80_000, 0.01)])
+def test_few_rows_ask_for_more_dropout(rows: int, share: float, pictures: Pictures) -> None:
+    modality, again = image(dropout="auto", widths=[4]), image(dropout="auto", widths=[4])
+    (picture,) = pictures(1)
+    modality.fit(dict.fromkeys(range(rows), picture).values())
+    again.load_state(json.loads(json.dumps(modality.state())))
+    shares = {
+        layer.p
+        for each in (modality, again)
+        for network in (each.encoder(6), each.decoder(3))
+        for layer in network.modules()
+        if isinstance(layer, torch.nn.Dropout)
+    }
+    assert shares == {share}
 
 
 def test_inception_is_asked_where_its_weights_are_and_says_how_far_samples_are(
