@@ -1,7 +1,9 @@
 """Sentences of Debian packages, in the form in which papers have the Penn Treebank's.
 
-`python benchmarks/sentences.py FOLDER` writes train.txt, validation.txt and test.txt into a folder: a sentence a line, of 4 to
-60 words in lower case without marks, numbers as N, none twice, as many as there. They are of the packages anarchism (its FAQ), fortunes and
+    python benchmarks/sentences.py FOLDER
+
+writes train.txt, validation.txt and test.txt into a folder: a sentence a line, of 4 to 60 words in lower case without
+marks, numbers as N, none twice, as many as there. They are of the packages anarchism (its FAQ), fortunes and
 fortunes-min, whose licences are in the packages; apt-get and dpkg-deb bring them.
 """
 

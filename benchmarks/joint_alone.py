@@ -1,0 +1,74 @@
+"""Joint models: the quality of each modality beside that of a model of it alone, of the same size.
+
+    python benchmarks/joint_alone.py MODEL [--k 64] [--limit 500] [--label label] [--out FOLDER]
+
+trains, for each modality of a joint model, its networks alone: on that modality's data, for as many steps, with the
+dimensions of z that it has in the joint model (the shared ones and its own), and measures both by `mmvae evaluate`.
+It prints one JSON object: of each modality the NLL alone, under the fitted prior where there is one, joint and alone;
+with a label the squared Frechet distances of samples in the features of each one's classifier too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import mmvae
+from mmvae.commands.terminal import mendable
+from mmvae.recipe import Recipe
+
+SHARED = ("path", "weight", "private")  # what a modality alone has no use for
+
+
+def alone(recipe: Recipe, name: str) -> dict[str, Any]:
+    """The recipe of one modality of a joint one."""
+    tables = recipe.model_dump(mode="json")
+    others = sum(table["private"] for other, table in recipe.modalities.items() if other != name)
+    own = recipe.modalities[name]
+    tables["data"] |= {"pair": None, "complete": 1.0, "path": own["path"] or recipe.data.path}
+    tables["modalities"] = {name: {key: value for key, value in own.items() if key not in SHARED}}
+    return {
+        **{key: tables[key] for key in ("data", "modalities", "kl", "train", "prior")},
+        "name": f"{recipe.name}-{name}",
+        "latent": {"dim": recipe.latent["dim"] - others},
+    }
+
+
+def chosen(figures: dict[str, Any], name: str, nll: str) -> dict[str, float]:
+    """The figures of a modality: those of `nll`, and of its samples."""
+    return {
+        what: value
+        for what, value in figures.items()
+        if what.startswith((nll, f"samples, {name}")) or ("Frechet" in what and what.endswith(name))
+    }
+
+
+def main() -> None:
+    """Train each alone, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("--k", type=int, default=64)
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--label")
+    parser.add_argument("--out", type=Path, default=Path("runs"))
+    args = parser.parse_args()
+    joint = mmvae.VAE.load(args.model)
+    if len(joint.modalities) < 2:
+        raise ValueError(f"{args.model} is a model of one modality: name a joint one")
+    how: dict[str, Any] = {"k": args.k, "limit": args.limit, "label": args.label}
+    together = mmvae.evaluate(joint, **how)
+    found = {}
+    for name in joint.modalities:
+        model = mmvae.train(alone(joint.recipe, name), out=args.out / f"{joint.recipe.name}-{name}")
+        found[name] = {
+            "joint": chosen(together, name, f"NLL of {name} alone"),
+            "alone": chosen(mmvae.evaluate(model, **how), name, "NLL"),
+        }
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    with mendable():
+        main()
