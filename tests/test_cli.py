@@ -485,6 +485,14 @@ def test_doctor_tells_how_long_the_sounds_of_a_folder_are(run: Run, tmp_path: Pa
     assert "  channels of files: 2 (5)\n" in said
 
 
+def test_doctor_tells_how_large_the_pictures_of_a_folder_are(
+    run: Run, tmp_path: Path, picture_folder: Callable[..., Path]
+) -> None:
+    said = run("doctor", picture_folder(tmp_path, 5, height=8, width=12))[1]
+    assert "  pixels across of files: 12 (5)\n" in said
+    assert "  pixels down of files: 8 (5)\n" in said
+
+
 def test_doctor_names_ten_rows_of_each_reason_and_in_json_all(run: Run, tmp_path: Path) -> None:
     for index in range(12):
         (tmp_path / f"{index:02}.png").write_bytes(b"no picture" if index else b"")

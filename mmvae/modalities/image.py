@@ -6,7 +6,7 @@ import base64
 import io
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
@@ -167,6 +167,11 @@ class Image(Modality):
         elif array.min() == array.max():
             self.note("of one shade all over")
         return array
+
+    @classmethod
+    def survey(cls, file: Path) -> Mapping[str, float]:
+        with Pillow.open(file) as picture:
+            return {"pixels across": picture.width, "pixels down": picture.height}
 
     def write(self, raw: np.ndarray, path: Path) -> None:
         as_picture(raw).save(path)
