@@ -55,7 +55,7 @@ def main() -> None:
     for name, size in SIZES.items():
         split, rows = rows[:size], rows[size:]
         (folder / f"{name}.txt").write_text("\n".join(split) + "\n", encoding="utf-8")
-        print(f"{name}: {len(split):,} sentences, {sum(len(row.split()) for row in split) / len(split):.1f} words each")
+        print(f"{name}: {len(split):,} sentences of {sum(len(row.split()) for row in split):,} words")
 
 
 if __name__ == "__main__":

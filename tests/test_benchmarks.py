@@ -105,6 +105,28 @@ def test_samples_of_texts(lines: Path, tmp_path: Path) -> None:
     assert found["reverse"] > 1
 
 
+def test_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With stand-ins for the two programs of Debian, which put a page and some fortunes where the packages have them."""
+    page = "<h1>Of cats</h1><p>The cat&rsquo;s hat was <b>red</b>. It cost $1,200.50 in 1990! Why?"
+    jokes = "A dog is not a cat at all.\n%\nA dog is not a cat at all.\n"
+    programs = {
+        "apt-get": "touch all.deb",
+        "dpkg-deb": 'mkdir -p "$3/usr/share/doc/anarchism/html" "$3/usr/share/games/fortunes"\n'
+        f"printf '{page}' > \"$3/usr/share/doc/anarchism/html/cats.html\"\n"
+        f"printf '{jokes.replace('%', '%%')}' > \"$3/usr/share/games/fortunes/dogs\"",
+    }
+    for name, script in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert run("sentences", tmp_path / "set").startswith("train: 3 sentences")
+    assert sorted((tmp_path / "set" / "train.txt").read_text().splitlines()) == [
+        "a dog is not a cat at all",
+        "it cost N in N",
+        "the cat's hat was red",
+    ]
+
+
 @pytest.mark.parametrize("what", ["ours", "plain", "generation", "ours loss", "plain loss"])
 def test_speed(what: str, lines: Path) -> None:
     loss = ["--loss", "2"] if "loss" in what else []
@@ -162,6 +184,10 @@ def test_joint_examples(tmp_path: Path) -> None:
     assert "text to image" in table
     with Image.open(tmp_path / "examples.png") as picture:
         assert picture.size == (3 * 64, 5 * 64)
+    found = json.loads(run("joint_alone", model, "--k", "2", "--limit", "8", "--out", tmp_path))
+    assert found.keys() >= {"image", "text"}
+    figures = [figure for each in found.values() for how in ("joint", "alone") for figure in each[how].values()]
+    assert np.isfinite(figures).all()
 
 
 def test_joint_peers(tmp_path: Path) -> None:

@@ -219,6 +219,7 @@ class Image(Modality):
 
     @property
     def dropout(self) -> float:
+        """The share that the recipe says, or that so many training images ask for."""
         return dropout_for(self.rows) if self.config.dropout == "auto" else self.config.dropout
 
     def encoder(self, outputs: int) -> nn.Module:
