@@ -106,7 +106,7 @@ def test_samples_of_texts(lines: Path, tmp_path: Path) -> None:
 
 
 def test_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With stand-ins for the two programs of Debian, which put a page and some fortunes where the packages have them."""
+    """With stand-ins for the two programs of Debian, which put a page and fortunes where packages have them."""
     page = "<h1>Of cats</h1><p>The cat&rsquo;s hat was <b>red</b>. It cost $1,200.50 in 1990! Why?"
     jokes = "A dog is not a cat at all.\n%\nA dog is not a cat at all.\n"
     programs = {
