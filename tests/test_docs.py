@@ -1,7 +1,7 @@
 """The documents: their code runs, their links lead somewhere, and the reference is whole and up to date.
 
-So that they run in seconds, trainings take two steps: `train.steps=2` is added to the overrides of each `mmvae train`
-command and each call of `mmvae.train`.
+So that they run in seconds, trainings take two steps on a thousand rows: `train.steps=2` and `data.limit=1000` are added
+to the overrides of each `mmvae train` command and each call of `mmvae.train`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WITH_CODE = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES = [*WITH_CODE, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "tests" / "plugin" / "README.md"]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-SHORT = "train.steps=2"
+SHORT = ["train.steps=2", "data.limit=1000"]
 NOT_RUN = {  # commands with such a word
     "make": "it runs this test",
     "pip": "the package is installed already",
@@ -60,7 +60,7 @@ def run_commands(code: str) -> None:
         if not words or NOT_RUN.keys() & set(words):
             continue
         assert words[0] == "mmvae", f"{line}: run it here, or say in NOT_RUN why not"
-        words += [SHORT] if words[1] == "train" else []
+        words += SHORT if words[1] == "train" else []
         ran = subprocess.run(
             [sys.executable, "-m", *words],
             env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -78,7 +78,7 @@ def test_code_blocks_run(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     full = mmvae.training.train
 
     def short(recipe: Any, overrides: Any = (), *rest: Any, **named: Any) -> mmvae.VAE:
-        return full(recipe, [*overrides, SHORT], *rest, **named)
+        return full(recipe, [*overrides, *SHORT], *rest, **named)
 
     module = ModuleType(f"blocks_of_{file.stem}")
     monkeypatch.setitem(sys.modules, module.__name__, module)
