@@ -3,9 +3,10 @@
     python benchmarks/joint_alone.py MODEL [--k 64] [--limit 500] [--label label] [--out FOLDER]
 
 trains, for each modality of a joint model, its networks alone: on that modality's data, for as many steps, with the
-dimensions of z that it has in the joint model (the shared ones and its own), and measures both by `mmvae evaluate`.
-It prints one JSON object: of each modality the NLL alone, under the fitted prior where there is one, joint and alone;
-with a label the squared Frechet distances of samples in the features of each one's classifier too.
+dimensions of z that it has in the joint model (the shared ones and its own), by the ELBO, and measures both by
+`mmvae evaluate`, each on the test split of its own data. It prints one JSON object: of each modality the NLL alone,
+under the fitted prior where there is one, joint and alone; with a label the squared Frechet distances of samples in
+the features of each one's classifier too.
 """
 
 from __future__ import annotations
@@ -28,11 +29,13 @@ def alone(recipe: Recipe, name: str) -> dict[str, Any]:
     others = sum(table["private"] for other, table in recipe.modalities.items() if other != name)
     own = recipe.modalities[name]
     tables["data"] |= {"pair": None, "complete": 1.0, "path": own["path"] or recipe.data.path}
+    tables["data"]["max_rejected"] = 1.0  # a row may lack it
+    tables["train"]["start"] = None
     tables["modalities"] = {name: {key: value for key, value in own.items() if key not in SHARED}}
     return {
         **{key: tables[key] for key in ("data", "modalities", "kl", "train", "prior")},
         "name": f"{recipe.name}-{name}",
-        "latent": {"dim": recipe.latent["dim"] - others},
+        "latent": {**tables["latent"], "dim": recipe.latent["dim"] - others},
     }
 
 
@@ -41,7 +44,7 @@ def chosen(figures: dict[str, Any], name: str, nll: str) -> dict[str, float]:
     return {
         what: value
         for what, value in figures.items()
-        if what.startswith((nll, f"samples, {name}")) or ("Frechet" in what and what.endswith(name))
+        if what.startswith((nll, f"samples, {name}:")) or ("Frechet" in what and what.endswith(f" {name}"))
     }
 
 

@@ -223,9 +223,9 @@ def _explain(error: ValidationError, known: Iterable[str], where: str = "") -> I
     """One line for each error: the key, what was wrong, and the nearest of the known keys where it is unknown."""
     faults = error.errors()
     keys = [where + ".".join(str(part) for part in item["loc"] if not KIND.match(str(part))) for item in faults]
-    for key, item in zip(keys, faults, strict=True):
-        if any(other.startswith(f"{key}.") for other in keys):
-            continue  # what is wrong with a part of it says more
+    for index, (key, item) in enumerate(zip(keys, faults, strict=True)):
+        if key in keys[:index] or any(other.startswith(f"{key}.") for other in keys):
+            continue  # said with the first of its kind; what is wrong with a part of it says more
         if item["type"] == "extra_forbidden":
             table = {"data": Data, "train": Train}.get(str(item["loc"][0])) if item["loc"][1:] else None
             yield f"{key}: unknown key; {nearest(str(item['loc'][-1]), table.model_fields if table else known)}"
@@ -238,7 +238,8 @@ def _explain(error: ValidationError, known: Iterable[str], where: str = "") -> I
         elif item["type"] == "too_short":
             yield f"{key}: it needs {item['ctx']['min_length']} or more, not {item['input']!r}"
         else:
-            message = item["msg"][0].lower() + item["msg"][1:]
+            each = [other["msg"] for other, its in zip(faults, keys, strict=True) if its == key]  # of kinds it may have
+            message = ", or ".join(text[0].lower() + text[1:] for text in each)
             if key == "name" and "pattern" in item["type"]:
                 message = "a name begins with a letter or digit, and goes on with these, _, . or -"
             elif item["type"] == "tuple_type":

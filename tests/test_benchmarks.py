@@ -186,8 +186,10 @@ def test_joint_examples(tmp_path: Path) -> None:
         assert picture.size == (3 * 64, 5 * 64)
     found = json.loads(run("joint_alone", model, "--k", "2", "--limit", "8", "--out", tmp_path))
     assert found.keys() >= {"image", "text"}
-    figures = [figure for each in found.values() for how in ("joint", "alone") for figure in each[how].values()]
-    assert np.isfinite(figures).all()
+    for name, each in found.items():
+        assert any(what.startswith(f"NLL of {name} alone, k = 2") for what in each["joint"])
+        assert "NLL, importance-weighted, k = 2 (nats)" in each["alone"]
+        assert np.isfinite([*each["joint"].values(), *each["alone"].values()]).all()
 
 
 def test_joint_peers(tmp_path: Path) -> None:

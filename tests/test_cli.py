@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from PIL import ExifTags
+from PIL import Image as Pillow
 
 from mmvae import cli
 from mmvae.evaluation.evaluate import evaluate
@@ -488,9 +490,13 @@ def test_doctor_tells_how_long_the_sounds_of_a_folder_are(run: Run, tmp_path: Pa
 def test_doctor_tells_how_large_the_pictures_of_a_folder_are(
     run: Run, tmp_path: Path, picture_folder: Callable[..., Path]
 ) -> None:
-    said = run("doctor", picture_folder(tmp_path, 5, height=8, width=12))[1]
-    assert "  pixels across of files: 12 (5)\n" in said
-    assert "  pixels down of files: 8 (5)\n" in said
+    with Pillow.open(picture_folder(tmp_path, 5, height=8, width=12) / "000.png") as picture:
+        exif = picture.getexif()
+        exif[ExifTags.Base.Orientation] = 6  # as a telephone held upright says it
+        picture.save(tmp_path / "000.png", exif=exif)
+    said = run("doctor", tmp_path)[1]
+    assert "  pixels across of files: 12 (4), 8 (1)\n" in said
+    assert "  pixels down of files: 8 (4), 12 (1)\n" in said
 
 
 def test_doctor_names_ten_rows_of_each_reason_and_in_json_all(run: Run, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The documents: their code runs, their links lead somewhere, and the reference is whole and up to date.
 
-So that they run in seconds, trainings take two steps on a thousand rows: `train.steps=2` and `data.limit=1000` are added
-to the overrides of each `mmvae train` command and each call of `mmvae.train`.
+So that they run in seconds, trainings take two steps on a thousand rows: `train.steps=2` and `data.limit=1000` are
+added to the overrides of each `mmvae train` command and each call of `mmvae.train`.
 """
 
 from __future__ import annotations

@@ -287,6 +287,8 @@ def _open(
         modality.load_state(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")))
     about = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     report = Report(about["rows"], [tuple(pair) for pair in about["rejected"]], about["notes"])
+    for modality in modalities.values():
+        modality.rows = report.rows.get("train", modality.rows)
     kept = json.loads((folder / "kept.json").read_text())
     splits = {
         name: Split(Store(folder, name, modalities), rows, kept[name], modalities, chosen.columns)

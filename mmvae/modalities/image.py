@@ -13,8 +13,8 @@ from typing import Annotated, Any, BinaryIO, Literal
 
 import numpy as np
 import torch
+from PIL import ExifTags, ImageOps, PngImagePlugin
 from PIL import Image as Pillow
-from PIL import ImageOps, PngImagePlugin
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
@@ -95,7 +95,6 @@ class Image(Modality):
             raise ValueError("binarization = drawn is for the likelihood 'bernoulli': set one or the other")
         self.size = (size, size) if isinstance(size, int) else size
         self.channels: int | None = config.channels
-        self.rows = 0  # images of the training split
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -171,7 +170,9 @@ class Image(Modality):
     @classmethod
     def survey(cls, file: Path) -> Mapping[str, float]:
         with Pillow.open(file) as picture:
-            return {"pixels across": picture.width, "pixels down": picture.height}
+            turned = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            across, down = reversed(picture.size) if turned else picture.size
+        return {"pixels across": across, "pixels down": down}
 
     def write(self, raw: np.ndarray, path: Path) -> None:
         as_picture(raw).save(path)
@@ -186,7 +187,6 @@ class Image(Modality):
             )
         gray = not self.config.channels and first.shape[2] == 3 and all(map(is_gray, chain([first], rows)))
         self.size, self.channels = first.shape[:2], 1 if gray else first.shape[2]
-        self.rows = sum(1 for _ in raws)
 
     def to_tensor(self, raw: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(raw.transpose(2, 0, 1).copy())
@@ -211,11 +211,10 @@ class Image(Modality):
         return (u < values / 255).to(torch.uint8) * 255
 
     def state(self) -> dict[str, Any]:
-        return {"size": list(self.shape[1:]), "channels": self.shape[0], "rows": self.rows}
+        return {"size": list(self.shape[1:]), "channels": self.shape[0]}
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.size, self.channels = tuple(state["size"]), state["channels"]
-        self.rows = state.get("rows", 0)  # models of before 2026-12 have none, and need none to be used
 
     @property
     def dropout(self) -> float:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from mmvae.core.likelihoods import Likelihood
 
+MOST = 0.2  # dropout
+
 
 def _activation(channels: int) -> tuple[nn.Module, nn.Module]:
     groups = next(groups for groups in (8, 4, 2, 1) if channels % groups == 0)
@@ -19,9 +21,9 @@ def _activation(channels: int) -> tuple[nn.Module, nn.Module]:
 
 
 def dropout_for(rows: int) -> float:
-    """The share that so many training rows ask to be left out, at most 0.2: the fewer, the sooner they are learned by
+    """The share that so many training rows ask to be left out, up to MOST: the fewer, the sooner they are learned by
     heart (a rule of ours, from what docs/LOG.md has of 4,100 silhouettes and of MNIST)."""
-    return min(0.2, 800 / max(rows, 1))
+    return min(MOST, 800 / max(rows, 1))
 
 
 def _convolution(axes: int) -> Any:
