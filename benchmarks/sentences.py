@@ -3,7 +3,7 @@
     python benchmarks/sentences.py FOLDER
 
 writes train.txt, validation.txt and test.txt into a folder: a sentence a line, of 4 to 60 words in lower case without
-marks, numbers as N, none twice, as many as there. They are of the packages anarchism (its FAQ), fortunes and
+marks, numbers as N, none twice, about as many as there. They are of the packages anarchism (its FAQ), fortunes and
 fortunes-min, whose licences are in the packages; apt-get and dpkg-deb bring them.
 """
 
@@ -18,12 +18,14 @@ from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
 
+from mmvae.commands.terminal import mendable
+
 PACKAGES = ["anarchism", "fortunes", "fortunes-min"]
 TEXTS = ["usr/share/doc/anarchism/html/*.html", "usr/share/games/fortunes/*"]
 APART = re.compile(r"(?i)<(?:p|br|h\d|li|dt|dd|td|blockquote)\b[^>]*>|\n%\n|\n\s*\n")  # no sentence goes on beyond it
 END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]*[A-Z])")
 WORD = re.compile(r"[a-z]+(?:'[a-z]+)?|\d[\d.,]*")
-SIZES = {"train": 42_000, "validation": 3_400, "test": 3_800}  # those of the Penn Treebank
+SIZES = {"train": 42_000, "validation": 3_400, "test": 3_800}  # about those of the Penn Treebank
 
 
 def sentences(text: str) -> Iterator[str]:
@@ -59,4 +61,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with mendable():
+        main()

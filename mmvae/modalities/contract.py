@@ -32,7 +32,7 @@ class Modality(ABC):
     reads: ClassVar[tuple[str, ...]] = ()  # further suffixes of the files it reads
     temperature: ClassVar[float] = 0.0  # of generated samples unless the user says otherwise; 0 is the mode
     seconds: float | None = None  # that an observation lasts, where it lasts, for real-time factors
-    rows: int = 0  # of the training split, once it is prepared
+    rows: int = 0  # of the training split, of any modality, once it is prepared
 
     def __init__(self, config: Any) -> None:
         self.config = config

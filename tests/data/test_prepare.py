@@ -183,10 +183,8 @@ class Pair(Image):
         return tensor.int() if raw.ravel()[0] < 40 else tensor
 
 
-def test_a_row_that_one_modality_rejects_is_missing_in_all(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(modalities._registered, "pair", Pair)
+def test_a_row_that_one_modality_rejects_is_missing_in_all(tmp_path: Path, cache: Path) -> None:
+    modalities.register("pair")(Pair)
     rows = [{"a": [[index, 200]], "b": [[200 if index != 5 else 0, index]]} for index in range(100, 130)]
     rows[5]["b"] = [[0, 105]]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -221,7 +219,7 @@ def test_a_modality_whose_code_changes_prepares_again(
         module = importlib.util.module_from_spec(spec)
         monkeypatch.setitem(sys.modules, spec.name, module)
         spec.loader.exec_module(module)
-        monkeypatch.setitem(modalities._registered, "shifted", module.Shifted)
+        modalities.register("shifted")(module.Shifted)
         table = {"name": "x", "data": {"path": str(tmp_path / "set")}, "modalities": {"shifted": {}}}
         seen.append(prepare(Recipe.load(table)).splits["train"].store.batch([0]).values["shifted"])
         importlib.invalidate_caches()

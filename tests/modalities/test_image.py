@@ -379,6 +379,11 @@ def test_few_rows_ask_for_more_dropout(rows: int, share: float) -> None:
     assert shares(modality.encoder(6)) == shares(modality.decoder(3)) == {share}
 
 
+def test_a_dropout_that_is_none_is_one_fault_in_one_line() -> None:
+    with pytest.raises(ValueError, match=r"dropout: input should be less than 1, or input should be 'auto', not 1\.5$"):
+        Recipe.load("image/binary", ["modalities.image.dropout=1.5"])
+
+
 def shares(network: torch.nn.Module) -> set[float]:
     """What the dropouts of a network leave out."""
     return {layer.p for layer in network.modules() if isinstance(layer, torch.nn.Dropout)}
