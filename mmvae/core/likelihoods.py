@@ -203,6 +203,7 @@ class Choice:
     top_p: float = 1.0
     beam: int = 1
     never: Sequence[int] = ()  # scored but not generated: an unknown-word token
+    empty: bool = True  # whether a sequence may end at its beginning
 
     def draw(self, logits: Tensor, u: Tensor) -> Tensor:
         """A token for each row of logits [B, V] by uniform numbers u [B]."""
@@ -235,8 +236,7 @@ class AutoregressiveCategorical(Likelihood):
     end = 0
 
     def __init__(self, network: TokenNetwork, z: Tensor, vocabulary: int, length: int, choice: Choice = PLAIN) -> None:
-        self.network, self.z, self.vocabulary, self.length = network, z, vocabulary, length
-        self.choice = choice
+        self.network, self.z, self.vocabulary, self.length, self.choice = network, z, vocabulary, length, choice
 
     def log_prob(self, x: Tensor) -> Tensor:
         real = x != self.vocabulary
@@ -249,13 +249,14 @@ class AutoregressiveCategorical(Likelihood):
         logits = logits.float()
         if self.choice.never:
             logits[:, list(self.choice.never)] = -torch.inf
+        if not self.choice.empty:
+            logits[token == self.vocabulary, self.end] = -torch.inf
         return logits, state
 
     def _unroll(self, choose: Callable[[Tensor, int], Tensor]) -> Tensor:
         rows = len(self.z)
         token = torch.full((rows,), self.vocabulary, device=self.z.device)
-        ended = [False] * rows
-        state, tokens = self.network.start(self.z), []
+        state, tokens, ended = self.network.start(self.z), [], [False] * rows
         for position in range(self.length):
             logits, state = self._step(token, state)
             token = choose(logits, position)
@@ -275,8 +276,7 @@ class AutoregressiveCategorical(Likelihood):
         """The likeliest sequences that a search with `choice.beam` beams finds; with one, greedily."""
         if self.choice.beam == 1:
             return self._unroll(lambda logits, position: logits.argmax(-1))
-        rows, beam = len(self.z), self.choice.beam
-        device = self.z.device
+        rows, beam, device = len(self.z), self.choice.beam, self.z.device
         first = torch.arange(rows, device=device)[:, None] * beam  # of each row's beams
         scores = torch.full((rows, beam), -torch.inf, device=device)
         scores[:, 0] = 0.0  # all beams begin alike: only one may branch

@@ -134,7 +134,7 @@ class Text(Modality):
     def decoder(self, latent: int) -> nn.Module:
         # one table of embeddings for the encoder made before it, its own input and its output
         embedding, self._shared = self._shared or self._embedding(), None
-        choice = Choice(self.config.top_k, self.config.top_p, self.config.beam, self._never())
+        choice = Choice(self.config.top_k, self.config.top_p, self.config.beam, self._never(), empty=False)
         return RecurrentDecoder(
             embedding,
             latent,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
@@ -43,8 +44,8 @@ def decoder(request: pytest.FixtureRequest) -> Decoder:
     return network
 
 
-def likelihood(decoder: Decoder, rows: int, never: tuple[int, ...] = ()) -> AutoregressiveCategorical:
-    return AutoregressiveCategorical(decoder, Z.expand(rows, -1), V, LENGTH, Choice(never=never))
+def likelihood(decoder: Decoder, rows: int, **choice: Any) -> AutoregressiveCategorical:
+    return AutoregressiveCategorical(decoder, Z.expand(rows, -1), V, LENGTH, Choice(**choice))
 
 
 def scores(decoder: Decoder) -> Tensor:
@@ -96,12 +97,27 @@ def test_the_mode_takes_the_best_token_at_each_step(decoder: Decoder) -> None:
 
 def test_tokens_marked_never_are_scored_but_not_generated(decoder: Decoder) -> None:
     n, never = 5000, (1, 3)
-    forbidden = likelihood(decoder, n, never)
+    forbidden = likelihood(decoder, n, never=never)
     with torch.no_grad():
         drawn = forbidden.sample(StepNoise(0, n, slice(None)))
-        assert torch.isfinite(likelihood(decoder, len(ROWS), never).log_prob(ROWS)).all()
+        assert torch.isfinite(likelihood(decoder, len(ROWS), never=never).log_prob(ROWS)).all()
         assert set(drawn.unique().tolist()) == {END, 2, PADDING}
         assert set(forbidden.mode().unique().tolist()) <= {END, 2, PADDING}
+
+
+@pytest.mark.parametrize("beam", [1, 2])
+def test_a_sequence_that_may_not_be_empty_has_a_token_before_its_end(decoder: Decoder, beam: int) -> None:
+    n = 5000
+    with torch.no_grad():
+        decoder.bias[END] = 4.0  # the end is the likeliest token everywhere
+        full = likelihood(decoder, n, empty=False, beam=beam)
+        drawn = full.sample(StepNoise(0, n, slice(None)))
+        first, second = torch.bincount(drawn[:, 0], minlength=V), (drawn[:, 1] == END).float().mean()
+        logits, _ = decoder.step(torch.tensor([PADDING]), decoder.start(Z))
+        torch.testing.assert_close(first[1:] / n, torch.softmax(logits[0, 1:], 0), atol=0.03, rtol=0)
+        assert first[END] == 0 and second > 0.5
+        assert full.mode()[0, 0] != END
+        assert likelihood(decoder, n, beam=beam).mode()[0, 0] == END
 
 
 def test_nothing_but_padding_follows_an_end(decoder: Decoder) -> None:
