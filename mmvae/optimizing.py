@@ -31,9 +31,12 @@ class Step(nn.Module):
 
 
 def build_optimizer(module: nn.Module, settings: Train) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019), fused where that exists."""
+    """AdamW (Loshchilov & Hutter 2019), fused where that exists. Vectors, as biases and scales are, do not decay."""
     fused = next(module.parameters()).device.type in ("cpu", "cuda")
-    return torch.optim.AdamW(module.parameters(), weight_decay=settings.weight_decay, fused=fused)
+    matrices = [parameter for parameter in module.parameters() if parameter.ndim > 1]
+    vectors = [parameter for parameter in module.parameters() if parameter.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, fused=fused)
 
 
 def learning_rate(step: int, settings: Train) -> float:

@@ -117,7 +117,7 @@ class Train(Settings):
     start: str | None = Field(None, description="folder of a trained model: begin with its weights and statistics")
     learning_rate: float = Field(1e-3, gt=0, description="AdamW's, after a rise over 5 % of the steps")
     fall: float = Field(0.0, ge=0, le=1, description="share of the steps, the last, in which the learning rate falls")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's, of all weights but vectors, such as biases")
     clip: float = Field(2.0, gt=1, description="times its usual norm, the longest a gradient may be")
     ema: float = Field(0.999, ge=0, lt=1, description="decay of the weights' moving average, which is what is saved")
     evaluate_every: int = Field(500, ge=1, description="steps between validations, previews and saves")

@@ -23,7 +23,7 @@ from mmvae import checkpoint, hardware
 from mmvae.core.noise import StepNoise
 from mmvae.data.prepare import prepare
 from mmvae.evaluation import bounds
-from mmvae.optimizing import MEMORY, Clip, learning_rate
+from mmvae.optimizing import MEMORY, Clip, build_optimizer, learning_rate
 from mmvae.pretraining import renew_decoders
 from mmvae.progress import Display
 from mmvae.recipe import Recipe
@@ -565,6 +565,18 @@ def test_the_learning_rate_falls_to_nothing_over_the_last_steps_where_that_is_as
     rates = [learning_rate(step, settings) for step in range(100)]
     assert rates[5:81] == [0.01] * 76
     assert rates[80:] == pytest.approx([0.01 * left / 20 for left in range(20, 0, -1)])
+
+
+def test_matrices_decay_and_vectors_do_not() -> None:
+    layer = torch.nn.Linear(3, 2)
+    weight, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
+    optimizer = build_optimizer(layer, recipe("train.weight_decay=0.5").train)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.1
+    layer.weight.grad, layer.bias.grad = torch.zeros(2, 3), torch.zeros(2)
+    optimizer.step()
+    torch.testing.assert_close(layer.weight, 0.95 * weight)
+    assert torch.equal(layer.bias, bias)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")

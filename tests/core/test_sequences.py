@@ -115,7 +115,8 @@ def test_a_sequence_that_may_not_be_empty_has_a_token_before_its_end(decoder: De
         first, second = torch.bincount(drawn[:, 0], minlength=V), (drawn[:, 1] == END).float().mean()
         logits, _ = decoder.step(torch.tensor([PADDING]), decoder.start(Z))
         torch.testing.assert_close(first[1:] / n, torch.softmax(logits[0, 1:], 0), atol=0.03, rtol=0)
-        assert first[END] == 0 and second > 0.5
+        assert first[END] == 0
+        assert second > 0.5
         assert full.mode()[0, 0] != END
         assert likelihood(decoder, n, beam=beam).mode()[0, 0] == END
 
