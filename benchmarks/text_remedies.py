@@ -74,7 +74,7 @@ def remedies(steps: int) -> dict[str, list[str]]:
             "kl.rise=0.25",
         ],
         "batch normalization of the mean (the recipe)": [*linear, "latent.mean_scale=0.6"],
-        "linear annealing and a bag of words (Zhao et al. 2017)": [*linear, "modalities.text.bag_of_words=0.1"],
+        "bag of words (Zhao et al. 2017), linear annealing": [*linear, "modalities.text.bag_of_words=0.1"],
         "minimum rate (delta-VAE)": [*linear, "latent.min_rate=6.4"],
         "free bits": [*linear, FLOOR],
         "autoencoder first, new decoder, free bits": [*linear, FLOOR, f"train.pretrain={steps // 5}"],
