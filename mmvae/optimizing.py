@@ -31,7 +31,7 @@ class Step(nn.Module):
 
 
 def build_optimizer(module: nn.Module, settings: Train) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019), fused where that exists. Vectors, as biases and scales are, do not decay."""
+    """AdamW (Loshchilov & Hutter 2019), fused where that exists. Vectors, as biases are, do not decay."""
     fused = next(module.parameters()).device.type in ("cpu", "cuda")
     matrices = [parameter for parameter in module.parameters() if parameter.ndim > 1]
     vectors = [parameter for parameter in module.parameters() if parameter.ndim <= 1]

@@ -244,13 +244,13 @@ class AutoregressiveCategorical(Likelihood):
         rows = real.nonzero()[:, 0]
         return torch.zeros(len(x), device=x.device).index_add(0, rows, scores)
 
-    def _step(self, token: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def _step(self, token: Tensor, state: Any, position: int) -> tuple[Tensor, Any]:
         logits, state = self.network.step(token, state)
         logits = logits.float()
         if self.choice.never:
             logits[:, list(self.choice.never)] = -torch.inf
-        if not self.choice.empty:
-            logits[token == self.vocabulary, self.end] = -torch.inf
+        if not (position or self.choice.empty):
+            logits[:, self.end] = -torch.inf
         return logits, state
 
     def _unroll(self, choose: Callable[[Tensor, int], Tensor]) -> Tensor:
@@ -258,7 +258,7 @@ class AutoregressiveCategorical(Likelihood):
         token = torch.full((rows,), self.vocabulary, device=self.z.device)
         state, tokens, ended = self.network.start(self.z), [], [False] * rows
         for position in range(self.length):
-            logits, state = self._step(token, state)
+            logits, state = self._step(token, state, position)
             token = choose(logits, position)
             tokens.append(token)
             ended = [before or number == self.end for before, number in zip(ended, token.tolist(), strict=True)]
@@ -284,8 +284,8 @@ class AutoregressiveCategorical(Likelihood):
         tokens = torch.empty((rows * beam, 0), dtype=torch.long, device=device)
         token = torch.full((rows * beam,), self.vocabulary, device=device)
         ended = torch.zeros(rows * beam, dtype=torch.bool, device=device)
-        for _ in range(self.length):
-            logits, state = self._step(token, state)
+        for position in range(self.length):
+            logits, state = self._step(token, state, position)
             steps = torch.log_softmax(logits, dim=-1)
             steps[ended] = -torch.inf
             steps[ended, self.end] = 0.0  # what has ended goes on in one way, at no cost
