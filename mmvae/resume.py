@@ -107,8 +107,8 @@ def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
         return
     if not begun:
         raise FileNotFoundError(f"nothing to resume in '{folder}': it has no {FILE}")
-    before = Recipe.load(folder).model_dump(mode="json")
-    now = recipe.model_dump(mode="json")
+    before, now = Recipe.load(folder).model_dump(mode="json"), recipe.model_dump(mode="json")
+    before["train"]["steps"] = max(before["train"]["steps"], recipe.train.steps)  # to go on for longer is the same training
     changed = sorted(set(_leaves(now)) ^ set(_leaves(before)))
     if changed:
         raise ValueError(

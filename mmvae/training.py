@@ -62,8 +62,8 @@ def train(
     """Train a recipe and return the best model, which is saved in `out` (by default runs/<name>).
 
     overrides: "train.steps=200" and the like. resume: go on from the last save in `out`, to the same weights as
-    without a stop; the recipe may then be the run's folder. Raises ValueError or FileNotFoundError for what the user
-    can mend, Interrupted after Ctrl-C.
+    without a stop, or for more train.steps than before; the recipe may then be the run's folder. Raises ValueError or
+    FileNotFoundError for what the user can mend, Interrupted after Ctrl-C.
     """
     run = find_run(recipe) if resume and isinstance(recipe, str | Path) else None
     recipe = Recipe.load(recipe, overrides)
@@ -115,10 +115,10 @@ class Run:
         if resume:
             check_data(folder, self.prepared)
             self._restore()
-        elif self.rank == 0:
+        if self.rank == 0:
             about = {"data": {"fingerprint": self.prepared.fingerprint, "rows": self.prepared.report.rows}}
             checkpoint.save_config(folder, recipe, self.prepared.modalities, about)
-            (folder / "log.jsonl").write_text("")
+            (folder / "log.jsonl").touch()
 
     def _prepare(self, modalities: dict[str, Modality] | None) -> Prepared:
         prepared = by_the_first(lambda: prepare(self.recipe, modalities, progress=self.display))

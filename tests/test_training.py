@@ -545,7 +545,21 @@ def test_a_run_is_not_overwritten(whole: Path) -> None:
 
 def test_resuming_another_recipe_is_refused(whole: Path) -> None:
     with pytest.raises(ValueError, match=r"the recipe has changed in train\.[a-z_]+[,;]"):
-        train(recipe("train.steps=30"), out=whole, resume=True, progress=False)
+        train(recipe("train.learning_rate=0.1"), out=whole, resume=True, progress=False)
+    with pytest.raises(ValueError, match=r"the recipe has changed in train\.steps;"):
+        train(recipe("train.steps=10"), out=whole, resume=True, progress=False)
+
+
+def test_a_run_goes_on_for_longer(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(whole, tmp_path / "run")
+    stop_after(monkeypatch, 25)
+    with pytest.raises(Interrupted):
+        train(tmp_path / "run", ["train.steps=30"], resume=True, progress=False)
+    monkeypatch.undo()
+    train(tmp_path / "run", resume=True, progress=False)
+    assert log(tmp_path / "run")[: len(log(whole))] == log(whole)
+    assert log(tmp_path / "run")[-1]["step"] == 30
+    assert Recipe.load(tmp_path / "run").train.steps == 30
 
 
 def test_weights_do_not_depend_on_how_often_one_validates(whole: Path, tmp_path: Path) -> None:
