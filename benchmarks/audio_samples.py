@@ -58,6 +58,7 @@ def main() -> None:
         "samples": len(samples),
         "training sounds": len(real),
         "peak": max(float(np.abs(sound).max()) for sound in samples),
+        "first sample": max(float(np.abs(sound[:, 0]).max()) for sound in samples),
         "last sample": max(float(np.abs(sound[:, -1]).max()) for sound in samples),
         "mean": max(float(np.abs(sound.mean(1)).max()) for sound in samples),
         "coverage": coverage(real, drawn)["coverage"],

@@ -149,7 +149,7 @@ def interpolate(
     from mmvae.generation import VAE
 
     if ends and len(ends) != 2:
-        raise ValueError(f"interpolation is between two inputs, not {len(ends)}")
+        raise ValueError(f"interpolation is between two inputs, not {len(ends)}: mmvae interpolate MODEL ONE ANOTHER")
     first, last = ends or (None, None)
     vae = VAE.load(model, overrides=changes or [])
     write(vae.interpolate(first, last, steps, seed, path, temperature), out, "interpolated", as_json, ends or [])

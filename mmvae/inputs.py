@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from mmvae.data.rows import default_column, read_cell
 from mmvae.data.sources import TABLES, open_source
 from mmvae.data.store import digest
 from mmvae.modalities.contract import Modality, Raw, as_stream, stack
+from mmvae.modalities.registry import modalities as registry
 from mmvae.recipe import Recipe
 
 Inputs = Sequence[Any] | Mapping[str, Sequence[Any]]  # rows, or rows by modality with None where one is missing
@@ -104,10 +106,10 @@ def unquote(noted: Sequence[Sequence[str]]) -> list[str]:
 
 
 def read_input(modality: Modality, item: Any) -> Raw:
-    """A path, or a string that is one or ends like one of the modality's files, is read; all else is parsed."""
+    """A path, or a string that is one or ends like a file of some modality, is read; all else is parsed."""
     suffixes = (modality.suffix, *modality.reads)
     # os.path, unlike Path, takes a sentence of any length for no file
-    if isinstance(item, str) and (item.lower().endswith(suffixes) or os.path.isfile(item)):
+    if isinstance(item, str) and (item.lower().endswith((*suffixes, *_suffixes())) or os.path.isfile(item)):
         item = Path(item)
     if isinstance(item, str) and os.path.isdir(item):
         raise ValueError(f"{item}: a folder; name a file in it")
@@ -125,6 +127,13 @@ def read_input(modality: Modality, item: Any) -> Raw:
         return modality.read(item)
     except ValueError as error:
         raise ValueError(f"{item}: {error}") from None
+
+
+@cache
+def _suffixes() -> tuple[str, ...]:
+    """Of the files of all modalities that come with the package: a name that ends so is no sentence."""
+    kinds = [registry.get(name) for name in registry.names() if registry.origin(name) == "built in"]
+    return tuple(suffix for kind in kinds for suffix in (kind.suffix, *kind.reads))
 
 
 def expand(recipe: Recipe, modalities: Mapping[str, Modality], items: Sequence[str]) -> tuple[Batch, list[str]]:

@@ -44,7 +44,7 @@ class Audio(Stream):
         seconds: float = Field(
             0.5, gt=0, le=60, description="window: shorter sounds are followed by silence, longer ones cut and counted"
         )
-        fft: int = Field(512, ge=16, description="samples of an analysis frame")
+        fft: int = Field(512, ge=16, multiple_of=2, description="samples of an analysis frame")
         hop: int = Field(128, ge=1, description="samples from frame to frame")
         bands: int = Field(0, ge=0, description="mel bands; 0: all frequencies, for fidelity")
         scale: Literal["power", "log"] = Field("power", description="of magnitudes m: m ** power, or log(1 + 10 m)")
@@ -53,13 +53,14 @@ class Audio(Stream):
         vary_gain: float = Field(
             6.0, ge=0, le=60, description="of variants (data.variants): up to so many dB, either way"
         )
-        vary_shift: float = Field(0.01, ge=0, description="of variants: up to so many seconds later")
+        vary_shift: float = Field(0.01, ge=0, le=1, description="of variants: up to so many seconds later")
+        vary_polarity: bool = Field(True, description="of variants: every other one upside down")
         vary_speed: float = Field(
             0.06, ge=0, lt=1, description="of variants: up to so much faster or slower, pitch too"
         )
         vary_pitch: float = Field(0.0, ge=0, le=24, description="of variants: up to so many semitones, speed kept")
         vary_noise: float | None = Field(
-            None, description="of variants: white noise, its dB below the sound or fainter"
+            None, ge=0, description="of variants: white noise, its dB below the sound or fainter"
         )
         phase: Literal["integrated", "random"] = network(
             "integrated", "phases to start from: integrated from the magnitude's gradients, or random"
@@ -121,7 +122,7 @@ class Audio(Stream):
         return 1 + max(0, math.ceil((self._length(file) - self.samples) / self.step))
 
     def read_piece(self, file: Path, index: int) -> np.ndarray:
-        return self._read(file, index * self.step, self.samples)
+        return self._cut(self._read(file, index * self.step, self.samples))
 
     def opening(self, file: Path) -> tuple[np.ndarray, list[np.ndarray]]:
         whole = self._read(file, 0, self._length(file))
@@ -151,7 +152,7 @@ class Audio(Stream):
 
     def _cut(self, samples: np.ndarray) -> np.ndarray:
         if samples.shape[1] > self.samples:
-            self.note(f"longer than {self.config.seconds:g} s: only the start is used")
+            self.note(f"longer than {self.config.seconds:g} s: only the start is used (mmvae resynthesize takes all)")
         if np.abs(samples[:, : self.samples]).max() < sounds.SILENT:
             self.note("silent, or next to it")
         return self._leveled(samples[:, : self.samples])
@@ -164,9 +165,9 @@ class Audio(Stream):
     def vary(self, raw: np.ndarray, random: np.random.Generator) -> np.ndarray:
         how = self.config
         # what was cut off would stop short where it is faster
-        raw = sounds.fade(raw, how.sample_rate) if raw.shape[1] == self.samples else raw
+        raw = sounds.fade(raw, how.sample_rate, start=False) if raw.shape[1] == self.samples else raw
         varied = sounds.vary(
-            raw * np.float32(random.choice([-1, 1])),
+            raw * np.float32(random.choice([-1, 1]) if how.vary_polarity else 1),
             how.sample_rate,
             gain=random.uniform(-how.vary_gain, how.vary_gain),
             shift=random.uniform(0, how.vary_shift),
@@ -221,10 +222,10 @@ class Audio(Stream):
     def prolong(self, whole: np.ndarray | None, tensors: Iterable[Tensor]) -> np.ndarray:
         rate = self.config.sample_rate
         if whole is None:
-            return sounds.within(sounds.fade(torch.cat(list(self._flow(tensors)), 1).numpy(), rate, start=True))
+            return sounds.within(sounds.fade(torch.cat(list(self._flow(tensors)), 1).numpy(), rate))
         before = torch.from_numpy(whole)
         parts = [before[:, : -self.overlap], *self._flow(tensors, before[:, -self.overlap :])]
-        return sounds.fade(torch.cat(parts, 1).clamp(-1, 1).numpy(), rate)
+        return sounds.fade(torch.cat(parts, 1).clamp(-1, 1).numpy(), rate, start=False)
 
     def _flow(self, tensors: Iterable[Tensor], before: Tensor | None = None) -> Iterator[Tensor]:
         """The sound of pieces, a stretch at a time; it begins in phase with the samples before."""
@@ -270,8 +271,8 @@ class Audio(Stream):
         return hearing.means([hearing.compare(*pair, *how) for pair in zip(raws, reconstructions, strict=True)])
 
     def disturb(self, raw: np.ndarray, random: np.random.Generator) -> dict[str, np.ndarray]:
-        noise = random.standard_normal((len(raw), self.samples)).astype(np.float32) * np.sqrt(np.square(raw).mean())
         whole = np.pad(raw, ((0, 0), (0, self.samples - raw.shape[1])))
+        noise = random.standard_normal(whole.shape).astype(np.float32) * np.sqrt(np.square(whole).mean())
         return {f"noise {snr} dB below": whole + noise * 10 ** (-snr / 20) for snr in NOISE}
 
     def _picture(self, raw: np.ndarray) -> Pillow.Image:

@@ -80,13 +80,16 @@ def distortion_ratio(real: Tensor, other: Tensor) -> dict[str, float]:
 def speech_scores(real: np.ndarray, other: np.ndarray, rate: int) -> dict[str, float]:
     """PESQ (ITU-T P.862) and STOI (Taal et al. 2011) of mono speech, where the packages pesq and pystoi are installed
     and the rate is one of theirs; neither for sounds in which they hear no speech."""
-    found = {}
+    found: dict[str, float] = {}
+    if not real.any():
+        return found
     if rate in (8000, 16000) and find_spec("pesq"):
         pesq = import_module("pesq")
-        with suppress(pesq.PesqError, ValueError):  # too short, or silent
+        with warnings.catch_warnings(action="ignore"), suppress(pesq.PesqError, ValueError):  # too short, or no speech
             found["PESQ"] = pesq.pesq(rate, real, other, "nb" if rate == 8000 else "wb")
     if find_spec("pystoi"):
         pystoi = import_module("pystoi")
-        with warnings.catch_warnings(action="error", category=RuntimeWarning), suppress(RuntimeWarning):  # too short
+        short = RuntimeWarning, ValueError
+        with warnings.catch_warnings(action="error", category=RuntimeWarning), suppress(*short):
             found["STOI"] = float(pystoi.stoi(real, other, rate))
     return found

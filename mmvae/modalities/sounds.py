@@ -11,6 +11,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 FADE = 0.005  # seconds
+ATTACK = 0.0005  # seconds; what begins at once, as drums do, keeps its edge
+LOUDEST = 100.0  # of full scale: beyond are integers that were stored as they are
 SILENT = 1e-3  # a peak below it, -60 dB, is noise
 INEXACT = {"OGG", "MP3"}  # formats in which libsndfile finds a place only roughly
 SLACK = 8  # bytes that a head may declare too many: some programs count it twice
@@ -73,6 +75,8 @@ def convert(samples: np.ndarray, own: int, rate: int, channels: int) -> np.ndarr
     """Samples [c, n] of one rate and channel count at another; mono is the average of the channels."""
     if not np.isfinite(samples).all():
         raise ValueError("the sound holds samples that are not finite")
+    if (peak := np.abs(samples).max(initial=0)) > LOUDEST:
+        raise ValueError(f"samples reach {peak:,.6g}, where full scale is 1: divide them by what theirs is")
     if channels == 1:
         samples = samples.mean(0, keepdims=True)
     elif len(samples) != channels:
@@ -87,19 +91,23 @@ def convert(samples: np.ndarray, own: int, rate: int, channels: int) -> np.ndarr
 
 
 def scaled(values: Any) -> np.ndarray:
-    """Samples as float32; integers of 16 or 32 bits, as programs give them, over 2^15 or 2^31, others as they are."""
+    """Samples as float32; integers of 8, 16 or 32 bits, as programs give them, by their full scale (that of bytes is
+    around 128), others as they are. Raises ValueError for what is neither real nor a whole number."""
     values = np.asarray(values)
-    bits = 8 * values.dtype.itemsize if values.dtype.kind == "i" else 0
-    return values.astype(np.float32) / (1 << bits - 1 if bits in (16, 32) else 1)
+    kind, bits = values.dtype.kind, 8 * values.dtype.itemsize
+    if kind not in "iuf":
+        raise ValueError(f"{values.dtype} is neither float nor integer")
+    if values.dtype == np.uint8:
+        return values.astype(np.float32) / 128 - 1
+    return values.astype(np.float32) / (1 << bits - 1 if kind == "i" and bits < 64 else 1)
 
 
-def fade(samples: np.ndarray, rate: int, start: bool = False) -> np.ndarray:
+def fade(samples: np.ndarray, rate: int, start: bool = True) -> np.ndarray:
     """Samples [channels, n] that end in silence, and start from it: cut off, they would click."""
-    count = min(samples.shape[1] // 2, round(FADE * rate))
-    ramp, faded = np.linspace(0, 1, count, dtype=np.float32), samples.copy()
-    faded[:, samples.shape[1] - count :] *= ramp[::-1]
-    if start:
-        faded[:, :count] *= ramp
+    faded = samples.copy()
+    for seconds, side in ((FADE, faded[:, ::-1]), (ATTACK, faded))[: 1 + start]:
+        count = min(samples.shape[1] // 2, round(seconds * rate))
+        side[:, :count] *= np.linspace(0, 1, count, dtype=np.float32)
     return faded
 
 
