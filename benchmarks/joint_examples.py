@@ -36,10 +36,11 @@ def main() -> None:
     if not {"image", "text"} <= set(vae.modalities):
         raise ValueError(f"{args.model} has {', '.join(vae.modalities)}: it takes a model of image and text")
     split = prepare(vae.recipe, vae.modalities, "test").splits["test"]
-    among = split.store.complete(AMONG)
+    among = split.store.complete(AMONG, ("image", "text"))
     if len(among) < 2:
         raise ValueError(f"{args.model}: no two rows of its test split have both a picture and words")
-    found = places(vae.network, split.store, among, vae.device, args.seed)
+    ways = (("image", "text"), ("text", "image"))
+    found = {way: places(vae.network, split.store, among, *way, vae.device, args.seed) for way in ways}
     shown = torch.linspace(0, len(among) - 1, min(args.rows, len(among))).round().long()
     pictures, words = ([split.raw(name, int(row)) for row in among[shown]] for name in ("image", "text"))
     drawn = vae.translate({"text": words}, ["image"], n=EACH, seed=args.seed)["image"]

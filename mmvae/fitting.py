@@ -87,6 +87,8 @@ def fit_prior(vae: VAE, prepared: Prepared, display: Display) -> None:
     if len(train) < 2:
         display.say("no prior is fitted: one training row is nothing to fit a density to")
         return
+    if _private(vae) and len(train.complete()) < 2:
+        display.say("the prior is fitted to rows of which none has all modalities: its samples' parts need not agree")
     kind = vae.recipe.prior["fitted"]
     draws, others = (_draws(vae, prepared.splits[name].store, name) for name in ("train", "validation"))
     others = others.flatten(0, 1)
@@ -115,6 +117,10 @@ def fit_prior(vae: VAE, prepared: Prepared, display: Display) -> None:
     )
 
 
+def _private(vae: VAE) -> bool:
+    return any(table["private"] for table in vae.recipe.modalities.values())
+
+
 def _seed(vae: VAE, split: str) -> int:
     """Of the draws of a split: not that of figures, which would find a prior that has seen their noise."""
     return mix(vae.recipe.train.seed, "prior", split)
@@ -124,8 +130,7 @@ def _seed(vae: VAE, split: str) -> int:
 def _draws(vae: VAE, store: Store, split: str) -> Tensor:
     """Posterior draws of rows from all over a split, [N, DRAWS, D]. Where modalities have dimensions of their own, of
     rows that have all: of others nothing is to be learned of what goes with what."""
-    private = any(table["private"] for table in vae.recipe.modalities.values())
-    whole = store.complete() if private else torch.arange(len(store))
+    whole = store.complete() if _private(vae) else torch.arange(len(store))
     whole = whole if len(whole) > 1 else torch.arange(len(store))
     seed = _seed(vae, split)
     rows = whole[torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed))[:ROWS]]

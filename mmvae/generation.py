@@ -187,13 +187,13 @@ class VAE:
         decoded. Raises ValueError or FileNotFoundError for what cannot be read, and for unknown modalities."""
         if n < 1:
             raise ValueError(f"n = {n}: there is nothing to draw")
-        unknown = [name for name in to if name not in self.modalities]
-        if unknown:
+        to = [to] if isinstance(to, str) else to
+        if unknown := [name for name in to if name not in self.modalities]:
             raise ValueError(f"the model has no modality '{unknown[0]}': it has {', '.join(self.modalities)}")
         batch = to_batch(self.modalities, inputs)
         others = [name for name in self.modalities if name not in batch.values]
         if not (to or others):
-            raise ValueError("the inputs have all modalities of the model: say with --to which are wanted")
+            raise ValueError("the inputs are of all modalities of the model: say with --to which are wanted")
         made = self.decode(self.infer(batch, n, seed), seed, temperature, "translate", to or others)
         return replace(made, given=partial(taken, self.modalities, batch, n))
 

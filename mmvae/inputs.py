@@ -145,7 +145,8 @@ def expand(recipe: Recipe, modalities: Mapping[str, Modality], items: Sequence[s
         folders = [item for item in items if _holds_rows(item)]
         if folders:
             raise ValueError(f"{folders[0]}: a folder or table is for models of one modality; name single files")
-        return to_batch(modalities, items), list(items)
+        columns = together(modalities, items)
+        return to_batch(modalities, columns), list(items) if len(columns) == 1 else [" and ".join(items)]
     ((name, modality),) = modalities.items()
     rows: list[tuple[str, Raw]] = []
     for item in items:

@@ -99,11 +99,11 @@ class Prepared:
         held = self.splits[split]
         if isinstance(held.rows, Items):
             return f" in {counted(len(held.sequences()), 'sequence')}"
-        has = {name: int(column.present.sum()) for name, column in held.store.columns.items()}
-        if (whole := len(held.store.complete())) < min(has.values()):
+        versions = max(1, len(held) // max(1, self.report.rows[split]))
+        has = {name: int(column.present.sum()) // versions for name, column in held.store.columns.items()}
+        if (whole := len(held.store.complete()) // versions) < min(has.values()):
             has["all"] = whole
-        gaps = ", ".join(f"{count:,} with {name}" for name, count in has.items() if count < len(held))
-        versions = len(held) // max(1, self.report.rows[split])
+        gaps = ", ".join(f"{n:,} with {name}" for name, n in has.items() if n < self.report.rows[split])
         return (f", each in {versions} versions" if versions > 1 else "") + (f" ({gaps})" if gaps else "")
 
 

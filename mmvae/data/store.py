@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,9 +138,11 @@ class Store:
         """How many modalities each row has [N]."""
         return torch.stack([column.present for column in self.columns.values()]).sum(0)
 
-    def complete(self, most: int | None = None) -> Tensor:
-        """The numbers of the rows that have all modalities, or of so many of them at most, from all over the split."""
-        rows = (self.modalities() == len(self.columns)).nonzero().squeeze(1)
+    def complete(self, most: int | None = None, of: Collection[str] | None = None) -> Tensor:
+        """The numbers of the rows that have all modalities, or all of some, or of so many of these rows at most, from
+        all over the split."""
+        there = [column.present for name, column in self.columns.items() if of is None or name in of]
+        rows = torch.stack(there).all(0).nonzero().squeeze(1)
         return rows if most is None else rows[spread(len(rows), most)]
 
     def numbers(self) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from itertools import permutations
 
 import torch
@@ -19,41 +19,35 @@ AMONG = 100  # rows among which the right one is looked for
 
 
 def retrieval(network: Network, store: Store, device: torch.device, seed: int = 0) -> dict[str, float]:
-    """The medians of `places`, as figures; none where there is nothing to look among."""
-    rows = store.complete(AMONG)
-    if len(rows) < 2:
-        return {}
-    return {
-        f"retrieval, {source} to {target}: median place among {len(rows)}": found.median().item()
-        for (source, target), found in places(network, store, rows, device, seed).items()
-    }
+    """The medians of `places` of rows that have both, as figures; none where there is nothing to look among."""
+    figures = {}
+    for source, target in permutations(store.columns, 2):
+        rows = store.complete(AMONG, (source, target))
+        if len(rows) > 1:
+            found = places(network, store, rows, source, target, device, seed).median().item()
+            figures[f"retrieval, {source} to {target}: median place among {len(rows)}"] = found
+    return figures
 
 
 @torch.inference_mode()
 def places(
-    network: Network, store: Store, rows: Tensor, device: torch.device, seed: int = 0
-) -> dict[tuple[str, str], Tensor]:
-    """For each source and target modality, the place of a row's own observation of the target among those of all
-    `rows`, by how near its latent is to that of the row's observation of the source, [rows]: 1 is best, the middle is
-    chance, also where z says nothing. Nearness is the cosine between posterior means, in the dimensions that both
-    modalities see."""
-    parts: dict[str, list[Tensor]] = {name: [] for name in store.columns}
-    order = []
+    network: Network, store: Store, rows: Tensor, source: str, target: str, device: torch.device, seed: int = 0
+) -> Tensor:
+    """The place of a row's own observation of the target modality among those of all `rows`, by how near its latent is
+    to that of the row's observation of the source, [rows]: 1 is best, the middle is chance, also where z says nothing.
+    Nearness is the cosine between posterior means, in the dimensions that both modalities see."""
+    order, means = [], []
     for numbers, batch, _ in batches(store, store.at_once(len(rows)), device, seed, rows):
         order.append(numbers)
-        for name, column in parts.items():
-            column.append(network.posterior(batch.of([name])).mean)
-    back = torch.cat(order).argsort()
-    means = {name: torch.cat(column)[back] for name, column in parts.items()}
-    found = {}
-    for source, target in permutations(means, 2):
         # of private dimensions only the owner says anything
-        a, b = network.latent.seen_by(target, means[source]), network.latent.seen_by(source, means[target])
-        near = torch.cosine_similarity(a[:, None], b, dim=2)
-        own = near.diagonal()[:, None]
-        # of equals the middle: saying nothing is chance
-        found[source, target] = 0.5 + (near > own).sum(1) + 0.5 * (near == own).sum(1)
-    return found
+        seen = ((source, target), (target, source))
+        means.append([network.latent.seen_by(of, network.posterior(batch.of([name])).mean) for name, of in seen])
+    back = torch.cat(order).argsort()
+    a, b = (torch.cat(parts)[back] for parts in zip(*means, strict=True))
+    near = torch.cosine_similarity(a[:, None], b, dim=2)
+    own = near.diagonal()[:, None]
+    # of equals the middle: saying nothing is chance
+    return 0.5 + (near > own).sum(1) + 0.5 * (near == own).sum(1)
 
 
 def apart(
@@ -65,32 +59,33 @@ def apart(
     progress: Progress | None = None,
     fitted: Prior | None = None,
 ) -> dict[str, float]:
-    """In nats, by the importance-weighted bound with k draws, of rows that have all modalities: -log p(x_m) of each
-    modality m, also under a fitted prior, and -log p(x_m | the others) and given each other one, differences of two
-    such bounds. Nothing where no row has all."""
-    rows = store.complete(MOST)
-    if not len(rows):
-        return {}
-    found: dict[frozenset[str], float] = {}
+    """In nats, by the importance-weighted bound with k draws: -log p(x_m) of each modality m, also under a fitted
+    prior, and -log p(x_m | the others) and given each other one, differences of two such bounds; of rows that have all
+    that a figure speaks of."""
+    found: dict[tuple[frozenset[str], frozenset[str]], float] = {}
 
-    def nll(names: Collection[str]) -> float:
-        key = frozenset(names)
+    def nll(names: Sequence[str], having: Sequence[str], rows: Tensor) -> float:
+        key = frozenset(names), frozenset(having)
         if key not in found:
-            of = importance_nll(network, store, device, k, seed, progress, (), rows, key)
+            of = importance_nll(network, store, device, k, seed, progress, (), rows, names)
             found[key] = of.mean().item()
         return found[key]
 
     figures = {}
     for name in store.columns:
-        others = [other for other in store.columns if other != name]
-        figures[f"NLL of {name} alone, k = {k}, N = {len(rows)} (nats)"] = nll([name])
-        if fitted:
-            alone = nll_alone(network, fitted, store, device, k, rows, name, seed, progress)
-            figures[f"NLL of {name} alone under the fitted prior, k = {k}, N = {len(rows)} (nats)"] = (
-                alone.mean().item()
-            )
-        for given in dict.fromkeys([tuple(others), *((other,) for other in others)]):
-            figures[f"NLL of {name} given {' and '.join(given)}, k = {k}, N = {len(rows)} (nats)"] = nll(
-                [name, *given]
-            ) - nll(given)
+        others = tuple(other for other in store.columns if other != name)
+        for given in dict.fromkeys([(), others, *((other,) for other in others)]):
+            having = (name, *given)
+            if not len(rows := store.complete(MOST, having)):
+                continue
+            of = f"k = {k}, N = {len(rows)} (nats)"
+            if given:
+                figures[f"NLL of {name} given {' and '.join(given)}, {of}"] = nll(having, having, rows) - nll(
+                    given, having, rows
+                )
+                continue
+            figures[f"NLL of {name} alone, {of}"] = nll(having, having, rows)
+            if fitted:
+                alone = nll_alone(network, fitted, store, device, k, rows, name, seed, progress).mean().item()
+                figures[f"NLL of {name} alone under the fitted prior, {of}"] = alone
     return figures

@@ -68,7 +68,7 @@ def evaluate(
     use = bounds.latent_use(vae.network, rows.store, vae.device, seed)
     figures = {
         **({} if terms.rate is None else _bounds(vae, rows, terms, k, seed, progress)),
-        **{f"distortion, {name} (nats)": value for name, value in terms.distortion.items()},
+        **_distortion(rows, terms),
         f"active units, of {vae.recipe.latent['dim']}": int(use["active units"]),
         **(
             {f"mutual information, N = {use['rows compared']:.0f} (nats)": use["mutual information"]}
@@ -129,6 +129,16 @@ def _bounds(
         figures |= modality.scores(nll, rows.store.batch(range(len(rows))).values[name])
     if vae.sequence and vae.recipe.data.ordered:
         figures |= next_nll(vae, rows, k, seed, progress)
+    return figures
+
+
+def _distortion(rows: Split, terms: bounds.Terms) -> dict[str, float]:
+    """A row that lacks a modality has no distortion of it."""
+    figures = {}
+    for name, value in terms.distortion.items():
+        count = int(rows.store.columns[name].present.sum())
+        of = "" if count == len(rows) else f", N = {count}"
+        figures[f"distortion, {name}{of} (nats)"] = value * len(rows) / max(1, count)
     return figures
 
 

@@ -127,15 +127,15 @@ def _coherence(
         return _see(classifiers[name], modality, _tensors(modality, raws), vae.device).logs.argmax(1)
 
     numbers, labels = {value: number for number, value in enumerate(classes)}, _labels(held, label)
-    rows = [row for row in held.store.complete().tolist() if labels[row] in numbers]
-    if not rows:  # none to tell by
-        return {}
-    batch, true = held.store.batch(rows), torch.tensor([numbers[labels[row]] for row in rows])
     names, found = list(vae.modalities), {}
     for target in names:
         others = [name for name in names if name != target]
         for sources in [*([one] for one in others), *([others] if len(others) > 1 else [])]:
-            made = vae.decode(vae.infer(batch.of(sources), seed=seed), seed, to=[target])[target]
+            rows = [row for row in held.store.complete(of=sources).tolist() if labels[row] in numbers]
+            if not rows:  # none to tell by
+                continue
+            true = torch.tensor([numbers[labels[row]] for row in rows])
+            made = vae.decode(vae.infer(held.store.batch(rows).of(sources), seed=seed), seed, to=[target])[target]
             share = (chosen(target, made) == true).double().mean().item()
             found[f"coherence, {' and '.join(sources)} to {target}, N = {len(rows)}"] = share
     return found

@@ -195,7 +195,9 @@ class Kept(Store):
         return len(next(iter(self.values.values())))
 
     def batch(self, indices: Tensor | Sequence[int]) -> Batch:
-        return whole(**{name: values[torch.as_tensor(indices)] for name, values in self.values.items()})
+        rows = torch.as_tensor(indices)
+        present = {name: column.present[rows] for name, column in self.columns.items()}
+        return Batch({name: values[rows][present[name]] for name, values in self.values.items()}, present)
 
 
 def test_the_evaluated_nll_of_the_exact_posterior_is_minus_the_evidence_for_any_number_of_draws() -> None:
@@ -392,9 +394,24 @@ def test_places_are_those_of_the_rows_in_order_whatever_order_they_are_read_in(m
     x, y = z @ (20 * WEIGHT).T, z @ (20 * SECOND).T
     store = Kept(x=x, y=torch.cat([y[:50], y[50:].roll(7, 0)]))
     monkeypatch.setattr(store, "by_length", lambda: torch.arange(99, -1, -1))
-    found = places(linear({"x": 20 * WEIGHT, "y": 20 * SECOND}), store, torch.arange(100), CPU)["x", "y"]
+    found = places(linear({"x": 20 * WEIGHT, "y": 20 * SECOND}), store, torch.arange(100), "x", "y", CPU)
     assert (found[:50] == 1).double().mean() > 0.9
     assert found[50:].median() > 10
+
+
+def test_where_no_row_has_all_each_figure_is_of_the_rows_that_have_what_it_names() -> None:
+    parts = {"x": 20 * WEIGHT, "y": 20 * SECOND, "w": 20 * weights(5, seed=3)}
+    both = draw(torch.cat(list(parts.values())), 90)
+    store = Kept(**dict(zip(parts, both.split([6, 4, 5], dim=1), strict=True)))
+    for index, column in enumerate(store.columns.values()):
+        column.present[index::3] = False
+    rows = torch.arange(90) % 3 == 2  # which have x and y
+    weight = torch.cat([parts["x"], parts["y"]])
+    joint, of_y = evidence(both[rows, :10], weight), evidence(both[rows, 6:10], parts["y"])
+    found = apart(linear(parts), store, CPU, k=1)
+    assert found["NLL of x given y, k = 1, N = 30 (nats)"] == pytest.approx((of_y - joint).mean().item(), abs=1e-3)
+    assert not [what for what in found if "y and w" in what]
+    assert retrieval(linear(parts), store, CPU)["retrieval, x to y: median place among 30"] == 1
 
 
 def test_what_only_one_modality_says_does_not_count_in_a_search() -> None:

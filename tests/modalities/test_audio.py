@@ -345,7 +345,9 @@ def test_values_that_are_no_sound_are_refused(value: Any) -> None:
         audio().parse(value)
 
 
-@pytest.mark.parametrize("config", [{"seconds": 0}, {"sample_rate": 10}, {"channels": 3}, {"widths": [0]}, {"fft": 511}], ids=str)
+@pytest.mark.parametrize(
+    "config", [{"seconds": 0}, {"sample_rate": 10}, {"channels": 3}, {"widths": [0]}, {"fft": 511}], ids=str
+)
 def test_settings_that_make_no_sense_are_refused(config: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         audio(**config)
