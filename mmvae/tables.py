@@ -28,6 +28,7 @@ class Data(Settings):
         description="share of the rows, but 20 at least, or a tenth of few, where no test split is declared",
     )
     seed: int = Field(0, ge=0, description="of the splits that are made")
+    group: str | None = Field(None, description="column whose rows of one value stay in one split, such as a speaker")
     sequences: bool = Field(False, description="each cell is a list of observations, or each folder one, in order")
     pieces: bool = Field(False, description="long files give all their windows, in order, in place of the first")
     variants: int = Field(0, ge=0, description="changed versions of each training row, to train on beside it")

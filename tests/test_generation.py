@@ -18,7 +18,7 @@ from mmvae.core.fitted import FittedMixture
 from mmvae.core.latents import slerp
 from mmvae.core.noise import Noise, mix
 from mmvae.generation import ROWS, VAE
-from mmvae.inputs import to_batch, together
+from mmvae.inputs import expand, to_batch, together
 from mmvae.reproducing import reproduce
 from mmvae.samples import Note, Samples, read_note
 
@@ -172,7 +172,7 @@ def test_files_of_several_modalities_are_told_apart_by_their_suffixes(
 def test_one_modality_is_translated_to_the_others(vae_for: MakeVAE, raws_of: MakeRaws) -> None:
     vae, (picture,) = vae_for("image", "text"), raws_of("image", 1)
     words = vae.translate({"image": [picture]}, n=3, seed=5)
-    assert list(words.raws) == ["text"]
+    assert list(words.raws) == list(vae.translate({"image": [picture]}, "text").raws) == ["text"]
     assert len(words) == 3
     assert len({tuple(z.tolist()) for z in words.z}) == 3  # draws of z, not its mean
     both = vae.translate({"image": [picture], "text": ["the cat sat"]}, ["image", "text"])
@@ -184,6 +184,18 @@ def test_one_modality_is_translated_to_the_others(vae_for: MakeVAE, raws_of: Mak
         vae.translate({"image": [picture]}, ["sound"])
     with pytest.raises(ValueError, match="say with --to which are wanted"):
         vae.translate({"image": [picture], "text": ["the cat sat"]})
+
+
+def test_what_is_given_to_a_command_in_several_modalities_is_one_row(vae_for: MakeVAE, tmp_path: Path) -> None:
+    vae, picture = vae_for("image", "text"), str(tmp_path / "b.png")
+    vae.modalities["image"].write(np.full((28, 28, 1), 80, np.uint8), Path(picture))
+    batch, names = expand(vae.recipe, vae.modalities, [picture, "the cat sat"])
+    assert (len(batch), names) == (1, [f"{picture} and the cat sat"])
+    batch, names = expand(vae.recipe, vae.modalities, ["the cat sat", "a dog ran"])
+    assert (len(batch), names) == (2, ["the cat sat", "a dog ran"])
+    for item in ("seven.wav", "nothere.png"):  # no sentence, though the words could be read
+        with pytest.raises(FileNotFoundError, match=f"no file '{item}'"):
+            expand(vae.recipe, vae.modalities, [item])
 
 
 def test_what_a_missing_modality_has_of_its_own_is_drawn_from_the_fitted_prior(

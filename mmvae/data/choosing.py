@@ -51,7 +51,8 @@ def _choose(recipe: Recipe, modalities: Mapping[str, Modality]) -> Chosen:
     columns = {name: _column(recipe, name, sources[""]) for name in first}
     columns |= {name: prefix_of(name) + _column(recipe, name, sources[name]) for name in own}
     assert data.pair is not None  # the recipe asks for it
-    if identifies(data.pair, sources.values()):  # else a row and its partner may come into different splits
+    # else a row and its partner may come into different splits
+    if data.group or identifies(data.pair, sources.values()):
         whole = {
             name: {split: rows.select(range(len(rows))) for split, rows in s.splits.items()}
             for name, s in sources.items()

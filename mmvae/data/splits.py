@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from itertools import chain
-from pathlib import Path
+from typing import Any
 
 import torch
 
 from mmvae.core.noise import mix
-from mmvae.data.rows import Rows, Selection, Source
+from mmvae.core.registry import some
+from mmvae.data.rows import Rows, Selection, Source, compared
 from mmvae.tables import Data
 from mmvae.words import counted
 
@@ -18,9 +19,10 @@ SHARED = ("validation", "test")  # made of training rows where they are not decl
 
 def make_splits(source: Source, data: Data) -> dict[str, Selection]:
     """Train, validation and test rows. A share of 0 makes no such split, a share of 1 leaves nothing to train on; any
-    other gives at least 20 rows, or a tenth of all if that is fewer. Rows of one file stay together.
+    other gives at least 20 rows, or a tenth of all if that is fewer. Rows of one file stay together, or those of one
+    value of `data.group`.
 
-    Raises ValueError for too few rows.
+    Raises ValueError for too few rows, and for a column that is not there.
     """
     chosen = {name: rows.select(range(len(rows))) for name, rows in source.splits.items()}
     if "train" in chosen:
@@ -31,7 +33,7 @@ def make_splits(source: Source, data: Data) -> dict[str, Selection]:
 
 
 def _divided(train: Selection, missing: set[str], data: Data) -> dict[str, Selection]:
-    together = _together(train.rows)
+    together = _together(train.rows, data.group)
     shuffled = (together[place] for place in _shuffled(len(together), mix(data.seed, "splits")))
     made, whole = {}, False
     for name, share in zip(SHARED, (data.validation, data.test), strict=True):
@@ -53,11 +55,15 @@ def _divided(train: Selection, missing: set[str], data: Data) -> dict[str, Selec
     return made
 
 
-def _together(rows: Rows) -> list[list[int]]:
-    """The numbers of rows that stay in one split."""
-    groups: dict[Path | int, list[int]] = {}
-    for index, origin in enumerate(rows.origins or [None] * len(rows)):
-        groups.setdefault(index if origin is None else origin, []).append(index)
+def _together(rows: Rows, group: str | None) -> list[list[int]]:
+    """The numbers of rows that stay in one split: those of one value of a column, or else of one file."""
+    if group is not None and group not in rows.columns:
+        raise ValueError(f"data.group: {rows.source} has no column '{group}'; it has {some(rows.columns)}")
+    whole = rows.select(range(len(rows)))
+    of = rows.origins if group is None else [compared(whole.cell(index, group)) for index in range(len(rows))]
+    groups: dict[Any, list[int]] = {}
+    for index, origin in enumerate(of or [None] * len(rows)):
+        groups.setdefault(("alone", index) if origin is None else str(origin), []).append(index)
     return list(groups.values())
 
 

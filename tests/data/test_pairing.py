@@ -79,6 +79,20 @@ def test_rows_that_are_named_by_their_key_stay_together_in_every_split(tmp_path:
         assert int(told[3]) == len(prepared.splits["train"].store.complete()) < min(int(told[1]), int(told[2]))
 
 
+@pytest.mark.usefixtures("cache")
+def test_several_rows_of_one_set_go_with_one_of_another_into_a_split(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,id\n" + "".join(f"a{i},{i}\n" for i in range(100)))
+    (tmp_path / "b.csv").write_text("text,id\n" + "".join(f"b{i % 100},{i % 100}\n" for i in range(300)))
+    text = {"kind": "text", "column": "text", "tokenizer": "characters"}
+    tables = {"a": text, "b": {**text, "path": str(tmp_path / "b.csv")}}
+    data = {"path": str(tmp_path / "a.csv"), "pair": "id", "group": "id"}
+    splits = prepare(Recipe.load({"name": "pairs", "data": data, "modalities": tables})).splits
+    said = {name: {split.raw("a", i)[1:] for i in range(len(split))} for name, split in splits.items()}
+    assert all(len(split.store.complete()) == len(split) for split in splits.values())
+    assert sum(map(len, splits.values())) == 300
+    assert len(set.union(*said.values())) == sum(map(len, said.values())) == 100  # none is in two splits
+
+
 def test_what_cannot_be_paired_is_said() -> None:
     with pytest.raises(ValueError, match="pictures has no column 'digit'; it has image, label"):
         pair({"": {"train": numbers()}, "text": {"train": words()}}, "digit")

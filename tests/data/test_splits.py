@@ -46,6 +46,17 @@ def test_rows_of_one_file_stay_in_one_split(rows: int, files: int, seed: int) ->
     assert all(len(made[name]) >= max(1, rows // 20) for name in ("validation", "test"))
 
 
+def test_rows_of_one_value_of_a_column_stay_in_one_split_and_rows_without_one_are_free() -> None:
+    told = [{"x": i, "speaker": None if i >= 90 else float(i % 30)} for i in range(100)]
+    source = Source({"train": Rows(told, ("x", "speaker"), "here")}, "print")
+    made = make_splits(source, Data(path="here", group="speaker"))
+    heard = [{x % 30 for x in cells(part) if x < 90} for part in made.values()]
+    assert sum(map(len, heard)) == 30
+    assert sorted(x for part in made.values() for x in cells(part)) == list(range(100))
+    with pytest.raises(ValueError, match=r"data\.group: here has no column 'voice'; it has x, speaker"):
+        make_splits(source, Data(path="here", group="voice"))
+
+
 def test_the_same_seed_makes_the_same_splits_and_another_others() -> None:
     first, again, other = (splits({"seed": seed}, train=100) for seed in (0, 0, 1))
     assert first == again
