@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -265,4 +266,5 @@ def test_the_command_writes_one_file(small: VAE, recordings: Path, tmp_path: Pat
     )
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == "out.wav\n"
+    assert re.search(r"4\.wav: [\d.]+ seconds, [\d,]+ Hz, \d channels\n(.*\n)*out\.wav: ", ran.stderr)
     assert soundfile.info(tmp_path / "out.wav").frames == soundfile.info(recordings / "4.wav").frames

@@ -19,7 +19,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     k: Annotated[int, typer.Option(min=1, help="Draws of the importance-weighted NLL.")] = 64,
     data: Annotated[str | None, typer.Option(help="Other data than the recipe's: a path or name.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use at most so many rows.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use at most so many rows, or sequences.")] = None,
     label: Annotated[
         str | None, typer.Option(help="Column of classes: a classifier then judges reconstructions and samples.")
     ] = None,

@@ -29,4 +29,8 @@ def resynthesize(
     with Display(not as_json) as display:
         vae = VAE.load(model, overrides=changes or [])
         path = run(vae, file, out, toward, 0.5 if weight is None else weight, display)
+        (modality,) = vae.modalities.values()
+        for name in (file, path):  # what is written has the rate and the channels of the model
+            about = ", ".join(f"{value:,.6g} {what}" for what, value in modality.survey(name).items())
+            display.say(f"{name}: {about}")
     show({"file": str(path)}, as_json, str(path))
