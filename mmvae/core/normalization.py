@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from mmvae.core.processes import of_all_processes
 
 TINY = 1e-20  # a usual epsilon would take for constant what an expert of no precision says: a way to collapse
+ALIKE = 0.05  # of the usual variance: a batch that varies less is of equal rows, such as many short texts
+LEAST = 1e-4  # of normalized means that all rows have: where all are alike nothing is to be stretched
 
 
 class MeanNorm(nn.Module):
@@ -35,6 +37,7 @@ class MeanNorm(nn.Module):
             share = self.momentum * len(whole) / self.running_rows
             self.running_mean.lerp_(center.detach(), share)
             self.running_var.lerp_(variance.detach(), share)
+            variance = torch.maximum(variance, ALIKE * self.running_var)
         return self.scale * (mean - center) * (variance + TINY).rsqrt() + self.shift
 
     def settle(self, means: Tensor) -> None:
@@ -43,6 +46,7 @@ class MeanNorm(nn.Module):
         if len(means) < 2:
             return
         variance, center = torch.var_mean(means, 0)
+        variance = variance.clamp(min=LEAST)
         stretch = self.running_var.sqrt() / self.scale
         self.running_mean.add_((center - self.shift) * stretch)
         self.running_var.copy_(variance * stretch.square())

@@ -146,6 +146,7 @@ def prepare(
         "states": None,
     }
     folder = _cached(settings)
+    most = recipe.data.max_rejected if split is None else 1.0  # one split alone may be small, and was let in before
     states = {name: dump_state(modality.state()) for name, modality in modalities.items()} if fitted else {}
     if states and _states(folder, states) != states:  # else they are what a training prepared
         folder = _cached({**settings, "states": states})
@@ -153,7 +154,7 @@ def prepare(
         cache_folder().mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=cache_folder()))
         try:
-            _fill(scratch, recipe, modalities, chosen, fitted, split is None, progress)
+            _fill(scratch, recipe, modalities, chosen, fitted, split is None, most, progress)
             scratch.rename(folder)
         except OSError:
             if not (folder / "report.json").is_file():  # else another process was faster
@@ -161,7 +162,7 @@ def prepare(
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     prepared = _open(folder, modalities, chosen, recipe.data.path)
-    _judge(prepared.report, recipe.data.max_rejected)  # what is in the cache may have been let in by a larger share
+    _judge(prepared.report, most)  # what is in the cache may have been let in by a larger share
     return prepared
 
 
@@ -204,6 +205,7 @@ def _fill(
     chosen: Chosen,
     fitted: bool,
     varied: bool,
+    most: float,
     progress: Progress | None,
 ) -> None:
     selections, columns = chosen.selections, chosen.columns
@@ -250,7 +252,7 @@ def _fill(
     for name, modality in modalities.items():
         label = f"{name}: " if len(modalities) > 1 else ""
         report.notes |= {label + what: count for what, count in modality.notes.items()}
-    _judge(report, recipe.data.max_rejected)
+    _judge(report, most)
     (folder / "kept.json").write_text(json.dumps(kept))
     about = {"rows": report.rows, "rejected": report.rejected, "notes": report.notes}
     (folder / "report.json").write_text(json.dumps(about), encoding="utf-8")

@@ -30,7 +30,7 @@ def collapse(rate: float, use: Mapping[str, float], recipe: Recipe, step: int) -
     objective = recipe.objective
     if recipe.latent["kind"] in ("vq", "fsq"):
         mend = "lower train.learning_rate, for codes have no KL weight"
-    elif "target_rate" not in objective or priors.get(recipe.prior["kind"]).learned:  # which has no target
+    elif recipe.kl["weight"] > 1 or "target_rate" not in objective or priors.get(recipe.prior["kind"]).learned:
         mend = f"lower kl.weight (now {recipe.kl['weight']:g})"
     elif objective["target_rate"]:
         mend = f"raise objective.target_rate (now {objective['target_rate']:g})"

@@ -270,6 +270,8 @@ def _train_tokenizer(config: Text.Config, raws: Iterable[str]) -> Any:
         return _pretrained_tokenizer(config.tokenizer)
     # a mark in the text is the token that is there already, and no word to be counted
     tokenizer.train_from_iterator(map(_without_marks, raws) if config.tokenizer == "words" else raws, trainer)
+    if not tokenizer.get_vocab().keys() - {UNKNOWN}:
+        raise ValueError(f"modalities.text.min_count = {config.min_count}: nothing is seen so often; lower it")
     return tokenizer
 
 

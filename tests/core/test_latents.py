@@ -130,6 +130,18 @@ def test_batches_count_by_their_rows_in_what_normalization_remembers() -> None:
     assert torch.allclose(norm.running_mean, 0.1 * few.mean(0) + 0.9 * many.mean(0), rtol=0.05)
 
 
+def test_a_batch_of_equal_rows_is_not_stretched() -> None:
+    norm, known = MeanNorm(3, scale=0.6).train(), torch.ones(64, dtype=torch.bool)
+    for seed in range(50):
+        norm(torch.randn(64, 3, generator=torch.Generator().manual_seed(seed)), known)
+    alike = torch.full((64, 3), 0.5, requires_grad=True)
+    (norm(alike, known) * torch.randn(64, 3, generator=torch.Generator().manual_seed(0))).sum().backward()
+    assert alike.grad is not None
+    assert alike.grad.abs().max() < 20  # by the variance of the batch it would be 1e10
+    norm.eval().settle(norm(alike.detach(), known))
+    assert norm(alike.detach() + 0.1, known).abs().max() < 20
+
+
 def test_settled_statistics_are_of_the_rows_that_they_are_taken_of() -> None:
     torch.manual_seed(0)
     latent = family(mean_scale=0.6)

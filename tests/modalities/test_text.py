@@ -293,3 +293,8 @@ def test_texts_split_into_words_and_marks_are_measured_without_a_warning(caplog:
 def test_a_misspelt_tokenizer_is_not_looked_for_on_the_hub() -> None:
     with pytest.raises(ValueError, match=r"no tokenizer 'wrods': did you mean 'words'\?"):
         Text(Text.Config(tokenizer="wrods")).fit(["a b"])
+
+
+def test_a_vocabulary_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="min_count = 9: nothing is seen so often; lower it"):
+        Text(Text.Config(tokenizer="words", min_count=9)).fit(["a b", "c d"])
