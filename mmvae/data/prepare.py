@@ -146,7 +146,6 @@ def prepare(
         "states": None,
     }
     folder = _cached(settings)
-    most = recipe.data.max_rejected if split is None else 1.0  # one split alone may be small, and was let in before
     states = {name: dump_state(modality.state()) for name, modality in modalities.items()} if fitted else {}
     if states and _states(folder, states) != states:  # else they are what a training prepared
         folder = _cached({**settings, "states": states})
@@ -154,7 +153,7 @@ def prepare(
         cache_folder().mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=cache_folder()))
         try:
-            _fill(scratch, recipe, modalities, chosen, fitted, split is None, most, progress)
+            _fill(scratch, recipe, modalities, chosen, fitted, split is None, progress)
             scratch.rename(folder)
         except OSError:
             if not (folder / "report.json").is_file():  # else another process was faster
@@ -162,7 +161,7 @@ def prepare(
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     prepared = _open(folder, modalities, chosen, recipe.data.path)
-    _judge(prepared.report, most)  # what is in the cache may have been let in by a larger share
+    _judge(prepared.report, recipe.data.max_rejected)  # what is in the cache may have been let in by a larger share
     return prepared
 
 
@@ -205,7 +204,6 @@ def _fill(
     chosen: Chosen,
     fitted: bool,
     varied: bool,
-    most: float,
     progress: Progress | None,
 ) -> None:
     selections, columns = chosen.selections, chosen.columns
@@ -252,7 +250,7 @@ def _fill(
     for name, modality in modalities.items():
         label = f"{name}: " if len(modalities) > 1 else ""
         report.notes |= {label + what: count for what, count in modality.notes.items()}
-    _judge(report, most)
+    _judge(report, recipe.data.max_rejected)
     (folder / "kept.json").write_text(json.dumps(kept))
     about = {"rows": report.rows, "rejected": report.rejected, "notes": report.notes}
     (folder / "report.json").write_text(json.dumps(about), encoding="utf-8")
@@ -275,7 +273,8 @@ def _judge(report: Report, max_rejected: float) -> None:
             f"{counted(len(report.rejected), 'row')} could not be used, a share of {share:.0%} "
             f"(data.max_rejected = {max_rejected:.0%})"
             + (f", and nothing is left in {', '.join(empty)}" if empty else "")
-            + f"; the first: {where}: {reason}; mmvae doctor --json names them all"
+            + f"; the first: {where}: {reason}; mmvae doctor --json names them all; "
+            "data.max_rejected=0.5 goes without up to half of them (of a trained model: --set data.max_rejected=0.5)"
         )
 
 
