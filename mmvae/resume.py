@@ -108,9 +108,8 @@ def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
     if not begun:
         raise FileNotFoundError(f"nothing to resume in '{folder}': it has no {FILE}")
     before, now = Recipe.load(folder).model_dump(mode="json"), recipe.model_dump(mode="json")
-    before["train"]["steps"] = max(
-        before["train"]["steps"], recipe.train.steps
-    )  # to go on for longer is the same training
+    # to go on for longer is the same training
+    before["train"]["steps"] = max(before["train"]["steps"], recipe.train.steps)
     changed = sorted(set(_leaves(now)) ^ set(_leaves(before)))
     if changed:
         raise ValueError(

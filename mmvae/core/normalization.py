@@ -33,6 +33,8 @@ class MeanNorm(nn.Module):
         center, variance = self.running_mean, self.running_var
         if self.training and len(whole := of_all_processes(mean)[of_all_processes(known.float()) > 0]) > 1:
             variance, center = torch.var_mean(whole, 0)
+            if not self.running_rows:  # the first batch: 1 is no variance of these means
+                self.running_var.copy_(variance.detach())
             self.running_rows.lerp_(torch.full_like(self.running_rows, len(whole)), self.momentum)
             share = self.momentum * len(whole) / self.running_rows
             self.running_mean.lerp_(center.detach(), share)

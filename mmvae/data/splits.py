@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
@@ -57,10 +58,12 @@ def _divided(train: Selection, missing: set[str], data: Data) -> dict[str, Selec
 
 def _together(rows: Rows, group: str | None) -> list[list[int]]:
     """The numbers of rows that stay in one split: those of one value of a column, or else of one file."""
-    if group is not None and group not in rows.columns:
-        raise ValueError(f"data.group: {rows.source} has no column '{group}'; it has {some(rows.columns)}")
-    whole = rows.select(range(len(rows)))
-    of = rows.origins if group is None else [compared(whole.cell(index, group)) for index in range(len(rows))]
+    of: Sequence[Any] | None = rows.origins
+    if group is not None:
+        if group not in rows.columns:
+            raise ValueError(f"data.group: {rows.source} has no column '{group}'; it has {some(rows.columns)}")
+        whole = rows.select(range(len(rows)))
+        of = [compared(whole.cell(index, group)) for index in range(len(rows))]
     groups: dict[Any, list[int]] = {}
     for index, origin in enumerate(of or [None] * len(rows)):
         groups.setdefault(("alone", index) if origin is None else str(origin), []).append(index)

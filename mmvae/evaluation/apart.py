@@ -62,10 +62,10 @@ def apart(
     """In nats, by the importance-weighted bound with k draws: -log p(x_m) of each modality m, also under a fitted
     prior, and -log p(x_m | the others) and given each other one, differences of two such bounds; of rows that have all
     that a figure speaks of."""
-    found: dict[tuple[frozenset[str], frozenset[str]], float] = {}
+    found: dict[tuple[frozenset[str], tuple[int, ...]], float] = {}  # of names and rows: many figures share them
 
-    def nll(names: Sequence[str], having: Sequence[str], rows: Tensor) -> float:
-        key = frozenset(names), frozenset(having)
+    def nll(names: Sequence[str], rows: Tensor) -> float:
+        key = frozenset(names), tuple(rows.tolist())
         if key not in found:
             of = importance_nll(network, store, device, k, seed, progress, (), rows, names)
             found[key] = of.mean().item()
@@ -80,11 +80,9 @@ def apart(
                 continue
             of = f"k = {k}, N = {len(rows)} (nats)"
             if given:
-                figures[f"NLL of {name} given {' and '.join(given)}, {of}"] = nll(having, having, rows) - nll(
-                    given, having, rows
-                )
+                figures[f"NLL of {name} given {' and '.join(given)}, {of}"] = nll(having, rows) - nll(given, rows)
                 continue
-            figures[f"NLL of {name} alone, {of}"] = nll(having, having, rows)
+            figures[f"NLL of {name} alone, {of}"] = nll(having, rows)
             if fitted:
                 alone = nll_alone(network, fitted, store, device, k, rows, name, seed, progress).mean().item()
                 figures[f"NLL of {name} alone under the fitted prior, {of}"] = alone

@@ -30,6 +30,7 @@ def collapse(rate: float, use: Mapping[str, float], recipe: Recipe, step: int) -
     objective = recipe.objective
     if recipe.latent["kind"] in ("vq", "fsq"):
         mend = "lower train.learning_rate, for codes have no KL weight"
+    # a learned prior has no target, and before a weight above 1 none is reached
     elif recipe.kl["weight"] > 1 or "target_rate" not in objective or priors.get(recipe.prior["kind"]).learned:
         mend = f"lower kl.weight (now {recipe.kl['weight']:g})"
     elif objective["target_rate"]:

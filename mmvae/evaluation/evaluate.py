@@ -136,9 +136,10 @@ def _distortion(rows: Split, terms: bounds.Terms) -> dict[str, float]:
     """A row that lacks a modality has no distortion of it."""
     figures = {}
     for name, value in terms.distortion.items():
-        count = int(rows.store.columns[name].present.sum())
+        if not (count := int(rows.store.columns[name].present.sum())):
+            continue
         of = "" if count == len(rows) else f", N = {count}"
-        figures[f"distortion, {name}{of} (nats)"] = value * len(rows) / max(1, count)
+        figures[f"distortion, {name}{of} (nats)"] = value * len(rows) / count
     return figures
 
 

@@ -85,11 +85,13 @@ def speech_scores(real: np.ndarray, other: np.ndarray, rate: int) -> dict[str, f
         return found
     if rate in (8000, 16000) and find_spec("pesq"):
         pesq = import_module("pesq")
-        with warnings.catch_warnings(action="ignore"), suppress(pesq.PesqError, ValueError):  # too short, or no speech
+        # too short, or no speech; of a silent reconstruction it warns that it divides by 0
+        quiet = warnings.catch_warnings(action="ignore", category=RuntimeWarning)
+        with quiet, suppress(pesq.PesqError, ValueError):
             found["PESQ"] = pesq.pesq(rate, real, other, "nb" if rate == 8000 else "wb")
     if find_spec("pystoi"):
         pystoi = import_module("pystoi")
-        short = RuntimeWarning, ValueError
+        short = RuntimeWarning, ValueError  # fewer frames than it asks for, or than one
         with warnings.catch_warnings(action="error", category=RuntimeWarning), suppress(*short):
             found["STOI"] = float(pystoi.stoi(real, other, rate))
     return found
