@@ -51,6 +51,8 @@ def _choose(recipe: Recipe, modalities: Mapping[str, Modality]) -> Chosen:
     columns = {name: _column(recipe, name, sources[""]) for name in first}
     columns |= {name: prefix_of(name) + _column(recipe, name, sources[name]) for name in own}
     assert data.pair is not None  # the recipe asks for it
+    if data.group and len({frozenset(source.splits) for source in sources.values()}) > 1:
+        raise ValueError("data.group: the paired sets declare other splits than one another; declare the same in all")
     # else a row and its partner may come into different splits
     if data.group or identifies(data.pair, sources.values()):
         whole = {

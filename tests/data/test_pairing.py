@@ -91,6 +91,12 @@ def test_several_rows_of_one_set_go_with_one_of_another_into_a_split(tmp_path: P
     assert all(len(split.store.complete()) == len(split) for split in splits.values())
     assert sum(map(len, splits.values())) == 300
     assert len(set.union(*said.values())) == sum(map(len, said.values())) == 100  # none is in two splits
+    (tmp_path / "c").mkdir()
+    for split in ("train", "test"):
+        (tmp_path / "c" / f"{split}.csv").write_text("text,id\n" + "".join(f"c{i},{i}\n" for i in range(50)))
+    tables["b"]["path"] = str(tmp_path / "c")
+    with pytest.raises(ValueError, match=r"data\.group: the paired sets declare other splits"):
+        prepare(Recipe.load({"name": "pairs", "data": data, "modalities": tables}))
 
 
 def test_what_cannot_be_paired_is_said() -> None:

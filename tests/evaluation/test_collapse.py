@@ -36,6 +36,7 @@ USED = {"active units": 20.0, "mutual information": 4.0}
             ["objective={kind='importance'}"],
             "lower kl.weight",
         ),
+        ({"active units": 0.0, "mutual information": 0.0}, ["kl.weight=30"], r"lower kl.weight \(now 30\)"),
         ({"active units": 30.0, "mutual information": 0.0}, [], "z tells 0.00 nats about a row"),
     ],
 )
