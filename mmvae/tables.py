@@ -29,7 +29,10 @@ class Data(Settings):
     )
     seed: int = Field(0, ge=0, description="of the splits that are made")
     group: str | None = Field(None, description="column whose rows of one value stay in one split, such as a speaker")
-    sequences: bool = Field(False, description="each cell is a list of observations, or each folder one, in order")
+    sequences: bool = Field(
+        False,
+        description="each cell is a list of observations in order, or each folder, or each text up to a blank line",
+    )
     pieces: bool = Field(False, description="long files give all their windows, in order, in place of the first")
     variants: int = Field(0, ge=0, description="changed versions of each training row, to train on beside it")
     pair: str | None = Field(None, description="column whose equal values pair the rows of several sets")

@@ -138,9 +138,25 @@ def test_an_item_that_cannot_be_read_is_named_and_the_others_stay_in_order(tmp_p
 
 
 @pytest.mark.usefixtures("cache")
+def test_the_lines_of_a_text_up_to_a_blank_one_or_its_end_are_a_sequence(tmp_path: Path) -> None:
+    for index in range(12):
+        later = f" \n\n{DAYS[2]}\n" if index % 2 else ""
+        (tmp_path / f"{index}.txt").write_bytes(f"\ufeff\n{DAYS[0]}\r\n{DAYS[1]}\n{later}".encode())
+    prepared = prepare(small(tmp_path, **{"modalities.text.column": "text"}))
+    documents = [
+        [split.raw("text", row) for row in rows.tolist()]
+        for split in prepared.splits.values()
+        for rows in split.sequences()
+    ]
+    assert sorted(documents) == sorted([DAYS[:2]] * 12 + [DAYS[2:3]] * 6)
+    split = prepared.splits["train"]
+    assert re.search(r"\d+\.txt, text \d, item 1", split.rows.where(split.kept[0]))
+
+
+@pytest.mark.usefixtures("cache")
 def test_a_column_of_single_observations_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "lines.txt"
-    path.write_text("".join(f"{day}\n" for day in DAYS * 4))
+    path = tmp_path / "lines.csv"
+    path.write_text("text\n" + "".join(f"{day}\n" for day in DAYS * 4))
     recipe = small(path, **{"modalities.text.column": "text"})
     with pytest.raises(ValueError, match=r"row \d+: 'text' holds one observation, not a list .* data.sequences"):
         prepare(recipe)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from mmvae.core.registry import some
-from mmvae.data.items import by_folder, by_piece, unfold
+from mmvae.data.items import by_piece, by_sequence, unfold
 from mmvae.data.pairing import Thinned, identifies, pair, prefix_of
 from mmvae.data.rows import FILE, Selection, Source, default_column
 from mmvae.data.sources import open_source
@@ -73,7 +73,7 @@ def _opened(recipe: Recipe, path: str, config: str | None, modalities: Mapping[s
     source = open_source(path, config, modalities)
     if recipe.data.pieces:
         return by_piece(source, modalities)
-    return by_folder(source) if recipe.data.sequences else source
+    return by_sequence(source) if recipe.data.sequences else source
 
 
 def _thinned(recipe: Recipe, selections: dict[str, Selection], columns: Mapping[str, str]) -> dict[str, Selection]:

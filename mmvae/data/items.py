@@ -1,10 +1,11 @@
-"""Observations of sequences: rows whose cells are lists, files of a folder, and pieces of a long file."""
+"""Observations of sequences: rows whose cells are lists, lines of a text, files of a folder, pieces of a long file."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,11 @@ def unfold(sequences: Selection, columns: Iterable[str]) -> Items:
     return Items(sequences.rows, indices, places)
 
 
-def by_folder(source: Source) -> Source:
-    """A source whose rows are sequences: where it is made of files, those of a folder, in the order of their names."""
+def by_sequence(source: Source) -> Source:
+    """A source whose rows are sequences: where it is made of files, those of a folder, in the order of their names; where
+    of lines of text, those of a file up to a blank one."""
+    if source.texts:
+        return replace(source, splits={split: _documents(paths) for split, paths in source.texts.items()})
     files = {split: _files(rows) for split, rows in source.splits.items()}
     if not all(files.values()):
         return source
@@ -70,6 +74,17 @@ def by_folder(source: Source) -> Source:
         ordered = [{FILE: sorted(files, key=_by_number)} for files in folders.values()]
         splits[split] = Rows(ordered, (FILE,), FILE)
     return replace(source, splits=splits)
+
+
+def _documents(paths: Sequence[Path]) -> Rows:
+    cells: list[Mapping[str, list[str]]] = []
+    names = []
+    for path in paths:
+        with path.open(encoding="utf-8-sig") as lines:
+            found = [list(part) for blank, part in groupby(lines, lambda line: not line.strip()) if not blank]
+        cells += [{"text": [line.rstrip("\n") for line in part]} for part in found]
+        names += [f"{path}, text {number + 1}" for number in range(len(found))]
+    return Rows(cells, ("text",), ", ".join(map(str, paths)), names=names)
 
 
 def _files(rows: Rows) -> list[Path] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,12 +83,13 @@ class Selection:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set: its declared splits, a fingerprint that changes with its content, and sentences for its user about
-    files that were left out or may be meant otherwise."""
+    """A data set: its declared splits, a fingerprint that changes with its content, sentences for its user about files
+    that were left out or may be meant otherwise, and of splits that are lines of text the files of these."""
 
     splits: dict[str, Rows]
     fingerprint: str
     notes: tuple[str, ...] = ()
+    texts: Mapping[str, Sequence[Path]] = field(default_factory=dict)
 
 
 def read_cell(modality: Modality, cell: Any) -> Raw:

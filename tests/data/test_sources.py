@@ -14,7 +14,7 @@ import pytest
 import soundfile
 from PIL import Image as Pillow
 
-from mmvae.data.items import by_folder, by_piece
+from mmvae.data.items import by_piece, by_sequence
 from mmvae.data.rows import Fault, Rows, Source, default_column, read_cell
 from mmvae.data.sources import BUILTIN, open_source
 from mmvae.generation import VAE
@@ -527,7 +527,7 @@ def test_a_row_that_is_wrong_is_one_that_cannot_be_read_and_one_without_a_file_h
         with pytest.raises(ValueError, match=reason):
             read_cell(recipe_for("image").modality("image"), rows.cells[place]["image"])
     with pytest.raises(ValueError, match="row 3: no modality of the recipe reads"):
-        by_folder(opened(folder, "image", "text"))
+        by_sequence(opened(folder, "image", "text"))
     table.write_text("file_name,caption\n000.png,a\nx.pdf,b\n")
     rows = opened(folder, "text", "image").splits["train"]
     assert rows.columns == ("image", "caption")  # none is there for what is wrong alone
@@ -562,7 +562,7 @@ def test_labels_beside_files_do_not_keep_them_from_being_sequences(
         (tmp_path / name / "metadata.csv").write_text("file_name,label\n1.wav,x\n")
     source = opened(tmp_path, "audio")
     assert [cell["label"] for cell in source.splits["train"].cells] == ["x", "x"]
-    assert len(by_folder(source).splits["train"]) == 2
+    assert len(by_sequence(source).splits["train"]) == 2
     modality = recipe_for("audio").modality("audio")
     assert all(isinstance(cell["file"], list) for cell in by_piece(source, {"audio": modality}).splits["train"].cells)
 
