@@ -59,8 +59,8 @@ def unfold(sequences: Selection, columns: Iterable[str]) -> Items:
 
 
 def by_sequence(source: Source) -> Source:
-    """A source whose rows are sequences: where it is made of files, those of a folder, in the order of their names; where
-    of lines of text, those of a file up to a blank one."""
+    """A source whose rows are sequences: where it is made of files, those of a folder, in the order of their names;
+    where of lines of text, those of a file up to a blank one."""
     if source.texts:
         return replace(source, splits={split: _documents(paths) for split, paths in source.texts.items()})
     files = {split: _files(rows) for split, rows in source.splits.items()}
