@@ -282,7 +282,7 @@ def _loaded(
         if table.info.builder_name == "text":  # blank lines separate, they are not observations
             numbers = [i for i, line in enumerate(table["text"]) if line.strip()]
             table = table.select(numbers)
-            texts[known] = [Path(path) for path in builder.config.data_files[split]]
+            texts[known] = [Path(path) for path in (builder.config.data_files or {})[split]]
         splits[known] = Rows(table, tuple(table.column_names), label, numbers)
     if not splits:
         raise ValueError(f"{label}: no training, validation or test split; it has {', '.join(map(str, loaded))}")
