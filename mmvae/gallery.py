@@ -14,6 +14,9 @@ section { margin-bottom: 3rem } h2 { border-bottom: 1px solid #ccc }
 .cells { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: .75rem }
 .cell { background: #f6f6f4; border-radius: .5rem; padding: .75rem; overflow-wrap: anywhere }
 .given { border-bottom: 1px solid #ccc; margin-bottom: .5rem; padding-bottom: .5rem }
+.rows { grid-template-columns: 1fr }
+.rows .cell { display: flex; align-items: center; gap: 1.5rem } .rows .cell > * { flex: 1; min-width: 0 }
+.rows .given { border: 0; border-right: 1px solid #ccc; margin: 0; padding: 0 1.5rem 0 0 }
 .cell p { margin: 0 } .cell small { color: #777 } img { max-width: 100% } audio { width: 100% }
 @media (prefers-color-scheme: dark) { body { background: #181818; color: #ddd } .cell { background: #262626 } }
 """
@@ -33,8 +36,9 @@ def cells(
     captions: Iterable[str],
     given: Mapping[str, list[Raw | None]] | None = None,
 ) -> str:
-    """A grid with a cell for each row: what it was made of, the previews of its modalities, and a caption."""
-    parts = []
+    """A grid with a cell for each row: what it was made of, the previews of its modalities, and a caption. Several
+    modalities stand side by side, in a cell as wide as the page."""
+    parts, layout = [], "cells rows" if len(raws) > 1 else "cells"
     for index, caption in enumerate(captions):
         of = "".join(
             modalities[name].preview(raw)
@@ -42,9 +46,9 @@ def cells(
             if (raw := column[index]) is not None
         )
         shown = f'<div class="given"><small>of</small>{of}</div>' if of else ""
-        shown += "".join(modalities[name].preview(column[index]) for name, column in raws.items())
+        shown += "".join(f"<div>{modalities[name].preview(column[index])}</div>" for name, column in raws.items())
         parts.append(f'<div class="cell">{shown}<small>{html.escape(caption)}</small></div>')
-    return f'<div class="cells">{"".join(parts)}</div>'
+    return f'<div class="{layout}">{"".join(parts)}</div>'
 
 
 def write_page(path: Path, title: str, sections: Mapping[str, str]) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,8 @@ def test_one_modality_is_translated_to_the_others(vae_for: MakeVAE, raws_of: Mak
     assert len(words) == 3
     assert len({tuple(z.tolist()) for z in words.z}) == 3  # draws of z, not its mean
     both = vae.translate({"image": [picture], "text": ["the cat sat"]}, ["image", "text"])
+    side_by_side = [re.findall(r'<div class="(cells.*?)">', samples._repr_html_()) for samples in (words, both)]
+    assert side_by_side == [["cells"], ["cells rows"]]
     assert list(both.raws) == ["image", "text"]
     again = vae.translate({"image": [picture, picture]}, n=3, seed=5)
     torch.testing.assert_close(again.z[:3], words.z)
