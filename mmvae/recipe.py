@@ -114,6 +114,10 @@ class Recipe(Settings):
             )
         if self.prior["sequence"] and not self.data.ordered:
             raise ValueError("prior.sequence: set data.sequences or data.pieces to true, where the data are sequences")
+        if self.prior["sequence"] and self.data.variants:
+            raise ValueError(
+                "data.variants: what follows what is learned of rows as they are; set it or prior.sequence to 0"
+            )
         return self
 
     @classmethod

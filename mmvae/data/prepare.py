@@ -129,8 +129,6 @@ def prepare(
     fitted = modalities is not None
     modalities = modalities or {name: recipe.modality(name) for name in recipe.modalities}
     chosen = choose_rows(recipe, modalities, split)
-    if recipe.data.variants and recipe.data.ordered:
-        raise ValueError("data.variants: observations that follow one another are not varied; set it to 0")
     if recipe.data.variants and all(type(modality).vary is Modality.vary for modality in modalities.values()):
         raise ValueError(f"observations of {' and '.join(modalities)} cannot be varied: set data.variants to 0")
     settings: dict[str, Any] = {

@@ -109,5 +109,14 @@ def test_what_cannot_be_varied_is_said(tmp_path: Path, hits: Path, recipe_for: C
     (tmp_path / "lines.txt").write_text("a b\n" * 20)
     with pytest.raises(ValueError, match=r"observations of text cannot be varied: set data\.variants to 0"):
         prepare(recipe_for("text", tmp_path / "lines.txt", {"variants": 1}))
-    with pytest.raises(ValueError, match=r"data\.variants: observations that follow one another are not varied"):
-        prepare(recipe_for("audio", hits, {"variants": 1, "pieces": True}))
+    with pytest.raises(ValueError, match=r"data\.variants: what follows what is learned of rows as they are"):
+        Recipe.load(recipe_for("audio", hits, {"variants": 1, "pieces": True}), ["prior.sequence=8"])
+
+
+def test_pieces_of_a_long_sound_are_varied_each(tmp_path: Path, recipe_for: Callable[..., Recipe]) -> None:
+    for index in range(8):
+        soundfile.write(tmp_path / f"{index}.wav", tone(300, 0.5)[0], RATE)
+    train = prepare(recipe_for("audio", tmp_path, {"variants": 1, "pieces": True}, sample_rate=RATE)).splits["train"]
+    values = train.store.batch(range(len(train))).values["audio"]
+    assert [len(set(train.kept[i : i + 2])) for i in range(0, len(train), 2)] == [1] * (len(train) // 2)
+    assert all(not torch.equal(*pair) for pair in values.split(2))
