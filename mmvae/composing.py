@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mmvae.core.noise import Noise, mix
+from mmvae.core.priors import Prior
 from mmvae.core.sequences import LENGTH, SequencePrior
 from mmvae.core.vae import Batch, Network
 from mmvae.inputs import hear, quote
@@ -30,6 +31,7 @@ class _Model(Protocol):
 
     @property
     def device(self) -> torch.device: ...
+    def prior(self) -> Prior: ...
     def encode(self, inputs: Any) -> Tensor: ...
     def draw(self, name: str, z: Tensor, seeds: list[int], temperature: float | None) -> Tensor: ...
     def joined(self, name: str, said: Mapping[str, list[Raw]], values: Sequence[Tensor]) -> Raw: ...
@@ -55,7 +57,7 @@ def sequences(
         written: dict[str, list[Tensor]] = {name: [] for name in raws}
         for place in range(length):
             noise = Noise([mix(seed, "sequence", row, place) for row in rows], vae.device)
-            z = vae.sequence(means[:, -LENGTH:])[:, -1].sample(noise)
+            z = vae.sequence(means[:, -LENGTH:])[:, -1].sample(noise, vae.prior().sample(noise))
             seeds = [mix(seed, "decode", row, place) for row in rows]
             values = {name: vae.draw(name, z, seeds, temperature) for name in raws}
             present = dict.fromkeys(raws, torch.ones(len(rows), dtype=torch.bool, device=vae.device))

@@ -152,20 +152,16 @@ def fit_sequence_prior(vae: VAE, prepared: Prepared, display: Display) -> None:
     vae.sequence = _learn(
         prior,
         chain.from_iterable(known.batches(shuffled=True) for _ in count()),
-        lambda batch: _surprise(prior, *batch) / batch[2].sum(),
+        lambda batch: _surprise(prior, *batch) / batch[-1].sum(),
         score,
         display,
         "fitting the prior over sequences",
     )
     with torch.inference_mode():
         best = score()
-        alone = min(
-            -sum(prior.log_prob(draws).sum().item() for draws in others.draws.split(256)) / others.rows / DRAWS
-            for prior in (vae.network.prior, vae.prior())
-        )
     display.say(
         f"prior over sequences: a latent of the validation split has {best:.2f} nats in view of those before it, "
-        f"{alone:.2f} without"
+        f"{-others.alone.mean().item():.2f} without"
     )
 
 
@@ -208,23 +204,28 @@ def _learn(
     return prior.eval()
 
 
-def _surprise(prior: SequencePrior, means: Tensor, draws: Tensor, real: Tensor) -> Tensor:
-    """-log p of all draws [B, T, k, D] given the means [B, T, D] before them: a mean over k, a sum over real places."""
-    return -prior(means[:, :-1])[real].log_prob(draws[real]).mean(-1).sum()
+def _surprise(prior: SequencePrior, means: Tensor, draws: Tensor, alone: Tensor, real: Tensor) -> Tensor:
+    """-log p of all draws [B, T, k, D] given the means [B, T, D] before them: a mean over k, a sum over real places.
+    alone [B, T, k]: their log-densities in view of nothing."""
+    return -prior(means[:, :-1])[real].log_prob(draws[real], alone[real]).mean(-1).sum()
 
 
 class _Encoded:
-    """A split's sequences as posterior means and draws."""
+    """A split's sequences as posterior means and draws, and the log-densities of these where nothing came before."""
 
     def __init__(self, vae: VAE, split: Split, name: str) -> None:
         self.means, self.draws = encode(vae.network, split.store, vae.device, _seed(vae, name), DRAWS)
+        with torch.inference_mode():
+            self.alone = torch.cat([vae.prior().log_prob(part) for part in self.draws.split(256)])
         self.pieces = [piece for sequence in split.sequences() for piece in sequence.split(LENGTH)]
         self.rows = len(self.means)
 
-    def batches(self, shuffled: bool = False) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Means [B, T, D], draws [B, T, k, D], and which of them are real [B, T]; in training one of the draws."""
+    def batches(self, shuffled: bool = False) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Means [B, T, D], draws [B, T, k, D], their log-densities alone [B, T, k], and which are real [B, T]; in
+        training one of the draws."""
         order = torch.randperm(len(self.pieces)) if shuffled else torch.arange(len(self.pieces))
         for some in order.split(BATCH):
             rows = nn.utils.rnn.pad_sequence([self.pieces[i] for i in some], batch_first=True, padding_value=-1)
-            draws = self.draws[:, torch.randint(DRAWS, (1,))] if shuffled else self.draws
-            yield self.means[rows], draws[rows], (rows >= 0).to(self.means.device)
+            chosen = torch.randint(DRAWS, (1,)) if shuffled else torch.arange(DRAWS)
+            draws, alone = self.draws[:, chosen], self.alone[:, chosen]
+            yield self.means[rows], draws[rows], alone[rows], (rows >= 0).to(self.means.device)

@@ -16,7 +16,7 @@ import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from mmvae.core.noise import Noise
-from mmvae.core.sequences import COMPONENTS, Mixture, SequencePrior
+from mmvae.core.sequences import BACK, COMPONENTS, Mixture, SequencePrior
 from mmvae.data.prepare import prepare
 from mmvae.evaluation.evaluate import evaluate
 from mmvae.evaluation.sequences import next_nll
@@ -72,31 +72,54 @@ def composer(vae_for: MakeVAE) -> MakeVAE:
 # -- the density -----------------------------------------------------------------------------------------
 
 
-def test_the_density_is_that_of_a_mixture_of_gaussians() -> None:
+def test_the_density_is_that_of_a_mixture_of_gaussians_of_which_one_is_given() -> None:
     torch.manual_seed(0)
-    logits, mean, log_scale = torch.randn(5, 3), torch.randn(5, 3, DIM), torch.randn(5, 3, DIM)
-    theirs = MixtureSameFamily(Categorical(logits=logits), Independent(Normal(mean, log_scale.exp()), 1))
+    logits, mean, log_scale = torch.randn(5, 4), torch.randn(5, 4, DIM), torch.randn(5, 4, DIM)
+    mean[:, 0], log_scale[:, 0] = 0.5, 0.1  # knows nothing of what came before
+    parts = Independent(Normal(mean, log_scale.exp()), 1)
+    theirs = MixtureSameFamily(Categorical(logits=logits), parts)
     z = torch.randn(7, 5, DIM)
-    ours = Mixture(logits, mean, log_scale).log_prob(z.transpose(0, 1))
+    alone = Independent(Normal(torch.full((DIM,), 0.5), math.exp(0.1)), 1).log_prob(z)
+    ours = Mixture(logits, mean[:, 1:], log_scale[:, 1:]).log_prob(z.transpose(0, 1), alone.T)
     torch.testing.assert_close(ours.T, theirs.log_prob(z))
 
 
 def test_samples_have_the_moments_of_the_mixture() -> None:
     n = 20_000
-    logits, mean, log_scale = torch.tensor([0.0, 1.0]), torch.tensor([[2.0], [-1.0]]), torch.tensor([[0.1], [-1.0]])
-    mixture = Mixture(logits.expand(n, 2), mean.expand(n, 2, 1), log_scale.expand(n, 2, 1))
-    drawn = mixture.sample(Noise(range(n)))[:, 0]
+    logits, mean, log_scale = (
+        torch.tensor([0.0, 1.0, 0.5]),
+        torch.tensor([[2.0], [-1.0]]),
+        torch.tensor([[0.1], [-1.0]]),
+    )
+    mixture = Mixture(logits.expand(n, 3), mean.expand(n, 2, 1), log_scale.expand(n, 2, 1))
+    drawn = mixture.sample(Noise(range(n)), torch.full((n, 1), 5.0))[:, 0]
+    means, variances = torch.tensor([5.0, 2.0, -1.0]), torch.tensor([0.0, math.exp(0.2), math.exp(-2.0)])
     shares = torch.softmax(logits, 0)
-    expected = (shares * mean[:, 0]).sum()
-    variance = (shares * (mean[:, 0] ** 2 + (2 * log_scale[:, 0]).exp())).sum() - expected**2
-    assert drawn.mean().item() == pytest.approx(expected.item(), abs=0.04)
+    expected = (shares * means).sum()
+    variance = (shares * (means**2 + variances)).sum() - expected**2
+    assert drawn.mean().item() == pytest.approx(expected.item(), abs=0.06)
     assert drawn.var().item() == pytest.approx(variance.item(), rel=0.04)
+
+
+def test_what_was_may_come_again() -> None:
+    prior, means = SequencePrior(DIM, 8).eval(), torch.randn(2, BACK + 3, DIM)
+    with torch.no_grad():
+        prior.head.weight.zero_()
+        prior.head.bias.zero_()
+        prior.head.bias[1 + BACK - 3] = 50.0  # what was three before
+        prior.again.fill_(-5.0)
+    expected, nothing = prior(means), torch.full((2, DIM), 9.0)
+    for place in range(3, BACK + 4):
+        drawn = expected[:, place].sample(Noise([1, 2]), nothing)
+        torch.testing.assert_close(drawn, means[:, place - 3], atol=0.05, rtol=0)
+    assert expected.logits[:, 2, 1:].softmax(-1)[:, :BACK].sum(-1).max() < 2 / COMPONENTS + 1e-6  # only two were before
+    assert torch.isneginf(expected.logits[:, 0, 1 : 1 + BACK]).all()
 
 
 def test_what_is_expected_depends_on_what_came_before_only() -> None:
     prior, means = SequencePrior(DIM, 8).eval(), torch.randn(2, 6, DIM)
     whole = prior(means)
-    assert whole.mean.shape == (2, 7, COMPONENTS, DIM)
+    assert whole.mean.shape == (2, 7, BACK + COMPONENTS, DIM)
     for length in range(6):
         part = prior(means[:, :length])
         torch.testing.assert_close(part.mean, whole.mean[:, : length + 1])
@@ -270,17 +293,18 @@ def test_a_damaged_prior_over_sequences_is_said_to_be_so(composer: MakeVAE, tmp_
 
 
 @pytest.mark.usefixtures("cache")
-def test_a_prior_that_expects_nothing_measures_as_the_prior_of_training(tmp_path: Path) -> None:
+def test_a_prior_that_expects_nothing_measures_as_that_of_single_latents(tmp_path: Path) -> None:
     path = weeks(tmp_path / "weeks.jsonl")
     vae = train(small(path, **{"train.steps": 2, "prior.sequence": 0}), out=tmp_path / "run", progress=False)
     vae.sequence = SequencePrior(DIM, 8).eval()
     with torch.no_grad():
         vae.sequence.head.weight.zero_()
-        vae.sequence.head.bias.zero_()  # N(0, I), whatever came before
+        vae.sequence.head.bias.zero_()
+        vae.sequence.head.bias[0] = 100.0  # the prior of single latents, whatever came before
     split = prepare(vae.recipe, vae.modalities, "test").splits["test"]
     found = next_nll(vae, split, k=8)
     assert found["NLL of the next, in view of those before, k = 8 (nats)"] == pytest.approx(
-        found["NLL of the next, from the prior of training, k = 8 (nats)"], abs=1e-4
+        found["NLL of the next, from the prior fitted, k = 8 (nats)"], abs=1e-4
     )
 
 

@@ -37,7 +37,8 @@ def next_nll(vae: VAE, split: Split, k: int, seed: int = 0, progress: Progress |
             z = posterior.sample(noise, k)
             rest = without_prior(vae.network, batch, posterior, z)
             densities = {name: prior.log_prob(z) for name, prior in priors.items()}
-            densities["sequence"] = expected[0, part].log_prob(z)
+            alone = densities["fitted" if vae.fitted else "of training"]
+            densities["sequence"] = expected[0, part].log_prob(z, alone)
             for name, density in densities.items():
                 totals[name] += (math.log(k) - torch.logsumexp(density + rest, 1)).sum().item()
             count += len(part)
