@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,9 +106,22 @@ def recognition(
         votes.append(of["samples"].logs.argmax(1))
     if len(votes) > 1:
         figures |= _coherence(vae, classifiers, held, label, classes, seed)
-        agree = (torch.stack(votes) == votes[0]).all(0).double().mean().item()
-        figures["coherence of all, samples"] = agree
+        figures["coherence of all, samples"] = _alike(votes)
+        if vae.fitted:
+            plain = vae.generate(len(samples), seed, prior="standard")
+            votes = [_chosen(vae, classifiers, name, plain[name]) for name in classifiers]
+            figures["coherence of all, samples of the prior of training"] = _alike(votes)
     return figures
+
+
+def _alike(votes: list[Tensor]) -> float:
+    """The share of rows that are of one class in all modalities, of each of which the classes [N] are given."""
+    return (torch.stack(votes) == votes[0]).all(0).double().mean().item()
+
+
+def _chosen(vae: VAE, classifiers: Mapping[str, Classifier], name: str, raws: list[Raw]) -> Tensor:
+    modality = vae.modalities[name]
+    return _see(classifiers[name], modality, _tensors(modality, raws), vae.device).logs.argmax(1)
 
 
 @torch.inference_mode()
@@ -121,11 +135,6 @@ def _coherence(
 ) -> dict[str, float]:
     """How often the class of what is made of other modalities is the row's own, with one source and with all others
     (Shi et al. 2019, "Variational Mixture-of-Experts Autoencoders")."""
-
-    def chosen(name: str, raws: list[Raw]) -> Tensor:
-        modality = vae.modalities[name]
-        return _see(classifiers[name], modality, _tensors(modality, raws), vae.device).logs.argmax(1)
-
     numbers, labels = {value: number for number, value in enumerate(classes)}, _labels(held, label)
     names, found = list(vae.modalities), {}
     for target in names:
@@ -136,7 +145,7 @@ def _coherence(
                 continue
             true = torch.tensor([numbers[labels[row]] for row in rows])
             made = vae.decode(vae.infer(held.store.batch(rows).of(sources), seed=seed), seed, to=[target])[target]
-            share = (chosen(target, made) == true).double().mean().item()
+            share = (_chosen(vae, classifiers, target, made) == true).double().mean().item()
             found[f"coherence, {' and '.join(sources)} to {target}, N = {len(rows)}"] = share
     return found
 

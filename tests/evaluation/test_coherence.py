@@ -41,9 +41,11 @@ def test_pictures_of_digits_become_their_names_and_names_their_pictures(tmp_path
         f", text to image, N = {count}",
         f", image to text, N = {count}",
         " of all, samples",
+        " of all, samples of the prior of training",
     }
     assert of[f", image to text, N = {count}"] > 0.6
     assert of[f", text to image, N = {count}"] > 0.6
     assert of[" of all, samples"] > 0.25  # a tenth by chance
+    assert 0.15 < of[" of all, samples of the prior of training"] != of[" of all, samples"]
     (word,) = vae.translate({"text": ["sette"]}, ["text"], temperature=0)["text"]
     assert word in ("seven", "sette")
