@@ -117,7 +117,8 @@ def loop(decoder: RecurrentDecoder, z: Tensor) -> Tensor:
     """Greedy decoding by nn.GRU, one call a token."""
     token, state, tokens = torch.full((1,), decoder.tokens), decoder._initial(z), []
     for _ in range(decoder.length):
-        output, state = decoder.gru(torch.cat([decoder.embedding(token), z], dim=-1)[:, None], state)
+        embedded = decoder.scale * decoder.embedding(token)
+        output, state = decoder.gru(torch.cat([embedded, z], dim=-1)[:, None], state)
         token = decoder._logits(decoder.project(torch.cat([output[:, 0], z], dim=-1))).argmax(-1)
         tokens.append(token)
         if token.item() == 0:

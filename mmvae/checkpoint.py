@@ -27,7 +27,7 @@ from mmvae.modalities.registry import modalities as registry
 from mmvae.recipe import Recipe
 from mmvae.recipe_files import CONFIG, read_config
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS = "model.safetensors"
 FIXED = ("train", "objective", "kl", "prior")  # tables of a recipe that say nothing to a trained model
 FITTED, SEQUENCE = "fitted.", "sequence."  # prefixes of the tensors of what is fitted after training

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 from mmvae.generation import VAE
@@ -96,6 +97,15 @@ def test_phases() -> None:
 def test_samples_of_sounds(tmp_path: Path) -> None:
     model = trained("audio/drums", tmp_path / "drums", "modalities.audio.widths=[4]")
     assert 0 <= json.loads(run("audio_samples", model, "--n", "8"))["coverage"] <= 1
+
+
+def test_drum_loops_are_made_of_the_built_in_drums(tmp_path: Path) -> None:
+    assert run("loops", tmp_path, "--n", "10").startswith("10 loops")
+    parts = {split: sorted((tmp_path / split).iterdir()) for split in ("train", "validation", "test")}
+    assert [len(files) for files in parts.values()] == [8, 1, 1]
+    samples, rate = soundfile.read(parts["test"][0])
+    assert 4 * 4 * 60 / 140 <= len(samples) / rate <= 4 * 4 * 60 / 80  # four bars of four beats
+    assert np.abs(samples).max() == pytest.approx(0.9, abs=1e-3)
 
 
 def test_samples_of_texts(lines: Path, tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ class RecurrentDecoder(nn.Module):
         of the others, one class beside them, only where it is asked for (Grave et al. 2017); 0: all are frequent."""
         super().__init__()
         self.embedding, self.layers, self.length = embedding, layers, length
+        self.scale = embedding.embedding_dim**0.5  # as for the encoder
         self.word_dropout, self.choice = word_dropout, choice
         self.drop = nn.Dropout(dropout)
         self.tokens, size = embedding.num_embeddings - 1, embedding.embedding_dim
@@ -78,7 +79,7 @@ class RecurrentDecoder(nn.Module):
 
     def hidden(self, z: Tensor, tokens: Tensor) -> Tensor:
         before = torch.cat([torch.full_like(tokens[:, :1], self.tokens), tokens[:, :-1]], dim=1)
-        embedded = self.drop(self.embedding(before))
+        embedded = self.drop(self.scale * self.embedding(before))
         if self.training and self.word_dropout:
             embedded = embedded * (torch.rand(before.shape, device=z.device) >= self.word_dropout)[..., None]
         every_step = z[:, None].expand(-1, tokens.shape[1], -1)
@@ -149,7 +150,7 @@ class RecurrentDecoder(nn.Module):
         version = [torch.get_num_threads(), *weights]
         if self._kept is None or self._kept[0] != version:
             table, (weight, bias) = self.embedding.weight, self._layer("ih", 0)
-            of_table = nn.functional.linear(table, weight[:, : table.shape[1]], bias)
+            of_table = nn.functional.linear(self.scale * table, weight[:, : table.shape[1]], bias)
             inputs = [_product(self._layer("ih", layer)) for layer in range(1, self.layers)]
             states = [_product(self._layer("hh", layer)) for layer in range(self.layers - 1)]
             # the last layer's state also goes to the output: one product for both

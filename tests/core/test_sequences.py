@@ -306,6 +306,6 @@ def test_the_looked_up_share_of_tokens_follows_the_weights(decoder: Decoder) -> 
     fresh = decoder._prepared().table
     weight = decoder.gru.weight_ih_l0
     assert isinstance(weight, Tensor)
-    expected = decoder.embedding.weight @ weight[:, :6].T + decoder._layer("ih", 0)[1]
+    expected = decoder.scale * decoder.embedding.weight @ weight[:, :6].T + decoder._layer("ih", 0)[1]
     torch.testing.assert_close(fresh, expected)
     assert likelihood(decoder, 1).mode().shape[0] == before.shape[0]
