@@ -139,17 +139,22 @@ def load_modalities(recipe: Recipe, folder: Path) -> dict[str, Modality]:
     return modalities
 
 
+def check_format(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raises ValueError unless a saved model is of this version's format."""
+    if config["format"] != FORMAT:
+        raise ValueError(
+            f"{folder}: saved in format {config['format']} by mmvae {config.get('mmvae')}; "
+            f"this is mmvae {mmvae.__version__}, format {FORMAT}: train it anew, or use that one"
+        )
+
+
 def load(folder: Path, overrides: Sequence[str] = ()) -> Saved:
     """A saved model, on the CPU, with other settings that leave its weights as they are.
 
     Raises FileNotFoundError or ValueError with what is wrong with the folder.
     """
     config = read_config(folder)
-    if config["format"] != FORMAT:
-        raise ValueError(
-            f"{folder}: saved in format {config['format']} by mmvae {config.get('mmvae')}; "
-            f"this is mmvae {mmvae.__version__}, format {FORMAT}"
-        )
+    check_format(folder, config)
     try:
         recipe = Recipe.load(folder, overrides)
         trained = Recipe.load(folder) if overrides else recipe

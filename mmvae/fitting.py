@@ -68,7 +68,9 @@ def refit(folder: str | Path, overrides: Sequence[str], display: Display) -> VAE
         vae.recipe = Recipe.load(folder, overrides)
         if not overrides and not any(vae.recipe.prior[key] for key in FITS):
             raise ValueError(f"{folder}: its recipe fits no prior: say which, such as prior.fitted=20")
-        keys = [key for key in FITS if any(item.startswith(f"prior.{key}=") for item in overrides)]
+        keys: Sequence[str] = [key for key in FITS if any(item.startswith(f"prior.{key}=") for item in overrides)]
+        if "fitted" in keys:  # of which the prior over sequences is made
+            keys = FITS
         try:
             fit_priors(vae, prepare(vae.recipe, vae.modalities, progress=display), display, keys or FITS)
         except KeyboardInterrupt:
@@ -226,6 +228,6 @@ class _Encoded:
         order = torch.randperm(len(self.pieces)) if shuffled else torch.arange(len(self.pieces))
         for some in order.split(BATCH):
             rows = nn.utils.rnn.pad_sequence([self.pieces[i] for i in some], batch_first=True, padding_value=-1)
-            chosen = torch.randint(DRAWS, (1,)) if shuffled else torch.arange(DRAWS)
+            chosen = torch.randint(DRAWS, (1,)) if shuffled else slice(None)
             draws, alone = self.draws[:, chosen], self.alone[:, chosen]
             yield self.means[rows], draws[rows], alone[rows], (rows >= 0).to(self.means.device)

@@ -107,6 +107,7 @@ def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
         return
     if not begun:
         raise FileNotFoundError(f"nothing to resume in '{folder}': it has no {FILE}")
+    checkpoint.check_format(folder, read_config(folder))
     before, now = Recipe.load(folder).model_dump(mode="json"), recipe.model_dump(mode="json")
     # to go on for longer is the same training
     before["train"]["steps"] = max(before["train"]["steps"], recipe.train.steps)

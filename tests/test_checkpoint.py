@@ -200,7 +200,7 @@ def changed(folder: Path, **values: object) -> None:
 
 def test_another_format_is_named_with_the_version_that_wrote_it(saved: Path) -> None:
     changed(saved, format=99, mmvae="7.0")
-    refused(saved, r"saved in format 99 by mmvae 7\.0; this is mmvae .*, format 2")
+    refused(saved, r"saved in format 99 by mmvae 7\.0; this is mmvae .*, format 2: train it anew")
 
 
 def test_a_config_without_a_recipe_is_refused(saved: Path) -> None:

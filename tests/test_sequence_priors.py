@@ -20,7 +20,9 @@ from mmvae.core.sequences import BACK, COMPONENTS, Mixture, SequencePrior
 from mmvae.data.prepare import prepare
 from mmvae.evaluation.evaluate import evaluate
 from mmvae.evaluation.sequences import next_nll
+from mmvae.fitting import refit
 from mmvae.generation import ROWS, VAE
+from mmvae.progress import Display
 from mmvae.recipe import Recipe
 from mmvae.reproducing import reproduce
 from mmvae.samples import read_note
@@ -162,16 +164,21 @@ def test_an_item_that_cannot_be_read_is_named_and_the_others_stay_in_order(tmp_p
 
 @pytest.mark.usefixtures("cache")
 def test_the_lines_of_a_text_up_to_a_blank_one_or_its_end_are_a_sequence(tmp_path: Path) -> None:
-    for index in range(12):
+    for index in range(20):
         later = f" \n\n{DAYS[2]}\n" if index % 2 else ""
         (tmp_path / f"{index}.txt").write_bytes(f"\ufeff\n{DAYS[0]}\r\n{DAYS[1]}\n{later}".encode())
-    prepared = prepare(small(tmp_path, **{"modalities.text.column": "text"}))
+    prepared = prepare(small(tmp_path))  # whose lines are the one column, whatever the recipe's is called
     documents = [
         [split.raw("text", row) for row in rows.tolist()]
         for split in prepared.splits.values()
         for rows in split.sequences()
     ]
-    assert sorted(documents) == sorted([DAYS[:2]] * 12 + [DAYS[2:3]] * 6)
+    assert sorted(documents) == sorted([DAYS[:2]] * 20 + [DAYS[2:3]] * 10)
+    files = [
+        {split.rows.where(place).split(", text")[0] for place in range(len(split.rows))}
+        for split in prepared.splits.values()
+    ]
+    assert sum(map(len, files)) == len(set().union(*files)) == 20  # those of one file are in one split
     split = prepared.splits["train"]
     assert re.search(r"\d+\.txt, text \d, item 1", split.rows.where(split.kept[0]))
 
@@ -321,3 +328,14 @@ def test_what_follows_for_certain_is_foretold(tmp_path: Path) -> None:
     weeks_of = [text.split("\n") for text in vae.compose(20, 4, ["monday"], temperature=0.0)["text"]]
     steps = [(day, after) for days in weeks_of for day, after in pairwise(days)]
     assert sum(DAYS[(DAYS.index(day) + 1) % 7] == after for day, after in steps) > 0.6 * len(steps)
+
+
+@pytest.mark.usefixtures("cache")
+def test_it_is_fitted_again_with_the_prior_of_single_latents_that_it_is_made_of(tmp_path: Path) -> None:
+    path = weeks(tmp_path / "weeks.jsonl")
+    before = train(small(path, **{"train.steps": 2}), out=tmp_path / "run", progress=False).sequence
+    refit(tmp_path / "run", ["prior.fitted=3"], Display(False))
+    after = VAE.load(tmp_path / "run").sequence
+    assert before is not None
+    assert after is not None
+    assert not torch.equal(before.head.weight, after.head.weight)

@@ -429,6 +429,13 @@ def test_resuming_with_networks_of_another_version_is_refused(whole: Path, tmp_p
         train(tmp_path / "run", resume=True, progress=False)
 
 
+def test_resuming_a_run_of_another_format_is_refused(whole: Path, tmp_path: Path) -> None:
+    config = json.loads((shutil.copytree(whole, tmp_path / "run") / "config.json").read_text())
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config | {"format": 1}))
+    with pytest.raises(ValueError, match=r"saved in format 1 by .*: train it anew"):
+        train(tmp_path / "run", resume=True, progress=False)
+
+
 def test_the_card_says_how_to_use_the_model_and_shows_samples(whole: Path) -> None:
     card = (whole / "README.md").read_text(encoding="utf-8")
     (picture,) = re.findall(r"!\[samples\]\((\S+)\)", card)

@@ -47,7 +47,7 @@ class SequencePrior(nn.Module):
     """p(z_t | x_1 ... x_t-1): a GRU reads the posterior means of the observations so far, and a mixture of Gaussians
     says where the latent of the next one may be (a mixture density network, Bishop 1994). Some components lie where one
     of the last observations was: what was may come again, as the bars of a tune do. One more is the prior of single
-    latents, at first half of all: where nothing is to be learned of what follows what, that remains.
+    latents, at first half of all or more: where nothing is to be learned of what follows what, that remains.
 
     With a VAE's decoder it is a model of sequences of any modality: draw z_t, decode x_t, encode it, and go on.
     """
@@ -60,7 +60,7 @@ class SequencePrior(nn.Module):
         self.drop = nn.Dropout(DROPOUT)
         self.again = nn.Parameter(torch.full((dim,), -1.0))  # log-deviation of what comes again
         self.head = nn.Linear(hidden, 1 + BACK + COMPONENTS * (1 + 2 * dim))
-        with torch.no_grad():  # begins near N(0, I), with components that differ
+        with torch.no_grad():  # the Gaussians begin near N(0, I), but differ
             self.head.weight.mul_(0.1)
             self.head.bias.zero_()
             self.head.bias[0] = math.log(BACK + COMPONENTS)

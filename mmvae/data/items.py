@@ -78,13 +78,16 @@ def by_sequence(source: Source) -> Source:
 
 def _documents(paths: Sequence[Path]) -> Rows:
     cells: list[Mapping[str, list[str]]] = []
-    names = []
+    names, owners = [], []
     for path in paths:
         with path.open(encoding="utf-8-sig") as lines:
             found = [list(part) for blank, part in groupby(lines, lambda line: not line.strip()) if not blank]
         cells += [{"text": [line.rstrip("\n") for line in part]} for part in found]
         names += [f"{path}, text {number + 1}" for number in range(len(found))]
-    return Rows(cells, ("text",), ", ".join(map(str, paths)), names=names)
+        owners += [path] * len(found)
+    # those of one file stay in one split, where there are others
+    origins = owners if len(paths) > 1 else None
+    return Rows(cells, ("text",), ", ".join(map(str, paths)), names=names, origins=origins)
 
 
 def _files(rows: Rows) -> list[Path] | None:

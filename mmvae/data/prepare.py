@@ -97,14 +97,15 @@ class Prepared:
 
     def _about(self, split: str) -> str:
         held = self.splits[split]
-        if isinstance(held.rows, Items):
-            return f" in {counted(len(held.sequences()), 'sequence')}"
         versions = max(1, len(held) // max(1, self.report.rows[split]))
+        each = f", each in {versions} versions" if versions > 1 else ""
+        if isinstance(held.rows, Items):
+            return f" in {counted(len(held.sequences()), 'sequence')}{each}"
         has = {name: int(column.present.sum()) // versions for name, column in held.store.columns.items()}
         if (whole := len(held.store.complete()) // versions) < min(has.values()):
             has["all"] = whole
         gaps = ", ".join(f"{n:,} with {name}" for name, n in has.items() if n < self.report.rows[split])
-        return (f", each in {versions} versions" if versions > 1 else "") + (f" ({gaps})" if gaps else "")
+        return each + (f" ({gaps})" if gaps else "")
 
 
 def cache_folder() -> Path:

@@ -227,7 +227,8 @@ def _tables(kind: str, files: dict[str, list[Path]], name: str, fingerprint: str
     """The data set that tables of one kind are, by split, and all of them."""
     named = {split: [glob.escape(str(path)) for path in paths] for split, paths in files.items()}
     tables = [path for paths in files.values() for path in paths]
-    return _loaded(kind, name, fingerprint, tables, data_files=named, **AS_IS.get(kind, {}))
+    source, used = _loaded(kind, name, fingerprint, tables, data_files=named, **AS_IS.get(kind, {}))
+    return (replace(source, texts=files) if kind == "text" else source), used
 
 
 def _loaded(
@@ -267,7 +268,7 @@ def _loaded(
             datasets.enable_progress_bars()
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-    splits, texts = {}, {}
+    splits = {}
     for split, table in loaded.items():
         known = _split_name(str(split))
         if known is None:
@@ -282,11 +283,10 @@ def _loaded(
         if table.info.builder_name == "text":  # blank lines separate, they are not observations
             numbers = [i for i, line in enumerate(table["text"]) if line.strip()]
             table = table.select(numbers)
-            texts[known] = [Path(path) for path in (builder.config.data_files or {})[split]]
         splits[known] = Rows(table, tuple(table.column_names), label, numbers)
     if not splits:
         raise ValueError(f"{label}: no training, validation or test split; it has {', '.join(map(str, loaded))}")
     prints = "-".join(str(table._fingerprint) for table in loaded.values())
     used = {Path(path).resolve() for files in (builder.config.data_files or {}).values() for path in files}
-    source = Source(splits, fingerprint or hashlib.blake2b(prints.encode(), digest_size=16).hexdigest(), texts=texts)
+    source = Source(splits, fingerprint or hashlib.blake2b(prints.encode(), digest_size=16).hexdigest())
     return source, {path for path in tables if path.resolve() in used}
