@@ -228,7 +228,7 @@ def _tables(kind: str, files: dict[str, list[Path]], name: str, fingerprint: str
     named = {split: [glob.escape(str(path)) for path in paths] for split, paths in files.items()}
     tables = [path for paths in files.values() for path in paths]
     source, used = _loaded(kind, name, fingerprint, tables, data_files=named, **AS_IS.get(kind, {}))
-    return (replace(source, texts=files) if kind == "text" else source), used
+    return (replace(source, texts=files) if kind == TABLES[".txt"] else source), used
 
 
 def _loaded(
