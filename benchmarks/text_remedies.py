@@ -29,7 +29,6 @@ NETWORK = [
     "modalities.text.dropout=0.1",
     "modalities.text.word_dropout=0",
     "prior.fitted=0",
-    "modalities.text.frequent=0",
     "train.weight_decay=0",
     "train.fall=0",
     "objective.target_rate=0",

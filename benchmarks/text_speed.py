@@ -51,7 +51,7 @@ def rate(step: Callable[[], int], steps: int) -> float:
 def make_run(data: str, steps: int, threads: int, changes: list[str]) -> Run:
     """A run of the recipe for verses, with the ELBO as its loss."""
     folder = Path(tempfile.mkdtemp())
-    ours = [f"data.path={data}", f"train.steps={steps}", f"train.threads={threads}", "modalities.text.frequent=0"]
+    ours = [f"data.path={data}", f"train.steps={steps}", f"train.threads={threads}"]
     recipe = Recipe.load("text/verses", [*ours, "objective.target_rate=0", "objective.free_bits=0", *changes])
     return Run(recipe, folder, resume=False, display=Display(False))
 

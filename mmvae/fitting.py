@@ -68,11 +68,10 @@ def refit(folder: str | Path, overrides: Sequence[str], display: Display) -> VAE
         vae.recipe = Recipe.load(folder, overrides)
         if not overrides and not any(vae.recipe.prior[key] for key in FITS):
             raise ValueError(f"{folder}: its recipe fits no prior: say which, such as prior.fitted=20")
-        keys: Sequence[str] = [key for key in FITS if any(item.startswith(f"prior.{key}=") for item in overrides)]
-        if "fitted" in keys:  # of which the prior over sequences is made
-            keys = FITS
+        alone = overrides and all(item.startswith("prior.sequence=") for item in overrides)
+        keys = ("sequence",) if alone else FITS  # the prior over sequences is made of the fitted one
         try:
-            fit_priors(vae, prepare(vae.recipe, vae.modalities, progress=display), display, keys or FITS)
+            fit_priors(vae, prepare(vae.recipe, vae.modalities, progress=display), display, keys)
         except KeyboardInterrupt:
             raise Interrupted(f"stopped: {folder} keeps the priors that it had") from None
         about = {key: value for key, value in read_config(Path(folder)).items() if key == "data"}

@@ -99,7 +99,7 @@ def test_samples_have_the_moments_of_the_mixture() -> None:
     shares = torch.softmax(logits, 0)
     expected = (shares * means).sum()
     variance = (shares * (means**2 + variances)).sum() - expected**2
-    assert drawn.mean().item() == pytest.approx(expected.item(), abs=0.06)
+    assert drawn.mean().item() == pytest.approx(expected.item(), abs=0.04)
     assert drawn.var().item() == pytest.approx(variance.item(), rel=0.04)
 
 
@@ -114,7 +114,8 @@ def test_what_was_may_come_again() -> None:
     for place in range(3, BACK + 4):
         drawn = expected[:, place].sample(Noise([1, 2]), nothing)
         torch.testing.assert_close(drawn, means[:, place - 3], atol=0.05, rtol=0)
-    assert expected.logits[:, 2, 1:].softmax(-1)[:, :BACK].sum(-1).max() < 2 / COMPONENTS + 1e-6  # only two were before
+    shares = expected.logits[:, 2, 1:].softmax(-1)[:, :BACK].sum(-1)
+    torch.testing.assert_close(shares, torch.full((2,), 2 / (2 + COMPONENTS)))  # only two were before
     assert torch.isneginf(expected.logits[:, 0, 1 : 1 + BACK]).all()
 
 

@@ -86,7 +86,7 @@ def _thinned(recipe: Recipe, selections: dict[str, Selection], columns: Mapping[
 def _column(recipe: Recipe, name: str, source: Source) -> str:
     rows = source.splits["train"] if "train" in source.splits else next(iter(source.splits.values()))
     wanted = recipe.column(name)
-    if wanted is None or source.texts:  # whose lines are one column
+    if wanted is None or (recipe.data.sequences and source.texts):  # documents are one column
         return default_column(name, recipe.modalities[name]["kind"], rows)
     if wanted not in rows.columns:
         known = "its files have no columns" if rows.columns == (FILE,) else f"it has {some(rows.columns)}"

@@ -116,7 +116,9 @@ def test_what_cannot_be_varied_is_said(tmp_path: Path, hits: Path, recipe_for: C
 def test_pieces_of_a_long_sound_are_varied_each(tmp_path: Path, recipe_for: Callable[..., Recipe]) -> None:
     for index in range(8):
         soundfile.write(tmp_path / f"{index}.wav", tone(300, 0.5)[0], RATE)
-    train = prepare(recipe_for("audio", tmp_path, {"variants": 1, "pieces": True}, sample_rate=RATE)).splits["train"]
+    prepared = prepare(recipe_for("audio", tmp_path, {"variants": 1, "pieces": True}, sample_rate=RATE))
+    assert ", each in 2 versions" in next(prepared.lines())
+    train = prepared.splits["train"]
     values = train.store.batch(range(len(train))).values["audio"]
     assert [len(set(train.kept[i : i + 2])) for i in range(0, len(train), 2)] == [1] * (len(train) // 2)
     assert all(not torch.equal(*pair) for pair in values.split(2))
