@@ -85,7 +85,7 @@ def plain(run: Run) -> Callable[[], int]:
             logits.flatten(0, 1), tokens.flatten(), ignore_index=decoder.tokens, reduction="sum"
         )
         loss = distortion / size + network.prior.rate(posterior, z).sum(1).mean()
-        optimizer.param_groups[0]["lr"] = learning_rate(run.step, run.recipe.train)
+        optimizer.param_groups[0]["lr"] = learning_rate(run.step, run.recipe.train, run.recipe.train.steps)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -1,8 +1,9 @@
-"""What moves the weights: the optimizer, its learning rate, and the average that is measured and saved."""
+"""What moves the weights and how long: the optimizer, its learning rate, patience, the average that is saved."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -39,13 +40,49 @@ def build_optimizer(module: nn.Module, settings: Train) -> torch.optim.Optimizer
     return torch.optim.AdamW(groups, fused=fused)
 
 
-def learning_rate(step: int, settings: Train) -> float:
-    """The rate of a step counted from 0: up in a line over 5 % of the steps, constant, and down in a line to 0 over the
-    last ones where the recipe says so. In a short training the moving average of the weights does what a fall is for,
+def learning_rate(step: int, settings: Train, last: int) -> float:
+    """The rate of a step counted from 0: up in a line over 5 % of the steps, constant, and down in a line to 0 at the
+    `last` where the recipe says so. In a short training the moving average of the weights does what a fall is for,
     while the weights themselves move on."""
     rise = (step + 1) / (0.05 * settings.steps)
-    fall = (settings.steps - step) / max(1.0, settings.fall * settings.steps)
+    fall = (last - step) / max(1.0, settings.fall * last)
     return settings.learning_rate * min(1.0, rise, fall)
+
+
+class Patience:
+    """When a training ends: after its steps, or earlier where the validation split says so.
+
+    After as many validations in a row without a better one as the recipe has patience, the learning rate begins to
+    fall, over the same share of the now shorter training; where it does not fall, that is the end.
+    """
+
+    def __init__(self, settings: Train) -> None:
+        self.settings, self.last = settings, settings.steps
+        self.renew()
+
+    def renew(self) -> None:
+        """Forget what was measured."""
+        self.best, self.worse = math.inf, 0
+
+    def better(self, score: float, step: int, settled: bool) -> bool:
+        """Whether a score after so many steps is the best (lowest) yet. Ends the patience with those before
+        that were missed, unless the KL weight is not `settled`: what is trained and measured may then go apart."""
+        better = score < self.best
+        self.best = min(self.best, score)
+        self.worse = 0 if better or not settled else self.worse + 1
+        if 0 < self.settings.patience <= self.worse and step < (1 - self.settings.fall) * self.last:
+            self.last = math.ceil(step / (1 - self.settings.fall))
+        return better
+
+    def state(self) -> dict[str, float]:
+        """The numbers that a resumed training needs."""
+        return {"best": self.best, "worse": self.worse, "last": self.last, "steps": self.settings.steps}
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        """Go on from `state`; a training that was given more steps has all of them and its whole patience."""
+        self.best = state["best"]
+        if state["steps"] == self.settings.steps:
+            self.worse, self.last = int(state["worse"]), int(state["last"])
 
 
 class Clip(nn.Module):

@@ -125,7 +125,11 @@ class Train(Settings):
     clip: float = Field(2.0, gt=1, description="times its usual norm, the longest a gradient may be")
     ema: float = Field(0.999, ge=0, lt=1, description="decay of the weights' moving average, which is what is saved")
     evaluate_every: int = Field(500, ge=1, description="steps between validations, previews and saves")
-    patience: int = Field(0, ge=0, description="validations in a row without a better one that end it; 0: none do")
+    patience: int = Field(
+        0,
+        ge=0,
+        description="validations in a row without a better one, after which the rate falls, or it ends; 0: none do",
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 where the hardware computes faster in it"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -31,7 +30,7 @@ from mmvae.fitting import fit_first_priors
 from mmvae.generation import VAE
 from mmvae.hardware import autocast, best_device, free_memory, keep_memory, use_threads
 from mmvae.modalities.contract import Modality
-from mmvae.optimizing import Clip, Step, build_optimizer, learning_rate, moving_average
+from mmvae.optimizing import Clip, Patience, Step, build_optimizer, learning_rate, moving_average
 from mmvae.pretraining import renew_decoders
 from mmvae.previews import write_previews
 from mmvae.progress import Display, tensorboard
@@ -111,7 +110,7 @@ class Run:
         self.average = moving_average(network, recipe.train.ema)
         self.modules = {"network": network, "average": self.average, "clip": self.clip, "objective": self.objective}
         self.step, self.stopped, self.signalled = 0, False, 0.0
-        self.best, self.worse = math.inf, 0  # on the validation split, and how often it was missed since
+        self.patience = Patience(recipe.train)
         if resume:
             check_data(folder, self.prepared)
             self._restore()
@@ -140,7 +139,7 @@ class Run:
         return cast(Network, self.average.module)
 
     def train(self) -> VAE:
-        """Run to the last step, or till patience ends, fit the prior, and return the best model."""
+        """Run to the last step, fit the prior, and return the best model."""
         settings = self.recipe.train
         module: nn.Module = self.step_module
         if self.world > 1:
@@ -150,16 +149,16 @@ class Run:
         writer = tensorboard(self.folder, self.step) if self.rank == 0 else None
         try:
             clock, seen = time.monotonic(), 0
-            while self.step < settings.steps and not (self.stopped or self._out_of_patience()):
+            while self.step < self.patience.last and not self.stopped:
                 if self.step and self.step == settings.pretrain:
                     renew_decoders(self.recipe, self.prepared.modalities, [self.network, self.averaged], self.optimizer)
-                    self.best, self.worse = math.inf, 0  # measured before, of other decoders
-                self.objective.progress = self.step / settings.steps
+                    self.patience.renew()  # measured before, of other decoders
+                self.objective.progress = self.step / self.patience.last
                 kl_weight = self.recipe.kl["weight"] * self._annealed(self.step)
                 terms, norm = self._one(module, kl_weight)
                 self.step += 1
                 seen += len(terms.rate) * self.world
-                last = self.step == settings.steps
+                last = self.step == self.patience.last
                 if self.step % 10 == 0 or last:
                     self._log(terms, norm, kl_weight, seen / (time.monotonic() - clock), writer)
                     clock, seen = time.monotonic(), 0
@@ -173,7 +172,8 @@ class Run:
             if self.stopped:
                 self._save_resume()
                 raise Interrupted(
-                    f"stopped at step {self.step} of {settings.steps}; go on with: mmvae train {self.folder} --resume"
+                    f"stopped at step {self.step} of {self.patience.last}; "
+                    f"go on with: mmvae train {self.folder} --resume"
                 )
         finally:
             restore_signals(previous)
@@ -187,7 +187,7 @@ class Run:
         batch = self.prepared.splits["train"].store.observed(rows[part], noise)
         torch.manual_seed(mix(settings.seed, "dropout", self.step, self.rank))
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, settings)
+            group["lr"] = learning_rate(self.step, settings, self.patience.last)
         module.train()
         with autocast(self.device, settings.precision):
             terms = module(batch, noise, kl_weight)
@@ -195,7 +195,11 @@ class Run:
         if not torch.isfinite(loss):
             raise ValueError(
                 f"the loss is {loss.item()} at step {self.step}: try a smaller train.learning_rate"
-                + (f"; the best model so far is in {self.folder}" if self.best < math.inf else "")
+                + (
+                    f"; the best model so far is in {self.folder}"
+                    if (self.folder / checkpoint.WEIGHTS).is_file()
+                    else ""
+                )
             )
         self.optimizer.zero_grad()
         (terms.loss * (len(rows) / settings.batch_size)).backward()  # all rows weigh the same
@@ -203,9 +207,6 @@ class Run:
         self.optimizer.step()
         self.average.update_parameters(self.network)
         return terms, norm
-
-    def _out_of_patience(self) -> bool:
-        return 0 < self.recipe.train.patience <= self.worse
 
     def _annealed(self, step: int) -> float:
         """The share of the final KL weight at a step counted from 0."""
@@ -237,7 +238,7 @@ class Run:
         self._record(figures, writer)
         shown = {"loss": figures["loss"], "rate": figures["rate"]}
         shown |= {"distortion": sum(figures[name] for name in names[2:])}
-        self.display("training", self.step, self.recipe.train.steps, {**shown, "examples/s": examples})
+        self.display("training", self.step, self.patience.last, {**shown, "examples/s": examples})
 
     def _record(self, figures: Mapping[str, float], writer: Any) -> None:
         with (self.folder / "log.jsonl").open("a") as file:
@@ -256,16 +257,15 @@ class Run:
             # without a KL weight z is as far from its prior as it likes
             score = (terms.rate or 0.0) - terms.gain if self.recipe.kl["weight"] else 0.0
             score += sum(self.network.weights[name] * value for name, value in terms.distortion.items())
-            better = score < self.best
-            # while the weight rises, what is trained and what is measured may well go apart
-            self.worse = 0 if better or self._annealed(self.step - 1) < 0.99 else self.worse + 1
-            if better:
-                self.best = score
+            last, settled = self.patience.last, self._annealed(self.step - 1) >= 0.99
+            if better := self.patience.better(score, self.step, settled):
                 checkpoint.save_weights(self.folder, self.averaged)
             self._save_resume()
             self.display.say(f"step {self.step}: validation {terms}{' *' if better else ''}")
-            if self._out_of_patience():
-                self.display.say(f"none of {self.worse} validations was better: the training ends here")
+            if self.patience.last < last:
+                falls = f"the learning rate falls till step {self.patience.last}"
+                then = falls if self.recipe.train.fall else "the training ends here"
+                self.display.say(f"none of {self.patience.worse} validations was better: {then}")
             if self.recipe.kl["weight"] * self._annealed(self.step) and (
                 warning := collapse(terms.rate or 0.0, use, self.recipe, self.step)
             ):
@@ -273,21 +273,21 @@ class Run:
             vae = VAE(self.averaged, self.prepared.modalities, self.recipe)
             write_previews(vae, self.prepared.splits["validation"], self.folder / "previews", self.step)
         if self.world > 1:
-            worse = torch.tensor(self.worse, device=self.device)
-            dist.broadcast(worse, 0)
-            self.worse = int(worse)
+            ending = torch.tensor(self.patience.last, device=self.device)
+            dist.broadcast(ending, 0)
+            self.patience.last = int(ending)
 
     def _save_resume(self) -> None:
         if self.rank == 0:
-            about = {"step": self.step, "best": self.best, "worse": self.worse}
-            save_state(self.folder, self.modules, self.optimizer, about)
+            save_state(self.folder, self.modules, self.optimizer, {"step": self.step, **self.patience.state()})
 
     def _restore(self) -> None:
         about = restore_state(self.folder, self.modules, self.optimizer)
-        self.step, self.best, self.worse = int(about["step"]), about["best"], int(about["worse"])
+        self.step = int(about["step"])
+        self.patience.restore(about)
         if self.rank == 0:
             cut_log(self.folder / "log.jsonl", self.step)
-        self.display.say(f"going on at step {self.step} of {self.recipe.train.steps}")
+        self.display.say(f"going on at step {self.step} of {self.patience.last}")
 
     def _finish(self) -> VAE:
         vae = VAE.load(self.folder, str(self.device))

@@ -28,6 +28,7 @@ from mmvae.pretraining import renew_decoders
 from mmvae.progress import Display
 from mmvae.recipe import Recipe
 from mmvae.resume import FILE, Interrupted, claim
+from mmvae.tables import Train
 from mmvae.training import Run, train
 
 SMALL = [
@@ -167,6 +168,39 @@ def test_training_ends_when_patience_does(
         train(tmp_path, resume=True)
         assert "none of 2 validations was better: the training ends here" in capsys.readouterr().err
     assert [line["step"] for line in log(tmp_path) if "validation/rate" in line] == [4, 8, 12]
+
+
+def test_when_patience_ends_the_learning_rate_falls_over_the_same_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rates = {}
+
+    def kept(step: int, settings: Train, last: int) -> float:
+        rates[step] = learning_rate(step, settings, last)
+        return 1e-30
+
+    monkeypatch.setattr("mmvae.training.learning_rate", kept)
+    falls = recipe("train.steps=100", "train.patience=2", "train.evaluate_every=4", "train.fall=0.5", "prior.fitted=0")
+    with monkeypatch.context() as patched:
+        stop_after(patched, 14)  # two steps of the fall done
+        with pytest.raises(Interrupted, match="stopped at step 14 of 24"):
+            train(falls, out=tmp_path)
+    train(tmp_path, resume=True)
+    assert "none of 2 validations was better: the learning rate falls till step 24" in capsys.readouterr().err
+    assert list(rates) == list(range(24))
+    assert rates[11] == falls.train.learning_rate
+    assert [rates[step] / rates[11] for step in range(12, 24)] == pytest.approx(
+        [left / 12 for left in range(12, 0, -1)]
+    )
+    assert [line["step"] for line in log(tmp_path) if "validation/rate" in line] == [4, 8, 12, 16, 20, 24]
+
+
+def test_a_run_that_ended_by_patience_goes_on_when_it_is_given_more_steps(tmp_path: Path) -> None:
+    still = ["train.patience=1", "train.evaluate_every=2", "train.learning_rate=1e-30", "prior.fitted=0"]
+    train(recipe(*still), out=tmp_path, progress=False)
+    assert log(tmp_path)[-1]["step"] == 4
+    train(recipe(*still, "train.steps=100"), out=tmp_path, resume=True, progress=False)
+    assert log(tmp_path)[-1]["step"] == 6
 
 
 def test_where_draws_are_weighted_the_best_is_by_their_bound(
@@ -576,14 +610,14 @@ def test_weights_do_not_depend_on_how_often_one_validates(whole: Path, tmp_path:
 
 def test_the_learning_rate_rises_and_stays() -> None:
     settings = recipe("train.steps=100", "train.learning_rate=0.01").train
-    rates = [learning_rate(step, settings) for step in range(100)]
+    rates = [learning_rate(step, settings, 100) for step in range(100)]
     assert rates[:5] == pytest.approx([0.002, 0.004, 0.006, 0.008, 0.01])
     assert rates[5:] == [0.01] * 95
 
 
 def test_the_learning_rate_falls_to_nothing_over_the_last_steps_where_that_is_asked_for() -> None:
     settings = recipe("train.steps=100", "train.learning_rate=0.01", "train.fall=0.2").train
-    rates = [learning_rate(step, settings) for step in range(100)]
+    rates = [learning_rate(step, settings, 100) for step in range(100)]
     assert rates[5:81] == [0.01] * 76
     assert rates[80:] == pytest.approx([0.01 * left / 20 for left in range(20, 0, -1)])
 
