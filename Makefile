@@ -1,4 +1,4 @@
-# make demo: install, train the three built-in recipes, open a gallery.  make test: the whole test suite.
+# make demo: install, train three recipes with built-in data, open a gallery.  make test: the whole test suite.
 PYTHON ?= python3
 BIN := .venv/bin
 
