@@ -96,6 +96,15 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ValueError(f"{path}: not a readable safetensors file: {error}") from None
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says beside its tensors, which are not read. Raises ValueError when it is damaged."""
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: not a readable safetensors file: {error}") from None
+
+
 def save_weights(
     folder: Path, network: Network, fitted: Prior | None = None, sequence: SequencePrior | None = None
 ) -> None:
@@ -201,8 +210,8 @@ def load(folder: Path, overrides: Sequence[str] = ()) -> Saved:
             if part is not None:
                 part.load_state_dict(state)
     except RuntimeError as error:
-        reason = f": {mismatch(error)}"
-        blame = overrides and "size mismatch" in str(error)
-        changed = f" with {', '.join(overrides)}, which would need other weights" if blame else reason
-        raise ValueError(f"{folder / WEIGHTS}: does not fit the recipe in {CONFIG}{changed}") from None
+        why = f": {mismatch(error)}"
+        if overrides and "size mismatch" in str(error):
+            why = f" with {', '.join(overrides)}, which would need other weights"
+        raise ValueError(f"{folder / WEIGHTS}: does not fit the recipe in {CONFIG}{why}") from None
     return Saved(recipe, modalities, network, fitted, sequence)

@@ -69,10 +69,11 @@ def train(
     from mmvae.recipe_files import is_run
     from mmvae.training import train
 
-    if is_run(recipe) and not resume:
+    first = os.environ.get("RANK", "0") == "0"
+    if first and is_run(recipe) and not resume:
         typer.echo(f"the recipe of {recipe}, from its first step; where it stopped it goes on with --resume", err=True)
     model = train(recipe, overrides or [], out, resume)
-    if int(os.environ.get("RANK", "0")) == 0:
+    if first:
         folder = str(model.folder)
         more = " --length 8" if model.sequence else ""
         show({"model": folder}, as_json, f"{folder} is ready: mmvae generate {folder}{more}")
@@ -272,13 +273,17 @@ def main() -> None:
     try:
         with mendable():
             status = app(standalone_mode=False)
-    except KeyboardInterrupt:
+        if status == 130:  # what typer makes of Ctrl-C; older ones raise
+            fail("stopped")
+    except (KeyboardInterrupt, typer.Abort):
         status = fail("stopped", 130)
     except Exception as error:
+        from mmvae.resume import Interrupted
+
         usage = getattr(error, "format_message", None)  # of the parser's own errors
         if usage:
             status = fail(usage())
-        elif type(error).__name__ == "Interrupted":
+        elif isinstance(error, Interrupted):
             status = fail(str(error), 130)
         else:
             raise

@@ -30,7 +30,7 @@ def check_together(latent: Mapping[str, Any], prior: Mapping[str, Any], objectiv
     """Raise ValueError, with what to change, for tables of a recipe whose parts do not go together."""
     kind, family = objective["kind"], latent["kind"]
     needed = next((prior_kind for prior_kind, families in MADE_FOR.items() if family in families), None)
-    for refused, why in (
+    _refuse(
         (
             (family == "none") != (prior["kind"] == "none"),
             "latent.kind and prior.kind: a model without a latent has 'none' for both",
@@ -136,14 +136,12 @@ def check_together(latent: Mapping[str, Any], prior: Mapping[str, Any], objectiv
             )
             for key in ("fitted", "sequence")
         ),
-    ):
-        if refused:
-            raise ValueError(why)
+    )
 
 
 def check_modalities(objective: Mapping[str, Any], private: Mapping[str, int]) -> None:
     """Raise ValueError where an objective does not go with a recipe's modalities and their private dimensions."""
-    for refused, why in (
+    _refuse(
         (
             objective["kind"] == "alone" and len(private) == 1,
             "objective.kind: alone is of several modalities; set 'elbo'",
@@ -157,16 +155,14 @@ def check_modalities(objective: Mapping[str, Any], private: Mapping[str, int]) -
             "objective.kind: alone would draw private dimensions to what other modalities say of them, nothing; set "
             "modalities.NAME.private to 0",
         ),
-    ):
-        if refused:
-            raise ValueError(why)
+    )
 
 
 def check_pairs(key: str | None, ordered: bool, complete: float, paths: Mapping[str, str | None]) -> None:
     """Raise ValueError where sets of their own, by modality, and the column that pairs them do not go together, or
     rows are to lose modalities that cannot."""
     apart = [name for name, path in paths.items() if path]
-    for refused, why in (
+    _refuse(
         (
             bool(apart) and not key,
             f"data.pair: name the column that pairs the set of {' and '.join(apart)}",
@@ -174,7 +170,12 @@ def check_pairs(key: str | None, ordered: bool, complete: float, paths: Mapping[
         (bool(key) and not apart, "data.pair: there is nothing to pair; set modalities.NAME.path to a set of its own"),
         (len(apart) == len(paths), "data.path: one modality at least is of it; take the path from its table"),
         (complete < 1 and ordered, "data.complete: sequences are kept whole; set it to 1"),
+        (complete < 1 and len(paths) == 1, "data.complete: of one modality every row is whole; set it to 1"),
         (bool(apart) and ordered, "data.pair: sequences are not paired; set data.sequences and data.pieces to false"),
-    ):
+    )
+
+
+def _refuse(*cases: tuple[bool, str]) -> None:
+    for refused, why in cases:
         if refused:
             raise ValueError(why)

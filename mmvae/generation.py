@@ -140,10 +140,12 @@ class VAE:
         under the prior, given the rest."""
         return placed(self.network, self.prior(), to_batch(self.modalities, inputs), self.device)
 
-    def reconstruct(self, inputs: Inputs | Batch, seed: int = 0, temperature: float | None = 0.0) -> Samples:
-        """What the model makes of each input: the decoded posterior mean, by default the likelihood's mode."""
+    def reconstruct(
+        self, inputs: Inputs | Batch, seed: int = 0, temperature: float | None = 0.0, to: Sequence[str] = ()
+    ) -> Samples:
+        """What the model makes of each input, in the modalities `to` or in all: the decoded posterior mean."""
         batch = to_batch(self.modalities, inputs)
-        made = self.decode(self.place(batch), seed, temperature, "reconstruct")
+        made = self.decode(self.place(batch), seed, temperature, "reconstruct", to)
         return replace(made, given=partial(taken, self.modalities, batch))
 
     @torch.inference_mode()
@@ -274,8 +276,6 @@ class VAE:
             "temperature": temperature,
             "rows": rows,  # kernels may round differently for another number of them
             "z": base64.b64encode(z.cpu().numpy().tobytes()).decode(),
-            "sequence": False,
-            "opening": [],
         }
 
     @torch.inference_mode()

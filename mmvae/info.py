@@ -136,7 +136,7 @@ def _cells(path: str, kind: str, wanted: str | None) -> tuple[Modality, Iterator
         if wanted and wanted not in rows.columns:
             raise ValueError(f"{path}: no column '{wanted}': {nearest(wanted, rows.columns)}")
         column = wanted or default_column(kind, kind, rows)
-        chosen = rows.select(range(len(rows)))
+        chosen = rows.select()
         listed = len(rows) > 0 and _is_sequence(modality, chosen.cell(0, column))
         found.append((column, unfold(chosen, [column]) if listed else chosen))
     cells = (

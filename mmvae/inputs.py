@@ -161,10 +161,10 @@ def _holds_rows(item: str) -> bool:
 def _rows(recipe: Recipe, name: str, modality: Modality, item: str) -> list[tuple[str, Raw]]:
     found = []
     for rows in open_source(item, None, {name: modality}).splits.values():
-        column = recipe.column(name) if recipe.column(name) in rows.columns else None
-        if column is None:
+        column = recipe.column(name)
+        if column not in rows.columns:
             column = default_column(name, recipe.modalities[name]["kind"], rows)
-        chosen = rows.select(range(len(rows)))
+        chosen = rows.select()
         listed = recipe.data.sequences and len(rows) and isinstance(chosen.cell(0, column), list)
         chosen = unfold(chosen, [column]) if listed else chosen
         for index in range(len(chosen)):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from mmvae.data.prepare import Split
-from mmvae.data.store import spread
 from mmvae.gallery import cells, write_page
 from mmvae.generation import VAE
 
@@ -16,8 +15,7 @@ def write_previews(vae: VAE, split: Split, folder: Path, step: int) -> None:
     """Samples, and reconstructions of some rows of a split: a page, and a contact sheet of each kind."""
     folder.mkdir(parents=True, exist_ok=True)
     columns = split.store.columns
-    complete = split.store.complete()
-    whole = complete[spread(len(complete), ROWS)].tolist()
+    whole = split.store.complete(ROWS).tolist()
     kinds = {"samples": vae.generate(2 * ROWS).raws}
     if whole:
         originals = {name: [split.raw(name, i) for i in whole] for name in columns}

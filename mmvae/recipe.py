@@ -43,13 +43,16 @@ def _split(
     """A table's own settings, the part that its `kind` names, and that part's validated Config."""
     own = {key: value for key, value in table.items() if key in table_type.model_fields}
     rest = {key: value for key, value in table.items() if key not in own}
+    settings: Any = _validated(table_type, own, table_type.model_fields, where)
+    part: Any = registry.get(settings.kind)
+    return settings, part, _validated(part.Config, rest, [*table_type.model_fields, *part.Config.model_fields], where)
+
+
+def _validated(model: type[Settings], values: Mapping[str, Any], known: Iterable[str], where: str) -> Settings:
     try:
-        settings: Any = table_type(**own)
-        part: Any = registry.get(settings.kind)
-        return settings, part, part.Config(**rest)
+        return model(**values)
     except ValidationError as error:
-        known = [*table_type.model_fields, *(part.Config.model_fields if "part" in locals() else ())]
-        raise ValueError("\n".join(_explain(error, known, where))) from None
+        raise ValueError("\n".join(_explain(error, list(known), where))) from None
 
 
 class Recipe(Settings):
@@ -173,23 +176,23 @@ class Recipe(Settings):
 
     def build_latent(self) -> Latent:
         """A new posterior family."""
-        _, part, config = _split(*PARTS["latent"], self.latent, "latent.")
-        return part(config)
+        return self._built("latent")
 
     def build_prior(self) -> Prior:
         """A new prior over the latent's dimensions."""
-        _, part, config = _split(*PARTS["prior"], self.prior, "prior.")
-        return part(config, self.latent["dim"])
+        return self._built("prior", self.latent["dim"])
 
     def build_objective(self) -> Objective:
         """A new objective."""
-        _, part, config = _split(*PARTS["objective"], self.objective, "objective.")
-        return part(config)
+        return self._built("objective")
 
     def build_schedule(self) -> Schedule:
         """The KL schedule; `kl["weight"]` scales it."""
-        _, part, config = _split(*PARTS["kl"], self.kl, "kl.")
-        return part(config)
+        return self._built("kl")
+
+    def _built(self, table: str, *more: Any) -> Any:
+        _, part, config = _split(*PARTS[table], getattr(self, table), f"{table}.")
+        return part(config, *more)
 
     def cautions(self, rows: int | None = None) -> Iterator[str]:
         """What its settings together, and so many rows to train on, may not be meant to do, a sentence each."""
@@ -254,7 +257,8 @@ def _explain(error: ValidationError, known: Iterable[str], where: str = "") -> I
 def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """The tables of a recipe laid over those of the one it extends, key by key."""
     merged = {**under, **over}
-    if "path" in over.get("data", {}) and "about" not in over:
+    data = over.get("data")
+    if isinstance(data, dict) and "path" in data and "about" not in over:
         merged["about"] = ""  # it was of other data
     for key in under.keys() & over.keys():
         below, above = under[key], over[key]

@@ -77,8 +77,7 @@ def cut_log(log: Path, step: int) -> None:
 
 def saved_threads(folder: Path) -> int:
     """How many threads the run in a folder used."""
-    _, about = checkpoint.read_tensors(folder / FILE)
-    return int(about["threads"])
+    return int(checkpoint.read_metadata(folder / FILE)["threads"])
 
 
 def find_run(source: str | Path) -> Path | None:

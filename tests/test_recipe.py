@@ -443,6 +443,11 @@ def test_a_circle_of_extensions_is_refused(tmp_path: Path) -> None:
         Recipe.load(tmp_path / "a.toml")
 
 
+def test_a_table_that_is_none_is_named(base: Path) -> None:
+    with pytest.raises(ValueError, match=r"mine\.toml: data: input should be"):
+        Recipe.load(toml(base.parent / "mine.toml", 'extends = "base"\ndata = 5\n'))
+
+
 def test_an_extension_of_nothing_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no recipe 'nowhere'"):
         Recipe.load(toml(tmp_path / "a.toml", 'extends = "nowhere"\n'))
@@ -497,6 +502,7 @@ def test_an_extension_of_nothing_is_named(tmp_path: Path) -> None:
         (["modalities.image.widths=8"], "modalities.image.widths: input should be a list, not 8"),
         (["modalities.text.weight=0"], "modalities.text.weight: a number above 0, or 'size', not 0"),
         (["modalities.text.weight=much"], "modalities.text.weight: a number above 0, or 'size', not 'much'"),
+        (["data.complete=0.5"], "data.complete: of one modality every row is whole"),
         (["data.pair=label"], "data.pair: there is nothing to pair"),
         (["modalities.text.path=words.csv"], "data.pair: name the column that pairs the set of text"),
         (["modalities.image.path=digits", "data.pair=label"], "data.path: one modality at least is of it"),

@@ -155,7 +155,7 @@ def test_an_item_that_cannot_be_read_is_named_and_the_others_stay_in_order(tmp_p
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     prepared = prepare(small(path))
     assert sorted(prepared.report.rejected) == [
-        (f"{path.name}, row 5, item 3", "the text is empty"),
+        (f"{path.name}, row 5, item 3", "nothing in days"),
         (f"{path.name}, row 8, item 1", "nothing in days"),
     ]
     assert re.search(r"train 281 in 47 sequences", next(prepared.lines()))

@@ -238,8 +238,7 @@ class UniformCodes(Prior):
         return torch.full(z.shape[:-1], -self.latent.codes * math.log(self.latent.values), device=z.device)
 
     def sample(self, noise: Noise) -> Tensor:
-        values = self.latent.values
-        drawn = (noise.uniform(self.latent.codes) * values).long().clamp(max=values - 1)
+        drawn = (noise.uniform(self.latent.codes) * self.latent.values).long()
         return self.latent.vectors_of(drawn)
 
     def rate(self, posterior: Posterior, z: Tensor) -> Tensor:

@@ -58,26 +58,21 @@ class CorrelatedProduct(Latent):
 
     def forward(self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int) -> CorrelatedGaussian:
         device = next(iter(present.values())).device
-        with torch.autocast(device.type, enabled=False):  # matrices of precisions would be rounded
-            return self._product(experts, present, size, device)
-
-    def _product(
-        self, experts: Mapping[str, Tensor], present: Mapping[str, Tensor], size: int, device: torch.device
-    ) -> CorrelatedGaussian:
-        precision = torch.eye(self.dim, device=device).repeat(size, 1, 1)
-        weighted = torch.zeros(size, self.dim, device=device)
         lower = torch.tril_indices(self.dim, self.dim, device=device)
-        for name, expert in experts.items():
-            mean, below = expert.float().split([self.dim, self.outputs - self.dim], dim=1)
-            factor = below.new_zeros(len(below), self.dim, self.dim)
-            factor[:, lower[0], lower[1]] = below
-            scales = (0.5 * Within.apply(factor.diagonal(dim1=1, dim2=2))).exp()
-            factor = factor.tril(-1) + torch.diag_embed(scales)
-            rows = present[name].nonzero().squeeze(1)
-            precision = precision.index_add(0, rows, factor @ factor.mT)
-            weighted = weighted.index_add(0, rows, (factor @ (factor.mT @ mean[..., None])).squeeze(-1))
-        factor, _ = torch.linalg.cholesky_ex(precision)  # what fails gives nan, which training tells its user of
-        return CorrelatedGaussian(torch.cholesky_solve(weighted[..., None], factor).squeeze(-1), factor)
+        precisions, weighted = {}, {}
+        with torch.autocast(device.type, enabled=False):  # matrices of precisions would be rounded
+            for name, expert in experts.items():
+                mean, below = expert.float().split([self.dim, self.outputs - self.dim], dim=1)
+                factor = below.new_zeros(len(below), self.dim, self.dim)
+                factor[:, lower[0], lower[1]] = below
+                scales = (0.5 * Within.apply(factor.diagonal(dim1=1, dim2=2))).exp()
+                factor = factor.tril(-1) + torch.diag_embed(scales)
+                precisions[name] = factor @ factor.mT
+                weighted[name] = (factor @ (factor.mT @ mean[..., None])).squeeze(-1)
+            precision = torch.eye(self.dim, device=device) + by_row(precisions, present, size, self.dim, self.dim)
+            factor, _ = torch.linalg.cholesky_ex(precision)  # what fails gives nan, which training tells its user of
+            pulled = by_row(weighted, present, size, self.dim)[..., None]
+            return CorrelatedGaussian(torch.cholesky_solve(pulled, factor).squeeze(-1), factor)
 
 
 class FlowPosterior(Posterior):

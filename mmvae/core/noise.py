@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -36,12 +36,14 @@ class Noise:
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers [B, *shape]."""
-        return torch.stack([torch.randn(shape, generator=g) for g in self.generators]).to(self.device)
+        return self._drawn(torch.randn, shape)
 
     def uniform(self, *shape: int) -> Tensor:
         """Uniform numbers in (0, 1), [B, *shape]."""
-        draws = torch.stack([torch.rand(shape, generator=g) for g in self.generators]).to(self.device)
-        return draws.clamp(1e-7, 1 - 1e-7)
+        return self._drawn(torch.rand, shape).clamp(1e-7, 1 - 1e-7)
+
+    def _drawn(self, of: Callable[..., Tensor], shape: tuple[int, ...]) -> Tensor:
+        return torch.stack([of(shape, generator=each) for each in self.generators]).to(self.device)
 
 
 class StepNoise(Noise):
@@ -58,9 +60,5 @@ class StepNoise(Noise):
     def __len__(self) -> int:
         return len(range(self.size)[self.part])
 
-    def normal(self, *shape: int) -> Tensor:
-        return torch.randn((self.size, *shape), generator=self.generators[0])[self.part].to(self.device)
-
-    def uniform(self, *shape: int) -> Tensor:
-        draws = torch.rand((self.size, *shape), generator=self.generators[0])[self.part].to(self.device)
-        return draws.clamp(1e-7, 1 - 1e-7)
+    def _drawn(self, of: Callable[..., Tensor], shape: tuple[int, ...]) -> Tensor:
+        return of((self.size, *shape), generator=self.generators[0])[self.part].to(self.device)

@@ -74,11 +74,9 @@ class Objective(nn.Module, ABC):
         more modalities a sample of their subsets."""
         if self.config.subsets == "joint":
             return torch.ones_like(modalities)
-        return (
-            modalities + (modalities > 1)
-            if self.config.subsets == "each"
-            else (2**modalities - 1).clamp(max=MOST_VIEWS)
-        )
+        if self.config.subsets == "each":
+            return modalities + (modalities > 1)
+        return (2**modalities - 1).clamp(max=MOST_VIEWS)
 
     @abstractmethod
     def forward(self, network: Network, batch: Batch, noise: Noise, kl_weight: float = 1.0) -> Terms: ...

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmvae.core.experts import LOWEST, Within
 from mmvae.core.latents import Latent, Posterior, by_row
-from mmvae.core.noise import Noise
+from mmvae.core.noise import Noise, choose
 from mmvae.core.priors import Prior
 
 CELLS = 2048  # of the angle, over which sums stand for integrals
@@ -53,7 +53,7 @@ class VonMisesFisher(Posterior):
     def _angle(self, u: Tensor) -> Tensor:
         """Where the distribution function of each row's angle is u [B, k]."""
         upto = self.shares.cumsum(1)
-        cell = torch.searchsorted(upto.detach(), u * upto[:, -1:].detach()).clamp(max=CELLS - 1)
+        cell = choose(self.shares.detach(), u)
         share = self.shares.gather(1, cell).clamp(min=1e-12)
         below = upto.gather(1, cell) - share
         within = ((u - below) / share).detach().clamp(0, 1)

@@ -70,6 +70,5 @@ class Vamp(Prior):
         return (each.logsumexp(0) - math.log(len(each))).view(z.shape[:-1])
 
     def sample(self, noise: Noise) -> Tensor:
-        count = len(self._rows())
-        chosen = (noise.uniform() * count).long().clamp(max=count - 1)
+        chosen = (noise.uniform() * len(self._rows())).long()
         return self._posterior_of(self._rows(chosen)).sample(noise)[:, 0]

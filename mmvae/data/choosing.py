@@ -55,10 +55,7 @@ def _choose(recipe: Recipe, modalities: Mapping[str, Modality]) -> Chosen:
         raise ValueError("data.group: the paired sets declare other splits than one another; declare the same in all")
     # else a row and its partner may come into different splits
     if data.group or identifies(data.pair, sources.values()):
-        whole = {
-            name: {split: rows.select(range(len(rows))) for split, rows in s.splits.items()}
-            for name, s in sources.items()
-        }
+        whole = {name: {split: rows.select() for split, rows in s.splits.items()} for name, s in sources.items()}
         selections = make_splits(Source({split: of.rows for split, of in pair(whole, data.pair).items()}, ""), data)
     else:
         selections = pair({name: make_splits(source, data) for name, source in sources.items()}, data.pair)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmvae.data.captions import paths_of
-from mmvae.data.rows import FILE, Fault, Piece, Rows, Selection, Source
+from mmvae.data.rows import FILE, Fault, Piece, Rows, Selection, Source, or_none
 from mmvae.modalities.contract import Modality, as_stream
 
 STRETCH = 16  # pieces of a file that stay together when rows are split
@@ -34,7 +34,7 @@ class Items(Selection):
         items, place = self._last["cells"].get(column), self.places[index]
         if not isinstance(items, list | tuple):  # of the whole sequence, such as a label
             return items
-        return items[place] if place < len(items) else None
+        return or_none(items[place]) if place < len(items) else None
 
 
 def unfold(sequences: Selection, columns: Iterable[str]) -> Items:

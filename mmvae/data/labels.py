@@ -15,8 +15,7 @@ def cells_of(split: Split, column: str) -> list[Any]:
     columns = split.rows.rows.columns
     if column not in columns:
         raise ValueError(f"no column '{column}': {nearest(column, columns)}")
-    cells = [split.rows.cell(row, column) for row in split.kept]
-    cells = [compared(cell) for cell in cells]
+    cells = [compared(split.rows.cell(row, column)) for row in split.kept]
     if not all(isinstance(cell, str | int | float | None) for cell in cells):
         raise ValueError(f"column '{column}' holds no labels: a label is a number or a word")
     return cells

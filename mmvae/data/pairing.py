@@ -60,7 +60,7 @@ class _Row(Mapping[str, Any]):
 def identifies(key: str, sources: Collection[Source]) -> bool:
     """Whether a column names single rows, in sets that declare the same splits."""
     for source in sources:
-        whole = (rows.select(range(len(rows))) for rows in source.splits.values())
+        whole = (rows.select() for rows in source.splits.values())
         cells = (compared(rows.cell(index, key)) for rows in whole for index in range(len(rows)))
         seen: set[str] = set()
         for value in (str(cell) for cell in cells if cell is not None):
@@ -95,7 +95,7 @@ def _paired(selections: Mapping[str, Selection], key: str, split: str) -> Select
     columns = tuple(prefix + column for prefix, rows, _ in parts for column in rows.columns)
     source = " and ".join(rows.source for _, rows, _ in parts)
     joined = Rows(_Joined(parts, key), columns, source)
-    return joined.select(range(len(joined)))
+    return joined.select()
 
 
 def prefix_of(name: str) -> str:

@@ -51,9 +51,9 @@ class Rows:
             return self.names[index]
         return f"{self.source}, row {(self.numbers[index] if self.numbers else index) + 1}"
 
-    def select(self, indices: Sequence[int]) -> Selection:
-        """Some of the rows, in the order given."""
-        return Selection(self, list(indices))
+    def select(self, indices: Sequence[int] | None = None) -> Selection:
+        """Some of the rows, in the order given; by default all."""
+        return Selection(self, list(range(len(self)) if indices is None else indices))
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,12 @@ class Selection:
 
     def cell(self, index: int, column: str) -> Any:
         """One cell; None where the row lacks it, or holds nothing but spaces."""
-        cell = self.rows.cells[self.indices[index]].get(column)
-        return None if isinstance(cell, str) and not cell.strip() else cell
+        return or_none(self.rows.cells[self.indices[index]].get(column))
+
+
+def or_none(cell: Any) -> Any:
+    """A cell; None where it holds nothing but spaces."""
+    return None if isinstance(cell, str) and not cell.strip() else cell
 
 
 @dataclass(frozen=True)

@@ -38,11 +38,13 @@ HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 def open_source(path: str, config: str | None, modalities: Mapping[str, Modality]) -> Source:
     """The data set at a built-in name, local path or hub name. Raises ValueError or FileNotFoundError."""
-    if path in BUILTIN:
-        return _builtin(path)
     local = Path(path).expanduser()
     if not path.strip():
         raise ValueError("data.path is empty: name a file, a folder or a set")
+    if config and (path in BUILTIN or local.is_file() or (local.is_dir() and not _declares(local))):
+        raise ValueError(f"data.config = {config}: {path} has no configurations; leave it out")
+    if path in BUILTIN:
+        return _builtin(path)
     if local.is_dir():
         return _folder(local, config, modalities)
     if local.is_file():

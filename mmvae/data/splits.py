@@ -25,7 +25,7 @@ def make_splits(source: Source, data: Data) -> dict[str, Selection]:
 
     Raises ValueError for too few rows, and for a column that is not there.
     """
-    chosen = {name: rows.select(range(len(rows))) for name, rows in source.splits.items()}
+    chosen = {name: rows.select() for name, rows in source.splits.items()}
     if "train" in chosen:
         chosen |= _divided(chosen.pop("train"), {name for name in SHARED if name not in chosen}, data)
     if data.limit:
@@ -62,7 +62,7 @@ def _together(rows: Rows, group: str | None) -> list[list[int]]:
     if group is not None:
         if group not in rows.columns:
             raise ValueError(f"data.group: {rows.source} has no column '{group}'; it has {some(rows.columns)}")
-        whole = rows.select(range(len(rows)))
+        whole = rows.select()
         of = [compared(whole.cell(index, group)) for index in range(len(rows))]
     groups: dict[Any, list[int]] = {}
     for index, origin in enumerate(of or [None] * len(rows)):

@@ -129,7 +129,7 @@ class Store:
         """The rows at `indices`, on the noise's device, each as an observation drawn of what it stands for."""
         batch = self.batch(indices).to(noise.device)
         for name, values in batch.values.items():
-            if self.columns[name].modality.drawn and len(values):
+            if self.columns[name].modality.drawn:  # where no row has it too: what a row draws is its own
                 u = noise.uniform(*values.shape[1:])[batch.present[name]]
                 batch.values[name] = self.columns[name].modality.draw(values, u)
         return batch

@@ -201,7 +201,7 @@ def latent_use(
     others can be made. of: one modality alone, in the rows that have it.
     """
     posteriors, means, draws, own, paired = [], [], [], [], []
-    chosen = None if of is None else store.columns[of].present.nonzero().squeeze(1)
+    chosen = None if of is None else store.complete(of=[of])
     for _, batch, noise in batches(store, store.at_once(256), device, seed, chosen):
         posterior = network.posterior(batch if of is None else batch.of([of]))
         if of is not None and (shared := network.latent.shared()) is not None:

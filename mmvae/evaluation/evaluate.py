@@ -13,7 +13,6 @@ import torch
 
 from mmvae.core.latents import slerp
 from mmvae.core.noise import mix
-from mmvae.core.vae import Batch
 from mmvae.data.prepare import Progress, Split, prepare
 from mmvae.data.splits import SHARED
 from mmvae.data.store import spread
@@ -25,7 +24,9 @@ from mmvae.generation import VAE
 from mmvae.modalities.contract import Modality, Raw
 from mmvae.recipe import Recipe
 
+MOST = 1000  # observations that are reconstructed, and samples that are drawn
 DISTURBED = 200  # observations that are tried under noise
+WALKS, STEPS = 50, 9  # ways between two observations, and observations on each
 TIMED = 32  # observations that are encoded and decoded at once to take the time
 
 
@@ -143,19 +144,19 @@ def _distortion(rows: Split, terms: bounds.Terms) -> dict[str, float]:
     return figures
 
 
-def _reconstruction(vae: VAE, rows: Split, seed: int, most: int = 1000) -> dict[str, float]:
-    chosen = spread(len(rows), most)
+def _reconstruction(vae: VAE, rows: Split, seed: int) -> dict[str, float]:
+    chosen = spread(len(rows), MOST)
     figures = {}
     for name, modality in vae.modalities.items():
         index = chosen[rows.store.columns[name].present[chosen]]
         if not len(index):
             continue
         batch = rows.store.batch(index)
-        again = vae.reconstruct(Batch({name: batch.values[name]}, {name: batch.present[name]}))[name]
+        again = vae.reconstruct(batch.of([name]), to=[name])[name]
         raws = [rows.raw(name, i) for i in index.tolist()]
         measured = modality.metrics(raws, again)
         figures |= {f"reconstruction, {name}: {what}, N = {len(index)}": value for what, value in measured.items()}
-        figures |= _disturbed(vae, name, raws[:DISTURBED], seed)
+        figures |= _disturbed(vae, name, [raws[i] for i in spread(len(raws), DISTURBED).tolist()], seed)
     return figures
 
 
@@ -165,19 +166,19 @@ def _disturbed(vae: VAE, name: str, raws: list[Raw], seed: int) -> dict[str, flo
     noisy = [modality.disturb(raw, np.random.default_rng(mix(seed, "noise", i))) for i, raw in enumerate(raws)]
     for strength in noisy[0]:
         heard = [versions[strength] for versions in noisy]
-        for what, found in (("given", heard), ("reconstructed", vae.reconstruct({name: heard})[name])):
+        for what, found in (("given", heard), ("reconstructed", vae.reconstruct({name: heard}, to=[name])[name])):
             measured = modality.metrics(raws, found)
             label = f"{what}, {name}, {strength}"
             figures |= {f"{label}: {measure}, N = {len(raws)}": value for measure, value in measured.items()}
     return figures
 
 
-def _samples(vae: VAE, rows: Split, seed: int, most: int = 1000) -> dict[str, float]:
+def _samples(vae: VAE, rows: Split, seed: int) -> dict[str, float]:
     measured = {name: modality for name, modality in vae.modalities.items() if modality.judges_samples}
-    samples = vae.generate(most, seed) if measured else None
+    samples = vae.generate(MOST, seed) if measured else None
     figures = {}
     for name, modality in measured.items():
-        present = rows.store.columns[name].present.nonzero().squeeze(1)[:most]
+        present = rows.store.complete(MOST, [name])
         if samples is None or not len(present):
             continue
         # as many as there are real ones: the more texts, the fewer of their words are new
@@ -187,23 +188,22 @@ def _samples(vae: VAE, rows: Split, seed: int, most: int = 1000) -> dict[str, fl
     return figures
 
 
-def _walks(vae: VAE, rows: Split, most: int = 50, steps: int = 9) -> dict[str, float]:
+def _walks(vae: VAE, rows: Split) -> dict[str, float]:
     """How straight the way between two observations is: the distance of its ends over the sum of its steps, 1 where
     each step leads on, less where it wanders, 0 where nothing changes."""
     figures = {}
     for name, modality in vae.modalities.items():
-        present = rows.store.columns[name].present.nonzero().squeeze(1)
-        chosen = present[torch.linspace(0, len(present) - 1, 2 * min(most, len(present) // 2)).round().long()]
+        present = rows.store.complete(of=[name])
+        chosen = present[spread(len(present), 2 * min(WALKS, len(present) // 2))]
         if type(modality).distance is Modality.distance or not len(chosen):
             continue
-        batch = rows.store.batch(chosen)
-        z = vae.encode(Batch({name: batch.values[name]}, {name: batch.present[name]}))
-        weights = torch.linspace(0, 1, steps, device=z.device)[:, None]
+        z = vae.encode(rows.store.batch(chosen).of([name]))
+        weights = torch.linspace(0, 1, STEPS, device=z.device)[:, None]
         ways = torch.cat([slerp(a, b, weights) for a, b in zip(z[::2], z[1::2], strict=True)])
-        decoded = vae.decode(ways, temperature=0.0)[name]
+        decoded = vae.decode(ways, temperature=0.0, to=[name])[name]
         straight = []
-        for start in range(0, len(decoded), steps):
-            way = decoded[start : start + steps]
+        for start in range(0, len(decoded), STEPS):
+            way = decoded[start : start + STEPS]
             length = sum(modality.distance(a, b) for a, b in pairwise(way))
             straight.append(modality.distance(way[0], way[-1]) / length if length else 0.0)
         figures[f"interpolation, {name}: straightness, N = {len(straight)}"] = sum(straight) / len(straight)
@@ -214,15 +214,15 @@ def _pace(vae: VAE, rows: Split) -> dict[str, float]:
     """Real-time factors: the time to encode observations and to decode them, over the time that they last."""
     figures = {}
     for name, modality in vae.modalities.items():
-        present = rows.store.columns[name].present.nonzero().squeeze(1)[:TIMED]
+        present = rows.store.complete(TIMED, [name])
         if modality.seconds is None or not len(present):
             continue
         raws = [rows.raw(name, i) for i in present.tolist()]
-        vae.decode(vae.encode({name: raws[:1]}))  # what is compiled at its first use is compiled by now
+        vae.decode(vae.encode({name: raws[:1]}), to=[name])  # what is compiled at its first use is compiled by now
         marks = [perf_counter()]
-        z = vae.encode({name: raws})
+        z = vae.encode({name: raws}).cpu()  # which waits for a device that computes meanwhile
         marks.append(perf_counter())
-        vae.decode(z)
+        vae.decode(z, to=[name])
         marks.append(perf_counter())
         for what, (start, end) in zip(("encoding", "decoding"), pairwise(marks), strict=True):
             figures[f"{what}, {name}: real-time factor"] = (end - start) / (len(raws) * modality.seconds)

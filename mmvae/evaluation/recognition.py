@@ -61,9 +61,9 @@ def find_classes(train: Split, held: Split, label: str) -> list[Any]:
         values = f"{counted(len(classes), 'value')} in {counted(len(train), 'row')}"
         raise ValueError(f"column '{label}' has {values}: they are no classes")
     for rows, use in ((held, "judge by whose label is one of the training split"), (train, "learn from")):
+        cells = _labels(rows, label)
         for name, column in rows.store.columns.items():
-            labels = zip(_labels(rows, label), column.present, strict=True)
-            count = sum(value in classes for value, there in labels if there)
+            count = sum(value in classes for value, there in zip(cells, column.present, strict=True) if there)
             if count <= NEIGHBOURS:
                 least = f"it takes {NEIGHBOURS + 1} at least"
                 raise ValueError(f"column '{label}': {counted(count, 'row')} with {name} to {use}; {least}")
@@ -83,8 +83,7 @@ def recognition(
 
     The classifier is trained on the training split. As many samples are drawn as that has rows, up to 2,000, or as many
     as the split has, if these are more; every figure of them stands beside that of the split's own rows, and what
-    grows with numbers takes as many samples as those. Sounds and texts are judged as they are written. Raises
-    ValueError when a modality of the training split has no labels.
+    grows with numbers takes as many samples as those. Sounds and texts are judged as they are written.
     """
     samples = vae.generate(max(len(held), min(len(train), SAMPLES)), seed)
     figures: dict[str, Any] = {"samples judged": len(samples)}
@@ -92,8 +91,6 @@ def recognition(
     votes: list[Tensor] = []  # the classes of the samples, by modality
     for name, modality in vae.modalities.items():
         known = _labelled(train, name, label, classes)
-        if not known[0]:
-            raise ValueError(f"column '{label}': no row with {name} of the training split has a label")
         real = _labelled(held, name, label, classes)
         classifier = classifiers[name] = _train(modality, *known, len(classes), seed, vae.device, progress)
         of = {
@@ -184,9 +181,9 @@ def _labels(split: Split, label: str) -> list[Any]:
 def _labelled(split: Split, name: str, label: str, classes: list[Any]) -> tuple[list[Tensor], Tensor]:
     """The rows of a modality that have a label, and its place among the classes."""
     numbers = {value: number for number, value in enumerate(classes)}
-    present, labels = split.store.columns[name].present, _labels(split, label)
-    slots = [index for index in range(len(split)) if present[index] and labels[index] in numbers]
-    values = [split.store.batch([index]).values[name][0] for index in slots]
+    column, labels = split.store.columns[name], _labels(split, label)
+    slots = [index for index in range(len(split)) if column.present[index] and labels[index] in numbers]
+    values = [column.take(torch.tensor([index]))[0][0] for index in slots]
     return values, torch.tensor([numbers[labels[index]] for index in slots])
 
 
@@ -229,7 +226,7 @@ def _see(classifier: Classifier, modality: Modality, values: list[Tensor], devic
 
 def _again(vae: VAE, name: str, values: list[Tensor]) -> list[Tensor]:
     batch = Batch({name: stack(vae.modalities[name], values)}, {name: torch.ones(len(values), dtype=torch.bool)})
-    return _tensors(vae.modalities[name], vae.reconstruct(batch)[name])
+    return _tensors(vae.modalities[name], vae.reconstruct(batch, to=[name])[name])
 
 
 def _tensors(modality: Modality, raws: list[Raw]) -> list[Tensor]:

@@ -116,7 +116,7 @@ class Audio(Stream):
 
     def check_stream(self) -> None:
         if self.config.loudness != "kept":
-            raise ValueError("pieces of a long sound fit together only where modalities.audio.loudness is 'kept'")
+            raise ValueError("pieces of a long sound fit together only where modalities.NAME.loudness is 'kept'")
 
     def pieces(self, file: Path) -> int:
         return 1 + max(0, math.ceil((self._length(file) - self.samples) / self.step))

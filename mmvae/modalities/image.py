@@ -183,7 +183,7 @@ class Image(Modality):
         if max(first.shape[:2]) > LARGEST and not self.config.size:
             raise ValueError(
                 f"the first training image has {first.shape[0]}x{first.shape[1]} pixels, too many to train on "
-                "as it is: set modalities.image.size, or the size of the table that it is called by, to 64 or so"
+                "as it is: set modalities.NAME.size, of the table of its modality, to 64 or so"
             )
         gray = not self.config.channels and first.shape[2] == 3 and all(map(is_gray, chain([first], rows)))
         self.size, self.channels = first.shape[:2], 1 if gray else first.shape[2]

@@ -182,7 +182,7 @@ class Text(Modality):
         if _has_grams(real):
             for what, texts in (("", samples), (" of real text", real)):
                 figures |= {f"distinct {n}-grams{what}": distinct(texts, n) for n in (1, 2)}
-                figures[f"self-BLEU{what}"] = self_bleu(texts[:200])
+                figures[f"self-BLEU{what}"] = self_bleu(texts[:: math.ceil(len(texts) / 200)])
         return figures
 
     def distance(self, a: str, b: str) -> float:
@@ -271,7 +271,7 @@ def _train_tokenizer(config: Text.Config, raws: Iterable[str]) -> Any:
     # a mark in the text is the token that is there already, and no word to be counted
     tokenizer.train_from_iterator(map(_without_marks, raws) if config.tokenizer == "words" else raws, trainer)
     if not tokenizer.get_vocab().keys() - {UNKNOWN}:
-        raise ValueError(f"modalities.text.min_count = {config.min_count}: nothing is seen so often; lower it")
+        raise ValueError(f"modalities.NAME.min_count = {config.min_count}: nothing is seen so often; lower it")
     return tokenizer
 
 

@@ -260,6 +260,9 @@ def test_a_folder_that_declares_its_splits_as_the_hub_does_is_taken_at_its_word(
     assert column(source.splits["train"], "text") == ["null", "NA"]
     (tmp_path / "README.md").write_text("---\nlicense: mit\n---\nIts\nconfigs: none\n")
     assert sizes(opened(tmp_path, "text")) == {"train": 2 + 3}
+    for path in (tmp_path, tmp_path / "first.csv", "digits"):
+        with pytest.raises(ValueError, match="has no configurations"):
+            open_source(str(path), "first", {})
 
 
 @pytest.mark.parametrize("name", ["a.csv", "A.CSV", "metadata.csv"])

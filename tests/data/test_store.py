@@ -163,3 +163,14 @@ def test_what_a_row_stands_for_is_drawn_by_its_own_seed(tmp_path: Path) -> None:
     assert not values[2].any()
     assert torch.equal(store.observed(indices[2:], Noise([9, 10])).values["x"], values[1:])
     assert not torch.equal(store.observed(indices[2:], Noise([11, 10])).values["x"], values[1:])
+
+
+def test_a_row_without_a_modality_that_is_drawn_has_the_same_noise_in_any_batch(tmp_path: Path) -> None:
+    written(tmp_path, x=[torch.full((50,), 0.5), None])
+    store = Store(tmp_path, "train", {"x": Drawn(Text.Config())})
+    left = []
+    for rows in ([1], [0, 1]):
+        noise = Noise([8, 9][-len(rows) :])
+        store.observed(torch.tensor(rows), noise)
+        left.append(noise.normal(4)[-1])
+    assert torch.equal(*left)
