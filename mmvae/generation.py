@@ -33,9 +33,7 @@ from mmvae.words import counted
 
 ROWS = 64  # decoded at a time
 LONGEST = 1000  # observations of a sequence: their latents are kept in the notes of files
-NO_SEQUENCES = (
-    "the model has no prior over sequences: train it with prior.sequence = 256 and data.sequences or data.pieces = true"
-)
+NO_SEQUENCES = "no prior over sequences: train it with prior.sequence = 256 and data.sequences or data.pieces = true"
 
 
 class VAE:
@@ -276,6 +274,8 @@ class VAE:
             "temperature": temperature,
             "rows": rows,  # kernels may round differently for another number of them
             "z": base64.b64encode(z.cpu().numpy().tobytes()).decode(),
+            "sequence": False,
+            "opening": [],
         }
 
     @torch.inference_mode()

@@ -90,8 +90,8 @@ class Note(Settings):
     temperature: float | None
     rows: int = Field(ge=1, le=1024)
     z: str = Field(max_length=10_000_000)
-    sequence: bool = False
-    opening: list[tuple[str, str]] = Field(default_factory=list)
+    sequence: bool
+    opening: list[tuple[str, str]]
     modality: str
 
 

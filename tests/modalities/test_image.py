@@ -114,7 +114,7 @@ def test_an_image_unlike_the_first_is_brought_to_it_and_counted(pictures: Pictur
 
 
 def test_a_photograph_is_too_large_to_train_on_unless_the_recipe_says_so(pictures: Pictures) -> None:
-    with pytest.raises(ValueError, match=r"300x200 pixels, too many .*: set modalities\.image\.size"):
+    with pytest.raises(ValueError, match=r"300x200 pixels, too many .*: set modalities\.NAME\.size"):
         image().fit(pictures(1, height=300, width=200))
 
 
