@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from mmvae.core.registry import Settings
 
 LEAST_ROWS = 4  # of a component, on average
 NUMBERS = 2**25  # of covariances that are held together
+EM_STEPS = 100
+LEAST_SHARE = 0.05  # of N(0, I), to be a component
 STRENGTHS = (0.25, 0.5, 1.0, 2.0)  # rows a dimension that the covariance within all components counts for in each
 
 
@@ -49,6 +51,9 @@ class FittedMixture(Prior):
         as by a prior over covariances (Fraley & Raftery 2007), so that there may be many of few rows each: samples of
         2,400 spoken digits are far better from 300 than from the nine that could stand alone. More components are
         nearer to the training rows: where those are few, copies come of it.
+
+        N(0, I) is one more component, by as much as it accounts for held-out rows (of texts, most of them: clusters lie
+        where training rows were learned by heart), unless that is less than a twentieth.
         """
         from sklearn.cluster import KMeans
 
@@ -56,7 +61,22 @@ class FittedMixture(Prior):
         clusters = KMeans(cls.components(components, n), n_init=1, random_state=seed % 2**32).fit_predict(data)
         fits = [cls._of_clusters(data, clusters, strength * dim * k) for strength in STRENGTHS]
         parts = held.cpu().float().split(1024)
-        return max(fits, key=lambda prior: sum(prior.log_prob(part).sum().item() for part in parts))
+        best = max(fits, key=lambda prior: sum(prior.log_prob(part).sum().item() for part in parts))
+        return best._beside_standard(parts)
+
+    def _beside_standard(self, held: Sequence[Tensor]) -> FittedMixture:
+        """The mixture with N(0, I) as one more component, of the weight that is best for held-out rows (EM)."""
+        odds = torch.cat([log_standard_normal(part) - self.log_prob(part) for part in held])
+        share = torch.tensor(0.5)
+        for _ in range(EM_STEPS):
+            share = (odds + share.logit()).sigmoid().mean()
+        if share < LEAST_SHARE:
+            return self
+        whole = FittedMixture(self.dim, len(self.weights) + 1)  # whose last is N(0, I) as it is made
+        whole.weights.copy_(torch.cat([self.weights * (1 - share), share[None]]))
+        whole.means[:-1].copy_(self.means)
+        whole.factors[:-1].copy_(self.factors)
+        return whole
 
     @classmethod
     def _of_clusters(cls, data: np.ndarray, clusters: np.ndarray, strength: float) -> FittedMixture:

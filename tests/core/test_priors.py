@@ -250,11 +250,31 @@ def test_priors_are_known_by_name() -> None:
     assert priors.get("standard") is StandardNormal
 
 
-def test_a_density_of_few_latents_is_not_one_of_those_alone() -> None:
+def test_the_standard_normal_is_beside_the_clusters_by_what_it_accounts_for_of_others() -> None:
+    clouds, plain = 0.5 * two_clouds(DIM) + 2, torch.randn(300, DIM)
+    others = torch.cat([clouds[1::2], plain])
+    fitted = FittedMixture.fit(clouds[::2, None], others, 3, seed=0)
+    assert torch.equal(fitted.means[-1], torch.zeros(DIM))
+    assert torch.equal(fitted.factors[-1], torch.eye(DIM))
+    share, own = fitted.weights[-1], FittedMixture(DIM, 3)
+    own.weights, own.means, own.factors = fitted.weights[:-1] / (1 - share), fitted.means[:-1], fitted.factors[:-1]
+    logs = own.log_prob(others), StandardNormal(StandardNormal.Config(), DIM).log_prob(others)
+    shares = torch.linspace(0.001, 0.999, 999)[:, None]
+    best = torch.logaddexp(logs[0] + (1 - shares).log(), logs[1] + shares.log()).mean(1).argmax()
+    assert 0.1 < share < 0.9
+    assert share.item() == pytest.approx(shares[best].item(), abs=0.002)
+
+
+def test_clusters_of_few_rows_that_say_nothing_of_others_give_way_to_the_standard_normal() -> None:
     few, others = torch.randn(20, 32), torch.randn(500, 32)
-    fitted = FittedMixture.fit(few[:, None], others[:50], 20, seed=0)
+    fitted = FittedMixture.fit(few[:, None], others[:250], 20, seed=0)
     standard = StandardNormal(StandardNormal.Config(), 32)
-    assert -fitted.log_prob(others).mean() < -1.2 * standard.log_prob(others).mean()
+    assert (standard.log_prob(others) - fitted.log_prob(others))[250:].mean() < 0.1
+
+
+def test_a_mixture_that_holds_for_others_is_left_alone() -> None:
+    clouds = 5 * two_clouds(DIM)
+    assert len(FittedMixture.fit(clouds[::2, None], clouds[1::2], 3, seed=0).weights) == 3
 
 
 def test_a_prior_whose_density_has_another_shape_is_refused() -> None:
