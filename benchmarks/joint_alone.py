@@ -18,18 +18,21 @@ from typing import Any
 
 import mmvae
 from mmvae.commands.terminal import mendable
+from mmvae.modalities.contract import Modality
 from mmvae.recipe import Recipe
 
 SHARED = ("path", "weight", "private")  # what a modality alone has no use for
 
 
-def alone(recipe: Recipe, name: str) -> dict[str, Any]:
+def alone(recipe: Recipe, name: str, modality: Modality) -> dict[str, Any]:
     """The recipe of one modality of a joint one."""
     tables = recipe.model_dump(mode="json")
     others = sum(table["private"] for other, table in recipe.modalities.items() if other != name)
     own = recipe.modalities[name]
     tables["data"] |= {"pair": None, "complete": 1.0, "path": own["path"] or recipe.data.path}
     tables["data"]["max_rejected"] = 1.0  # a row may lack it
+    if type(modality).vary is Modality.vary:
+        tables["data"]["variants"] = 0
     tables["train"]["start"] = None
     tables["modalities"] = {name: {key: value for key, value in own.items() if key not in SHARED}}
     return {
@@ -63,8 +66,8 @@ def main() -> None:
     how: dict[str, Any] = {"k": args.k, "limit": args.limit, "label": args.label}
     together = mmvae.evaluate(joint, **how)
     found = {}
-    for name in joint.modalities:
-        model = mmvae.train(alone(joint.recipe, name), out=args.out / f"{joint.recipe.name}-{name}")
+    for name, modality in joint.modalities.items():
+        model = mmvae.train(alone(joint.recipe, name, modality), out=args.out / f"{joint.recipe.name}-{name}")
         found[name] = {
             "joint": chosen(together, name, f"NLL of {name} alone"),
             "alone": chosen(mmvae.evaluate(model, **how), name, "NLL"),

@@ -29,7 +29,7 @@ def to_batch(modalities: Mapping[str, Modality], inputs: Inputs | Batch) -> Batc
 
     Raises ValueError or FileNotFoundError for what cannot be read.
     """
-    return inputs if isinstance(inputs, Batch) else _collated(modalities, read_inputs(modalities, inputs))
+    return inputs if isinstance(inputs, Batch) else collated(modalities, read_inputs(modalities, inputs))
 
 
 def read_inputs(modalities: Mapping[str, Modality], inputs: Inputs) -> dict[str, list[Raw | None]]:
@@ -46,7 +46,8 @@ def read_inputs(modalities: Mapping[str, Modality], inputs: Inputs) -> dict[str,
     }
 
 
-def _collated(modalities: Mapping[str, Modality], columns: Mapping[str, Sequence[Raw | None]]) -> Batch:
+def collated(modalities: Mapping[str, Modality], columns: Mapping[str, Sequence[Raw | None]]) -> Batch:
+    """Raw observations as they are, None where a row lacks one. Raises ValueError where their numbers differ."""
     if not any(map(len, columns.values())):
         raise ValueError("there are no inputs")
     if len({len(column) for column in columns.values()}) > 1:
@@ -76,7 +77,7 @@ def hear(
 ) -> tuple[Mapping[str, list[Raw | None]], Mapping[str, list[Raw | None]]]:
     """What an opening says, and the observations it is made of, by modality. Raises ValueError or FileNotFoundError."""
     if not opening or not recipe.data.pieces:
-        said = read_inputs(modalities, opening) if opening else {}
+        said = read_inputs(modalities, _lines(recipe, modalities, opening)) if opening else {}
         return said, said
     if len(opening) > 1:
         raise ValueError("the model goes on from a file: give one sound as the opening")
@@ -88,6 +89,18 @@ def hear(
     except ValueError as error:
         raise ValueError(f"{opening[0]}: {error}") from None
     return {name: [whole]}, {name: pieces}
+
+
+def _lines(recipe: Recipe, modalities: Mapping[str, Modality], opening: Sequence[str | Path]) -> Sequence[Any]:
+    """An opening, with the observations of a table or text file, as training takes it, in the place of its name."""
+    if len(modalities) > 1 or not recipe.data.sequences:
+        return opening
+    ((name, modality),) = modalities.items()
+    tables = [os.path.isfile(item) and Path(item).suffix.lower() in TABLES for item in opening]
+    said: list[Any] = []
+    for item, table in zip(opening, tables, strict=True):
+        said += [raw for _, raw in _rows(recipe, name, modality, str(item))] if table else [item]
+    return said
 
 
 def quote(items: Sequence[str | Path]) -> list[tuple[str, str]]:
@@ -151,7 +164,7 @@ def expand(recipe: Recipe, modalities: Mapping[str, Modality], items: Sequence[s
     rows: list[tuple[str, Raw]] = []
     for item in items:
         rows += _rows(recipe, name, modality, item) if _holds_rows(item) else [(item, read_input(modality, item))]
-    return _collated(modalities, {name: [raw for _, raw in rows]}), [words for words, _ in rows]
+    return collated(modalities, {name: [raw for _, raw in rows]}), [words for words, _ in rows]
 
 
 def _holds_rows(item: str) -> bool:

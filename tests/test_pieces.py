@@ -15,7 +15,7 @@ import pytest
 import soundfile
 import torch
 
-from mmvae.data.items import STRETCH
+from mmvae.data.items import FEW, STRETCH
 from mmvae.data.prepare import prepare
 from mmvae.generation import VAE
 from mmvae.modalities.audio import Audio
@@ -141,6 +141,23 @@ def test_long_files_give_all_their_pieces_and_stretches_stay_together(
         assert len({name.split(",")[0] for name in names}) == 1
         assert len(numbers) <= STRETCH
     assert not prepared.report.notes  # nothing was cut
+
+
+@pytest.mark.usefixtures("cache")
+def test_many_long_files_are_sequences_each_in_one_split(recordings: Path, recipe_for: Callable[..., Recipe]) -> None:
+    for index in range(5, FEW):
+        song(recordings / f"{index}.wav", 2.3)
+    sizes = {"sample_rate": RATE, "seconds": 0.1, "fft": 128, "hop": 32}
+    prepared = prepare(recipe_for("audio", recordings, {"pieces": True}, **sizes))
+    modality = as_stream(prepared.modalities["audio"])
+    found = [
+        {split.rows.where(split.kept[row]).split(",")[0] for row in rows.tolist()}
+        for split in prepared.splits.values()
+        for rows in split.sequences()
+    ]
+    assert sorted(path for paths in found for path in paths) == sorted(map(str, recordings.iterdir()))
+    assert {len(paths) for paths in found} == {1}
+    assert max(modality.pieces(path) for path in recordings.iterdir()) > STRETCH
 
 
 @pytest.mark.usefixtures("cache")

@@ -17,6 +17,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 
 from mmvae.core.noise import Noise
 from mmvae.core.sequences import BACK, COMPONENTS, Mixture, SequencePrior
+from mmvae.data.items import FEW
 from mmvae.data.prepare import prepare
 from mmvae.evaluation.evaluate import evaluate
 from mmvae.evaluation.sequences import next_nll
@@ -249,6 +250,27 @@ def test_an_opening_comes_first_and_is_in_the_note(composer: MakeVAE, tmp_path: 
     assert read_note(path)["opening"] == [("the cat sat", ""), ("on a mat", "")]
     written, _ = reproduce(path)
     assert written.read_text() == path.read_text()
+
+
+@pytest.mark.parametrize(("files", "apart"), [(2, False), (FEW, True)])
+def test_documents_of_many_files_stay_in_the_split_of_their_file(files: int, apart: bool, tmp_path: Path) -> None:
+    for number in range(files):
+        (tmp_path / f"{number}.txt").write_text("\n\n".join(f"a {number}\nb" for _ in range(30)))
+    recipe = Recipe.load("text/chapters", [f"data.path={tmp_path}", "modalities.text.vocabulary=300"])
+    splits = prepare(recipe).splits
+    held = [{split.raw("text", i) for i in range(0, len(split), 2)} for split in splits.values()]
+    assert len(held) == 3
+    assert (sum(map(len, held)) == files) == apart
+
+
+def test_a_file_of_lines_is_as_many_observations_of_an_opening(composer: MakeVAE, tmp_path: Path) -> None:
+    vae, path = composer("text"), tmp_path / "opening.txt"
+    vae.recipe = vae.recipe.model_copy(update={"data": vae.recipe.data.model_copy(update={"sequences": True})})
+    path.write_text("the cat sat\n\non a mat\n")
+    lines = vae.compose(2, 3, ["the cat sat", "on a mat"], seed=1)
+    whole = vae.compose(2, 3, [path], seed=1)
+    assert whole["text"] == lines["text"]
+    assert torch.equal(whole.z, lines.z)
 
 
 def test_an_opening_that_has_changed_is_not_taken_for_the_one_of_the_note(

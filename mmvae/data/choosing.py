@@ -11,9 +11,10 @@ from mmvae.data.items import by_piece, by_sequence, unfold
 from mmvae.data.pairing import Thinned, identifies, pair, prefix_of
 from mmvae.data.rows import FILE, Selection, Source, default_column
 from mmvae.data.sources import open_source
-from mmvae.data.splits import make_splits
+from mmvae.data.splits import SHARED, make_splits
 from mmvae.modalities.contract import Modality
 from mmvae.recipe import Recipe
+from mmvae.tables import Data
 
 
 class Chosen(NamedTuple):
@@ -50,20 +51,36 @@ def _choose(recipe: Recipe, modalities: Mapping[str, Modality]) -> Chosen:
     sources |= {name: _opened(recipe, path, None, {name: modalities[name]}) for name, path in own.items()}
     columns = {name: _column(recipe, name, sources[""]) for name in first}
     columns |= {name: prefix_of(name) + _column(recipe, name, sources[name]) for name in own}
-    assert data.pair is not None  # the recipe asks for it
-    if data.group and len({frozenset(source.splits) for source in sources.values()}) > 1:
-        raise ValueError("data.group: the paired sets declare other splits than one another; declare the same in all")
-    # else a row and its partner may come into different splits
-    if data.group or identifies(data.pair, sources.values()):
-        whole = {name: {split: rows.select() for split, rows in s.splits.items()} for name, s in sources.items()}
-        selections = make_splits(Source({split: of.rows for split, of in pair(whole, data.pair).items()}, ""), data)
-    else:
-        selections = pair({name: make_splits(source, data) for name, source in sources.items()}, data.pair)
+    selections = _paired(data, sources)
     fingerprint = hashlib.blake2b(digest_size=16)
     for source in sources.values():
         fingerprint.update(source.fingerprint.encode())
     notes = tuple(note for source in sources.values() for note in source.notes)
     return Chosen(_thinned(recipe, selections, columns), columns, fingerprint.hexdigest(), notes)
+
+
+def _paired(data: Data, sources: Mapping[str, Source]) -> dict[str, Selection]:
+    """The splits of several sets, by the name of the modality that has each ("" for the first), as one. Raises
+    ValueError where rows that are paired would come into several splits, or what was trained on would be measured."""
+    assert data.pair is not None  # the recipe asks for it
+    for name, source in sources.items():
+        for split in SHARED:
+            if name and getattr(data, split) == 1 and split not in source.splits:
+                raise ValueError(
+                    f"modalities.{name}.path declares no split '{split}': what was trained on would be in it"
+                )
+    single = identifies(data.pair, sources.values())
+    if not (single or data.group):
+        return pair({name: make_splits(source, data) for name, source in sources.items()}, data.pair)
+    if len({frozenset(source.splits) for source in sources.values()}) > 1:
+        why = "data.group" if data.group else f"data.pair = {data.pair}, which names single rows"
+        raise ValueError(f"{why}: the paired sets declare other splits than one another; declare the same in all")
+    if data.group not in (None, data.pair) and not single:
+        why = f"rows come again, beside others of one '{data.pair}', and one would be in several splits"
+        raise ValueError(f"data.group = {data.group}: {why}; set it to {data.pair}")
+    whole = {name: {split: rows.select() for split, rows in s.splits.items()} for name, s in sources.items()}
+    joined = {split: rows.rows for split, rows in pair(whole, data.pair).items()}
+    return make_splits(Source(joined, ""), data)
 
 
 def _opened(recipe: Recipe, path: str, config: str | None, modalities: Mapping[str, Modality]) -> Source:

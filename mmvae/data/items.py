@@ -9,11 +9,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from mmvae.core.sequences import BACK
 from mmvae.data.captions import paths_of
 from mmvae.data.rows import FILE, Fault, Piece, Rows, Selection, Source, or_none
 from mmvae.modalities.contract import Modality, as_stream
 
-STRETCH = 16  # pieces of a file that stay together when rows are split
+STRETCH = 1 + BACK  # pieces of a file that stay together when rows are split, where files are few
+FEW = 10  # files, of fewer of which none can be held out whole
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,7 @@ def _documents(paths: Sequence[Path]) -> Rows:
         cells += [{"text": [line.rstrip("\n") for line in part]} for part in found]
         names += [f"{path}, text {number + 1}" for number in range(len(found))]
         owners += [path] * len(found)
-    # those of one file stay in one split, where there are others
-    origins = owners if len(paths) > 1 else None
+    origins = owners if len(paths) >= FEW else None
     return Rows(cells, ("text",), ", ".join(map(str, paths)), names=names, origins=origins)
 
 
@@ -105,18 +106,18 @@ def _by_number(path: Path) -> list[tuple[int, str]]:
 
 
 def by_piece(source: Source, modalities: Mapping[str, Modality]) -> Source:
-    """A source whose rows are stretches of the pieces that the one modality makes of each file. Raises ValueError where
-    it is not made of files; a file that cannot be read stays one piece, for whoever reads it to say why."""
+    """A source whose rows are the pieces that the one modality makes of each file, or stretches of them where files are
+    too few to be held out whole. Raises ValueError where it is not made of files; a file that cannot be read stays
+    one piece, for whoever reads it to say why."""
     if len(modalities) > 1:
         raise ValueError(f"data.pieces: files are cut in pieces for one modality, not for {' and '.join(modalities)}")
     modality = as_stream(*modalities.values())
-    splits = {}
-    for split, rows in source.splits.items():
-        paths = _files(rows)
+    files = {split: _files(rows) for split, rows in source.splits.items()}
+    few, splits = sum(len(paths or ()) for paths in files.values()) < FEW, {}
+    for split, paths in files.items():
         if paths is None:
-            raise ValueError(
-                f"data.pieces: {rows.source} is a table: only sounds in files of their own are cut in pieces"
-            )
+            name = source.splits[split].source
+            raise ValueError(f"data.pieces: {name} is a table: only sounds in files of their own are cut in pieces")
         stretches: list[list[Piece]] = []
         for path in paths:
             try:
@@ -124,6 +125,7 @@ def by_piece(source: Source, modalities: Mapping[str, Modality]) -> Source:
             except (ValueError, OSError):
                 count = 1
             pieces = [Piece(path, index) for index in range(count)]
-            stretches += [pieces[start : start + STRETCH] for start in range(0, count, STRETCH)]
+            length = STRETCH if few else count
+            stretches += [pieces[start : start + length] for start in range(0, count, length)]
         splits[split] = Rows([{FILE: stretch} for stretch in stretches], (FILE,), FILE)
     return replace(source, splits=splits)

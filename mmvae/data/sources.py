@@ -9,6 +9,7 @@ import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -91,11 +92,12 @@ def _media(paths: Sequence[Path], classes: Mapping[Path, str] | None = None) -> 
 
 
 def _classes(paths: Iterable[Path], folder: Path) -> dict[Path, str]:
-    """The name of the innermost folder above each file that is no split's, where there are several."""
-    above = {path: path.relative_to(folder).parts[-2::-1] for path in paths}
-    inner = {path: next((name for name in names if not _split_name(name)), "") for path, names in above.items()}
-    found = {path: name for path, name in inner.items() if name}
-    return found if len(set(found.values())) > 1 else {}
+    """The name of the innermost folder above each file that is no split's and not that of all."""
+    above = {path: [name for name in path.relative_to(folder).parts[-2::-1] if not _split_name(name)] for path in paths}
+    for inner in zip_longest(*above.values()):
+        if len({name for name in inner if name}) > 1:
+            return {path: name for path, name in zip(above, inner, strict=True) if name}
+    return {}
 
 
 def _folder(folder: Path, config: str | None, modalities: Mapping[str, Modality]) -> Source:

@@ -21,6 +21,7 @@ from mmvae.evaluation.apart import apart, retrieval
 from mmvae.evaluation.recognition import find_classes, recognition
 from mmvae.evaluation.sequences import next_nll
 from mmvae.generation import VAE
+from mmvae.inputs import collated
 from mmvae.modalities.contract import Modality, Raw
 from mmvae.recipe import Recipe
 
@@ -166,7 +167,8 @@ def _disturbed(vae: VAE, name: str, raws: list[Raw], seed: int) -> dict[str, flo
     noisy = [modality.disturb(raw, np.random.default_rng(mix(seed, "noise", i))) for i, raw in enumerate(raws)]
     for strength in noisy[0]:
         heard = [versions[strength] for versions in noisy]
-        for what, found in (("given", heard), ("reconstructed", vae.reconstruct({name: heard}, to=[name])[name])):
+        again = vae.reconstruct(collated(vae.modalities, {name: heard}), to=[name])[name]  # at the level that they have
+        for what, found in (("given", heard), ("reconstructed", again)):
             measured = modality.metrics(raws, found)
             label = f"{what}, {name}, {strength}"
             figures |= {f"{label}: {measure}, N = {len(raws)}": value for measure, value in measured.items()}

@@ -10,7 +10,7 @@ from mmvae.data.prepare import prepare
 from mmvae.evaluation.bounds import encode
 from mmvae.evaluation.evaluate import on_other_data
 from mmvae.generation import VAE
-from mmvae.inputs import Inputs
+from mmvae.inputs import Inputs, to_batch
 
 
 @torch.inference_mode()
@@ -19,15 +19,16 @@ def neighbours(
 ) -> list[list[dict[str, Any]]]:
     """For each input the n rows of a split whose posterior means are nearest to its own, the nearest first.
 
-    distance: Euclidean, between posterior means. where: the row's file, or its number in the table. shown: the row
-    itself where it is text, else what its table says of it in words. split, rows: which was searched, and how many
-    rows it has. Raises ValueError or FileNotFoundError when inputs or data cannot be had.
+    distance: Euclidean, between posterior means, in the dimensions that the input speaks of. where: the row's file, or
+    its number in the table. shown: the row itself where it is text, else what its table says of it in words. split,
+    rows: which was searched, and how many rows it has. Raises ValueError or FileNotFoundError when inputs or data
+    cannot be had.
     """
-    wanted = vae.encode(inputs).cpu()
+    batch = to_batch(vae.modalities, inputs)
+    wanted, known = vae.encode(batch).cpu(), vae.network.latent.known(batch.present).cpu()
     rows = prepare(on_other_data(vae.recipe, split, data), vae.modalities, split).splits[split]
     means, _ = encode(vae.network, rows.store, vae.device)
-    # by differences: of products the distance of a row from itself would be some thousandths
-    between = torch.cdist(wanted, means.cpu(), compute_mode="donot_use_mm_for_euclid_dist")
+    between = torch.stack([(means.cpu() - z)[:, spoken].norm(dim=1) for z, spoken in zip(wanted, known, strict=True)])
     distances, nearest = between.topk(min(n, len(rows)), largest=False)
     searched = {"split": split, "rows": len(rows)}
     return [

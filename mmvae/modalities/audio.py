@@ -272,7 +272,7 @@ class Audio(Stream):
 
     def disturb(self, raw: np.ndarray, random: np.random.Generator) -> dict[str, np.ndarray]:
         whole = np.pad(raw, ((0, 0), (0, self.samples - raw.shape[1])))
-        noise = random.standard_normal(whole.shape).astype(np.float32) * np.sqrt(np.square(whole).mean())
+        noise = random.standard_normal(whole.shape).astype(np.float32) * np.sqrt(np.square(raw).mean())
         return {f"noise {snr} dB below": whole + noise * 10 ** (-snr / 20) for snr in NOISE}
 
     def _picture(self, raw: np.ndarray) -> Pillow.Image:

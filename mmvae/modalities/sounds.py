@@ -15,10 +15,11 @@ ATTACK = 0.0005  # seconds; what begins at once, as drums do, keeps its edge
 LOUDEST = 100.0  # of full scale: beyond are integers that were stored as they are
 SILENT = 1e-3  # a peak below it, -60 dB, is noise
 INEXACT = {"OGG", "MP3"}  # formats in which libsndfile finds a place only roughly
-SLACK = 8  # bytes that a head may declare too many: some programs count it twice
+SAMPLES = {b"RIFF": b"data", b"FORM": b"SSND"}  # the chunk of samples, by the kind of file
 SHORTEST = 64  # samples that have a pitch to be shifted
 BEFORE = 65536  # samples that are read before a place, and dropped: after so many it is right
 LONGEST = 2**40  # samples; a file that does not say how many it has claims more
+ENDLESS = "the file does not say how long it is: write it anew, for example as WAV"
 
 
 def length(file: Path, rate: int) -> int:
@@ -30,7 +31,7 @@ def length(file: Path, rate: int) -> int:
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise ValueError(f"not a readable sound: {error}") from None
     if about.frames > LONGEST:
-        raise ValueError("the file does not say how long it is: write it anew, for example as WAV")
+        raise ValueError(ENDLESS)
     return round(about.frames * rate / about.samplerate)
 
 
@@ -58,6 +59,8 @@ def read(file: Path | BinaryIO, start: int, count: int, rate: int, channels: int
             first = max(0, math.floor(start * ratio) - margin)
             wanted = math.ceil((start + count) * ratio) + margin - first
             spare = min(first, BEFORE) if sound.format in INEXACT else 0
+            if declared > LONGEST:
+                raise ValueError(ENDLESS)
             sound.seek(min(first - spare, declared))
             samples = sound.read(spare + wanted, dtype="float32", always_2d=True).T[:, spare:]
     except (soundfile.LibsndfileError, RuntimeError) as error:
@@ -180,12 +183,21 @@ def read_tag(path: Path) -> str:
 
 
 def _check_length(file: Path | BinaryIO) -> None:
-    """Raise ValueError where a WAV or AIFF file is shorter than its head declares: libsndfile reads what is there."""
+    """Raise ValueError where a WAV or AIFF file ends within its samples: libsndfile reads what is there."""
     with file.open("rb") if isinstance(file, Path) else nullcontext(file) as opened:
-        head = opened.read(8)
         size = opened.seek(0, os.SEEK_END)
         opened.seek(0)
-    declared = 8 + int.from_bytes(head[4:], "little" if head.startswith(b"RIFF") else "big")
-    # a program that writes into a pipe declares 0 or the largest size
-    if head[:4] in (b"RIFF", b"FORM") and len(head) == 8 and size + SLACK < declared < 2**31 - 2**16:
-        raise ValueError(f"the file is cut off: {declared} bytes are declared, {size} are there")
+        kind, place = opened.read(12)[:4], 12
+        while kind in SAMPLES and len(chunk := opened.read(8)) == 8:
+            declared = int.from_bytes(chunk[4:], "little" if kind == b"RIFF" else "big")
+            place += 8 + declared
+            if chunk[:4] == SAMPLES[kind]:
+                # a program that writes into a pipe declares 0 or the largest size
+                if size < place and declared < 2**31 - 2**16:
+                    there = size - place + declared
+                    raise ValueError(
+                        f"the file is cut off: {declared} bytes of samples are declared, {there} are there"
+                    )
+                break
+            place = opened.seek(place + declared % 2)
+        opened.seek(0)

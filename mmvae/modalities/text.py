@@ -68,7 +68,8 @@ class Text(Modality):
     def read(self, file: Path | BinaryIO) -> str:
         data = file.read_bytes() if isinstance(file, Path) else file.read()
         try:
-            return self.parse(data.decode("utf-8").removesuffix("\n"))
+            text = data.decode("utf-8").removeprefix("\ufeff")  # as some editors begin a file
+            return self.parse(text.removesuffix("\n").removesuffix("\r"))
         except UnicodeDecodeError as error:
             raise ValueError(
                 f"not UTF-8 text: byte {error.start} is 0x{data[error.start]:02x}; save it as UTF-8"
@@ -124,8 +125,10 @@ class Text(Modality):
         special = {UNKNOWN} | {
             token.content for token in self.tokenizer.get_added_tokens_decoder().values() if token.special
         }
-        ids = (self.tokenizer.token_to_id(token) for token in special)
-        return sorted(token + 1 for token in ids if token is not None)
+        known = set(self.tokenizer.get_vocab().values())
+        ids = {self.tokenizer.token_to_id(token) for token in special} - {None}
+        holes = set(range(self.tokens - 1)) - known
+        return sorted(token + 1 for token in ids | holes)
 
     def encoder(self, outputs: int) -> nn.Module:
         self._shared = self._embedding()
@@ -155,9 +158,10 @@ class Text(Modality):
 
     def scores(self, nll: Tensor, values: Tensor) -> dict[str, float]:
         tokens = (values != self.tokens).sum().item()
-        # the end counts as one, and an unknown word as its mark is long
-        decoded = (self._decoded(row, marks=True) for row in values)
-        characters = tokens if self.config.tokenizer == "characters" else sum(len(text) + 1 for text in decoded)
+        # the end counts as one where a row is not cut, and an unknown word as its mark is long
+        lengths = (len(self._decoded(row, marks=True)) for row in values)
+        ends = (values == 0).sum().item()
+        characters = tokens if self.config.tokenizer == "characters" else sum(lengths) + ends
         return {
             "perplexity": math.exp(min(nll.sum().item() / tokens, 700)),
             "nats/character": nll.sum().item() / characters,

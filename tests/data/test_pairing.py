@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from mmvae.checkpoint import read_tensors
 from mmvae.data.pairing import Thinned, pair
 from mmvae.data.prepare import prepare
 from mmvae.data.rows import Rows, Selection
+from mmvae.evaluation.evaluate import on_other_data
 from mmvae.recipe import Recipe
 
 WORDS = {0: ("zero", "null"), 1: ("one", "uno", "eins"), 2: ("two",)}
@@ -97,6 +99,31 @@ def test_several_rows_of_one_set_go_with_one_of_another_into_a_split(tmp_path: P
     tables["b"]["path"] = str(tmp_path / "c")
     with pytest.raises(ValueError, match=r"data\.group: the paired sets declare other splits"):
         prepare(Recipe.load({"name": "pairs", "data": data, "modalities": tables}))
+
+
+@pytest.mark.usefixtures("cache")
+def test_what_would_bring_a_row_into_several_splits_is_refused(tmp_path: Path) -> None:
+    text = {"kind": "text", "column": "text", "tokenizer": "characters"}
+
+    def made(rows: int, keys: int, folder: str = "", **data: Any) -> Recipe:
+        (tmp_path / "a.csv").write_text("text,id,by\n" + "".join(f"a{i},{i % keys},{i % 7}\n" for i in range(rows)))
+        (tmp_path / "b.csv").write_text("text,id\n" + "".join(f"b{i},{i % keys}\n" for i in range(40)))
+        tables = {"a": text, "b": {**text, "path": str(tmp_path / (folder or "b.csv"))}}
+        return Recipe.load(
+            {"name": "pairs", "data": {"path": str(tmp_path / "a.csv"), "pair": "id", **data}, "modalities": tables}
+        )
+
+    (tmp_path / "b").mkdir()
+    for split, keys in (("train", range(30)), ("test", range(30, 40))):
+        (tmp_path / "b" / f"{split}.csv").write_text("text,id\n" + "".join(f"b{i},{i}\n" for i in keys))
+    with pytest.raises(
+        ValueError, match=r"data\.pair = id, which names single rows: the paired sets declare other splits"
+    ):
+        prepare(made(40, 40, "b"))
+    with pytest.raises(ValueError, match=r"data\.group = by: rows come again.*set it to id"):
+        prepare(made(80, 10, group="by"))
+    with pytest.raises(ValueError, match=r"modalities\.b\.path declares no split 'test': what was trained on"):
+        prepare(on_other_data(made(80, 10), "test", str(tmp_path / "a.csv")), split="test")
 
 
 def test_what_cannot_be_paired_is_said() -> None:

@@ -133,6 +133,9 @@ def test_folders_that_are_no_splits_are_the_labels_of_their_files(
     assert labels == {"train": [None, "cats", "dogs"], "test": ["old", "old"]}
     picture_folder(tmp_path / "one" / "train" / "cats", 2)
     assert opened(tmp_path / "one", "image").splits["train"].columns == ("file",)  # one class is none
+    for name in ("cats", "dogs"):
+        picture_folder(tmp_path / "deep" / "animals" / name / "small", 1)
+    assert column(opened(tmp_path / "deep", "image").splits["train"], "label") == ["cats", "dogs"]
 
 
 def test_files_that_are_left_out_are_counted_by_their_endings(

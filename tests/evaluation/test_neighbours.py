@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 
 from mmvae.data.prepare import prepare
@@ -15,7 +16,9 @@ from mmvae.recipe import Recipe
 from mmvae.training import train
 
 
-def test_the_nearest_of_a_row_is_itself_and_distances_are_between_means(tmp_path: Path) -> None:
+def test_the_nearest_of_a_row_is_itself_and_distances_are_between_means_in_what_it_speaks_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines = tmp_path / "lines.txt"
     lines.write_text(
         "".join(f"{name}\n" for name in ["anna", "bob", "carla", "dora", "emil", "fritz", "gerd", "hans", "ida", "jan"])
@@ -30,6 +33,11 @@ def test_the_nearest_of_a_row_is_itself_and_distances_are_between_means(tmp_path
     assert len(others) == len(rows) - 1
     for near in others:
         between = (vae.encode([word]) - vae.encode([near["shown"]])).norm().item()
+        assert abs(near["distance"] - between) < 1e-5
+    spoken = torch.arange(vae.network.latent.dim) < 2  # as where the rest is of another modality alone
+    monkeypatch.setattr(vae.network.latent, "known", lambda present: spoken.expand(1, -1))
+    for near in neighbours(vae, [word], n=99)[0]:
+        between = (vae.encode([word]) - vae.encode([near["shown"]]))[:, spoken].norm().item()
         assert abs(near["distance"] - between) < 1e-5
     ((other,),) = neighbours(vae, [word], n=1, split="test", data=str(lines))
     assert other["where"].startswith("lines.txt, row ")

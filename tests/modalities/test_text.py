@@ -146,6 +146,12 @@ def test_a_pretrained_vocabulary_may_have_holes(tmp_path: Path) -> None:
     tensor = modality.to_tensor("the mat")
     assert tensor.max() < modality.tokens
     assert again(modality, "the mat") == "the mat"
+    vocabulary = modality.tokenizer.get_vocab()
+    holes = set(range(9)) - set(vocabulary.values())
+    never = modality.decoder(2)(torch.zeros(1, 2)).choice.never
+    assert holes
+    assert {hole + 1 for hole in holes} < set(never)
+    assert not {vocabulary["mat"] + 1, vocabulary["the"] + 1} & set(never)
 
 
 def test_a_tokenizer_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -229,6 +235,19 @@ def test_perplexity_counts_real_tokens_with_the_end_and_no_padding() -> None:
     scores = modality.scores(torch.tensor([3.0, 2.0]) * math.log(7), batch)
     assert scores["perplexity"] == pytest.approx(7)
     assert scores["nats/character"] == pytest.approx(5 * math.log(7) / (len("the cat") + len("the") + 2))
+
+
+def test_a_row_that_is_cut_has_no_end_to_count() -> None:
+    modality = text(tokenizer="words", max_tokens=2)
+    batch = modality.collate([modality.to_tensor("the cat sat"), modality.to_tensor("the")])
+    scores = modality.scores(torch.tensor([2.0, 2.0]), batch)
+    assert scores["nats/character"] == pytest.approx(4 / (len("the cat") + len("the") + 1))
+
+
+@pytest.mark.parametrize("data", [b"the cat\n", b"\xef\xbb\xbfthe cat\r\n", b"the cat"])
+def test_a_file_is_read_without_the_marks_of_its_editor(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(data)
+    assert BPE.read(tmp_path / "a.txt") == "the cat"
 
 
 def test_word_f1_of_known_reconstructions() -> None:
