@@ -52,7 +52,9 @@ def make_run(data: str, steps: int, threads: int, changes: list[str]) -> Run:
     """A run of the recipe for verses, with the ELBO as its loss."""
     folder = Path(tempfile.mkdtemp())
     ours = [f"data.path={data}", f"train.steps={steps}", f"train.threads={threads}"]
-    recipe = Recipe.load("text/verses", [*ours, "objective.target_rate=0", "objective.free_bits=0", *changes])
+    # what the plain step has not
+    same = ["objective.target_rate=0", "objective.free_bits=0", "train.weight_decay=0", "train.patience=0"]
+    recipe = Recipe.load("text/verses", [*ours, *same, *changes])
     return Run(recipe, folder, resume=False, display=Display(False))
 
 

@@ -186,20 +186,20 @@ def test_joint_methods(tmp_path: Path) -> None:
 
 
 def test_joint_examples(tmp_path: Path) -> None:
-    model = trained(
-        "joint/emoji", tmp_path / "joint", "data.limit=60", "modalities.image.widths=[4]", "modalities.image.private=2"
-    )
+    changes = "data.limit=60 data.variants=1 modalities.image.widths=[4] modalities.image.private=2"
+    model = trained("joint/emoji", tmp_path / "joint", *changes.split())
     table = run("joint_examples", model, "--rows", "3", "--out", tmp_path / "examples.png")
     assert table.count("\n| ") == 4
     assert "text to image" in table
     with Image.open(tmp_path / "examples.png") as picture:
         assert picture.size == (3 * 64, 5 * 64)
-    found = json.loads(run("joint_alone", model, "--k", "2", "--limit", "8", "--out", tmp_path))
+    found = json.loads(run("joint_alone", model, "--k", "2", "--limit", "8", "--label", "group", "--out", tmp_path))
     assert found.keys() >= {"image", "text"}
     for name, each in found.items():
         assert any(what.startswith(f"NLL of {name} alone, k = 2") for what in each["joint"])
         assert "NLL, importance-weighted, k = 2 (nats)" in each["alone"]
         assert np.isfinite([*each["joint"].values(), *each["alone"].values()]).all()
+        assert each["Frechet distance"].keys() == {"real", "joint", "alone"}
 
 
 def test_joint_peers(tmp_path: Path) -> None:

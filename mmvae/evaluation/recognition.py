@@ -111,6 +111,27 @@ def recognition(
     return figures
 
 
+def distances(
+    modality: Modality,
+    name: str,
+    train: Split,
+    held: Split,
+    label: str,
+    made: Mapping[str, list[Raw]],
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> dict[str, float]:
+    """Squared Frechet distances from the training split, of the split held out ("real") and of what several models
+    made, in the features of one classifier. Raises ValueError where the label is none to train on."""
+    classes = find_classes(train, held, label)
+    known, real = (_labelled(rows, name, label, classes) for rows in (train, held))
+    classifier = _train(modality, *known, len(classes), seed, torch.device(device), None)
+    tensors = {"real": real[0]} | {model: _tensors(modality, raws) for model, raws in made.items()}
+    seen = {model: _see(classifier, modality, rows, torch.device(device)).features for model, rows in tensors.items()}
+    trained = _see(classifier, modality, known[0], torch.device(device)).features
+    return {model: frechet(trained, features) for model, features in seen.items()}
+
+
 def _alike(votes: list[Tensor]) -> float:
     """The share of rows that are of one class in all modalities, of each of which the classes [N] are given."""
     return (torch.stack(votes) == votes[0]).all(0).double().mean().item()
