@@ -13,11 +13,11 @@ EACH = "set objective.subsets = 'each', with which every modality is also read a
 LEAST = 0.1  # nats of mutual information, and share of the units, below which a latent says nothing
 
 
-def collapse(rate: float, use: Mapping[str, float], recipe: Recipe, step: int) -> str | None:
+def collapse(rate: float, use: Mapping[str, float], recipe: Recipe, step: int = EARLY) -> str | None:
     """A warning when the latent of a model is not used, else None.
 
     rate: KL(q(z|x) || p(z)) in nats a row. use: what `bounds.latent_use` measured on the same rows.
-    step: of training.
+    step: of training, by default one at which a latent is in use.
     """
     dim, information = recipe.latent["dim"], use.get("mutual information")
     if information is None or step < EARLY or recipe.latent["kind"] == "none":

@@ -18,6 +18,7 @@ from mmvae.data.splits import SHARED
 from mmvae.data.store import spread
 from mmvae.evaluation import bounds
 from mmvae.evaluation.apart import apart, retrieval
+from mmvae.evaluation.collapse import collapse
 from mmvae.evaluation.recognition import find_classes, recognition
 from mmvae.evaluation.sequences import next_nll
 from mmvae.generation import VAE
@@ -91,6 +92,8 @@ def evaluate(
         if lacking := int((~whole).sum()):
             figures["rows that lack a factor, left out of MIG, SAP and DCI"] = lacking
         figures |= disentanglement(means.cpu().numpy()[whole], known, seed)
+    if warning := collapse(terms.rate or 0.0, use, vae.recipe):
+        figures["warning"] = warning
     return {
         "model": str(vae.folder),
         "data": recipe.data.path,

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import torch
 
 from mmvae.evaluation.collapse import collapse
+from mmvae.evaluation.evaluate import evaluate
 from mmvae.recipe import Recipe
+from mmvae.training import train
 
 USED = {"active units": 20.0, "mutual information": 4.0}
 
@@ -62,3 +66,14 @@ def test_a_modality_that_z_does_not_hear_is_named(recipe_for: Callable[..., Reci
     assert said is not None
     assert said.startswith("text: z says nothing of it alone")
     assert "objective.subsets = 'each'" in said
+
+
+@pytest.mark.usefixtures("cache")
+def test_an_evaluation_warns_of_a_latent_that_says_nothing(tmp_path: Path, recipe_for: Callable[..., Recipe]) -> None:
+    lines = tmp_path / "lines.txt"
+    lines.write_text("".join(f"{name} ran\n" for name in ["anna", "bob", "carla", "dora", "emil", "fritz", "gerd", "hans", "ida", "jan"]))
+    vae = train(recipe_for("text", lines), ["train.steps=2"], tmp_path / "run", progress=False)
+    with torch.no_grad():
+        for weights in vae.network.encoders.parameters():
+            weights.zero_()
+    assert "the posterior has collapsed: z tells 0.00 nats" in evaluate(vae, "train", k=1)["warning"]
