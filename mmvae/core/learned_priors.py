@@ -8,7 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmvae.core.latents import log_normal
+from mmvae.core.fitted import FittedMixture
+from mmvae.core.latents import DiagonalGaussian, Posterior, log_normal
 from mmvae.core.noise import Noise, choose
 from mmvae.core.priors import Prior
 from mmvae.core.registry import Settings
@@ -36,6 +37,11 @@ class Mixture(Prior):
     def sample(self, noise: Noise) -> Tensor:
         chosen = choose(self.logits.softmax(0), noise.uniform())
         return self.means[chosen] + self.log_scales[chosen].exp() * noise.normal(self.dim)
+
+    def given(self, evidence: DiagonalGaussian) -> Posterior:
+        full = FittedMixture(self.dim, len(self.means))  # of full Gaussians, of which these are some
+        full.weights, full.means, full.factors = self.logits.softmax(0), self.means, self.log_scales.exp().diag_embed()
+        return full.given(evidence)
 
 
 class Flow(Prior):

@@ -103,3 +103,20 @@ def test_a_flow_is_placed_where_the_draws_are() -> None:
     assert (truth - flow.log_prob(draws)).mean() < 3  # untrained; not placed it would be some thousand nats
     z = flow.sample(StepNoise(0, 2000, slice(None)))
     torch.testing.assert_close(z.mean(0), torch.full((3,), 50.0), atol=20, rtol=0)
+
+
+def test_what_evidence_leaves_open_is_as_a_learned_mixture_has_it_given_the_rest() -> None:
+    """Evidence of the first of two dimensions chooses between components, and they say where the second is."""
+    prior = Mixture(Mixture.Config(components=2), 2)
+    with torch.no_grad():
+        prior.means.copy_(torch.tensor([[-2.0, 1.0], [2.0, -3.0]]))
+        prior.log_scales.copy_(torch.tensor([[0.5, 0.2], [0.5, 0.1]]).log())
+        prior.logits.copy_(torch.tensor([0.0, 1.0]))
+        # precisions 1 of N(0, I) and 3 of what is said, 1.5
+        given = prior.given(DiagonalGaussian(torch.tensor([[1.5 * 3 / 4, 0.0]]), torch.tensor([[0.5, 1.0]])))
+        side = torch.linspace(-8, 8, 1201)
+        grid = torch.stack(torch.meshgrid(side, side, indexing="ij"), -1)
+        weight = (prior.log_prob(grid) - 1.5 * (grid[..., 0] - 1.5).square()).double().exp()
+        mean = (weight[..., None] * grid).sum((0, 1)) / weight.sum()
+        torch.testing.assert_close(given.mean[0], mean.float(), atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(given.sample(Noise([0]), 40_000)[0].mean(0), mean.float(), atol=0.03, rtol=0)
