@@ -183,7 +183,7 @@ class VAE:
     def translate(
         self, inputs: Inputs, to: Sequence[str] = (), n: int = 1, seed: int = 0, temperature: float | None = None
     ) -> Samples:
-        """Each input n times in the modalities `to`, by default all that it is not of: draws of z given the input,
+        """Each input n times in the modalities `to`, by default all that some input is not of: draws of z given it,
         decoded. Raises ValueError or FileNotFoundError for what cannot be read, and for unknown modalities."""
         if n < 1:
             raise ValueError(f"n = {n}: there is nothing to draw")
@@ -191,7 +191,7 @@ class VAE:
         if unknown := [name for name in to if name not in self.modalities]:
             raise ValueError(f"the model has no modality '{unknown[0]}': it has {', '.join(self.modalities)}")
         batch = to_batch(self.modalities, inputs)
-        others = [name for name in self.modalities if name not in batch.values]
+        others = [name for name in self.modalities if name not in batch.present or not batch.present[name].all()]
         if not (to or others):
             raise ValueError("the inputs are of all modalities of the model: say with --to which are wanted")
         made = self.decode(self.infer(batch, n, seed), seed, temperature, "translate", to or others)

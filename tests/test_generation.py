@@ -187,6 +187,8 @@ def test_one_modality_is_translated_to_the_others(vae_for: MakeVAE, raws_of: Mak
         vae.translate({"image": [picture]}, ["sound"])
     with pytest.raises(ValueError, match="say with --to which are wanted"):
         vae.translate({"image": [picture], "text": ["the cat sat"]})
+    mixed = vae.translate({"image": [picture, None], "text": [None, "the cat sat"]})
+    assert {name: len(made) for name, made in mixed.raws.items()} == {"image": 2, "text": 2}
 
 
 def test_what_is_given_to_a_command_in_several_modalities_is_one_row(vae_for: MakeVAE, tmp_path: Path) -> None:
