@@ -451,9 +451,12 @@ def test_noise_is_as_far_below_a_sound_as_is_said() -> None:
 
 def test_a_sheet_is_a_picture_and_a_sound_of_all(tmp_path: Path) -> None:
     modality = fitted()
-    picture, sound = modality.sheet([tone(seed=seed) for seed in range(3)], tmp_path / "sheet")
+    raws = [tone(seed=seed) for seed in range(3)]
+    picture, sound = modality.sheet(raws, tmp_path / "sheet")
     assert picture.suffix == ".png"
-    assert soundfile.info(sound).frames == 3 * (2000 + RATE // 10)
+    parts = soundfile.read(sound, dtype="float32")[0].reshape(3, 2000 + RATE // 10)
+    np.testing.assert_allclose(parts[:, :2000], np.concatenate(raws), atol=2**-15)  # in order
+    assert not parts[:, 2000:].any()
 
 
 def test_a_sound_of_a_hub_table_brings_its_own_rate() -> None:
