@@ -208,3 +208,12 @@ def test_joint_peers(tmp_path: Path) -> None:
     np.savez(tmp_path / "pairs.npz", x=x, c=c, y=y, x_test=x, c_test=c, y_test=y)
     table = run("joint_peers", tmp_path / "pairs.npz", "--epochs", "4", "--only", "MVAE")
     assert "| MVAE | mmvae |" in table
+
+
+def test_audio_long() -> None:
+    small = ["modalities.audio.widths=[4]", "data.limit=30"]
+    found = json.loads(run("audio_long", *small, "--minutes", "0.05", "0.1"))
+    assert list(found) == ["0.05 minutes", "0.1 minutes"]
+    for minutes, each in zip((0.05, 0.1), found.values(), strict=True):
+        assert each["samples in"] == each["samples out"] == minutes * 60 * 44100
+        assert 0 < each["memory (MB)"] < 4000
