@@ -1,11 +1,11 @@
 """Sound: how long files go through a model, what memory that takes, and whether they come out as long.
 
-    python benchmarks/audio_long.py [--minutes 1 3] [--threads 1] [modalities.audio.widths=[16,32,64] ...]
+    python benchmarks/audio_long.py [modalities.audio.widths=[16,32,64] ...] [--minutes 1 3] [--threads 1]
 
 makes stereo files of so many minutes at 44.1 kHz (chords that glide, and noise), trains a model of one-second windows
 at that rate for two steps (what it has learned costs no time), and takes each file through it by `mmvae resynthesize`
-in a process of its own. It prints one JSON object: of each its seconds, those of them a second of sound, the largest
-memory in MB, and the samples that went in and came out.
+in a process of its own. It prints one JSON object: of each the seconds that it took, in all and for a second of sound,
+the largest memory in MB, and the samples that went in and came out.
 """
 
 from __future__ import annotations

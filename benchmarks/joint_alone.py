@@ -20,7 +20,7 @@ from typing import Any
 import mmvae
 from mmvae.commands.terminal import mendable
 from mmvae.data.prepare import prepare
-from mmvae.evaluation.recognition import SAMPLES, distances
+from mmvae.evaluation.recognition import SAMPLES, distances_from_training
 from mmvae.modalities.contract import Modality
 from mmvae.recipe import Recipe
 
@@ -62,7 +62,8 @@ def main() -> None:
     joint = mmvae.VAE.load(args.model)
     if len(joint.modalities) < 2:
         raise ValueError(f"{args.model} is a model of one modality: name a joint one")
-    splits = prepare(joint.recipe, joint.modalities).splits if args.label else {}
+    if args.label:
+        splits, samples = prepare(joint.recipe, joint.modalities).splits, joint.generate(SAMPLES)
     how: dict[str, Any] = {"k": args.k, "limit": args.limit}
     together = mmvae.evaluate(joint, **how)
     found: dict[str, Any] = {}
@@ -73,9 +74,9 @@ def main() -> None:
             "alone": chosen(mmvae.evaluate(model, **how), name, "NLL"),
         }
         if args.label:
-            made = {"joint": joint.generate(SAMPLES)[name], "alone": model.generate(SAMPLES)[name]}
-            train, held = splits["train"], splits["test"]
-            found[name]["Frechet distance"] = distances(modality, name, train, held, args.label, made)
+            made = {"joint": samples[name], "alone": model.generate(SAMPLES)[name]}
+            judged = splits["train"], splits["test"], args.label, made, joint.device
+            found[name]["Frechet distance"] = distances_from_training(modality, name, *judged)
         print(json.dumps(found[name], indent=1), file=sys.stderr)  # the next one takes long
     print(json.dumps(found, indent=1))
 

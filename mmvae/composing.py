@@ -13,7 +13,7 @@ from mmvae.core.noise import Noise, mix
 from mmvae.core.priors import Prior
 from mmvae.core.sequences import LENGTH, SequencePrior
 from mmvae.core.vae import Batch, Network
-from mmvae.inputs import hear, quote
+from mmvae.inputs import collated, hear, quote
 from mmvae.modalities.contract import Modality, Raw
 from mmvae.recipe import Recipe
 from mmvae.samples import Samples
@@ -47,7 +47,11 @@ def sequences(
     sequences."""
     assert vae.sequence is not None
     said, heard = hear(vae.recipe, vae.modalities, opening)
-    context = vae.encode(heard) if opening else torch.empty(0, vae.network.latent.dim, device=vae.device)
+    context = (
+        vae.encode(collated(vae.modalities, heard))
+        if opening
+        else torch.empty(0, vae.network.latent.dim, device=vae.device)
+    )
     raws: dict[str, list[Raw]] = {name: [] for name in vae.modalities}
     made: list[dict[str, Any]] = []
     latents = []

@@ -98,6 +98,8 @@ def fit_prior(vae: VAE, prepared: Prepared, display: Display) -> None:
         fewer = f", of so few rows, in place of {kind:,}" if count < kind else ""
         display.say(f"fitting the prior: {counted(count, 'Gaussian')}{fewer}")
         vae.fitted = FittedMixture.fit(draws, others, count, seed).to(vae.device)
+        if share := vae.fitted.standard_share:
+            display.say(f"beside them N(0, I), of weight {share:.2f}: held-out rows lie where it has them")
         return
     torch.manual_seed(mix(seed, "prior"))
     prior = FITTED_KINDS[kind](vae.network.latent).to(vae.device)

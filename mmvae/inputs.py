@@ -75,15 +75,20 @@ def taken(modalities: Mapping[str, Modality], batch: Batch, n: int = 1) -> dict[
 def hear(
     recipe: Recipe, modalities: Mapping[str, Modality], opening: Sequence[str | Path]
 ) -> tuple[Mapping[str, list[Raw | None]], Mapping[str, list[Raw | None]]]:
-    """What an opening says, and the observations it is made of, by modality. Raises ValueError or FileNotFoundError."""
-    if not opening or not recipe.data.pieces:
-        said = read_inputs(modalities, _lines(recipe, modalities, opening)) if opening else {}
+    """What an opening says, and the observations it is made of, by modality: of a table or file of lines all. Raises
+    ValueError or FileNotFoundError."""
+    if not opening or len(modalities) > 1:
+        said = read_inputs(modalities, opening) if opening else {}
+        return said, said
+    ((name, modality),) = modalities.items()
+    if not recipe.data.pieces:
+        rows = _read_rows(recipe, name, modality, opening)
+        said = {name: [raw for _, raw in rows]}
         return said, said
     if len(opening) > 1:
         raise ValueError("the model goes on from a file: give one sound as the opening")
     if not os.path.isfile(opening[0]):
         raise FileNotFoundError(f"no file '{opening[0]}'")
-    ((name, modality),) = modalities.items()
     try:
         whole, pieces = as_stream(modality).opening(Path(opening[0]))
     except ValueError as error:
@@ -91,21 +96,15 @@ def hear(
     return {name: [whole]}, {name: pieces}
 
 
-def _lines(recipe: Recipe, modalities: Mapping[str, Modality], opening: Sequence[str | Path]) -> Sequence[Any]:
-    """An opening, with the observations of a table or text file, as training takes it, in the place of its name."""
-    if len(modalities) > 1 or not recipe.data.sequences:
-        return opening
-    ((name, modality),) = modalities.items()
-    tables = [os.path.isfile(item) and Path(item).suffix.lower() in TABLES for item in opening]
-    said: list[Any] = []
-    for item, table in zip(opening, tables, strict=True):
-        said += [raw for _, raw in _rows(recipe, name, modality, str(item))] if table else [item]
-    return said
-
-
 def quote(items: Sequence[str | Path]) -> list[tuple[str, str]]:
     """Inputs for a note: each sentence or absolute path, with a hash of what it says or holds now."""
-    return [(os.path.abspath(item), digest(Path(item))) if os.path.isfile(item) else (str(item), "") for item in items]
+    return [
+        (
+            os.path.abspath(item) if os.path.exists(item) else str(item),
+            digest(Path(item)) if os.path.isfile(item) else "",
+        )
+        for item in items
+    ]
 
 
 def unquote(noted: Sequence[Sequence[str]]) -> list[str]:
@@ -161,13 +160,21 @@ def expand(recipe: Recipe, modalities: Mapping[str, Modality], items: Sequence[s
         columns = together(modalities, items)
         return to_batch(modalities, columns), list(items) if len(columns) == 1 else [" and ".join(items)]
     ((name, modality),) = modalities.items()
-    rows: list[tuple[str, Raw]] = []
-    for item in items:
-        rows += _rows(recipe, name, modality, item) if _holds_rows(item) else [(item, read_input(modality, item))]
+    rows = _read_rows(recipe, name, modality, items)
     return collated(modalities, {name: [raw for _, raw in rows]}), [words for words, _ in rows]
 
 
-def _holds_rows(item: str) -> bool:
+def _read_rows(recipe: Recipe, name: str, modality: Modality, items: Sequence[str | Path]) -> list[tuple[str, Raw]]:
+    """Observations of one modality, of folders and tables all, each with words that name it."""
+    rows: list[tuple[str, Raw]] = []
+    for item in items:
+        rows += (
+            _rows(recipe, name, modality, str(item)) if _holds_rows(item) else [(str(item), read_input(modality, item))]
+        )
+    return rows
+
+
+def _holds_rows(item: str | Path) -> bool:
     return os.path.isdir(item) or (os.path.isfile(item) and Path(item).suffix.lower() in TABLES)
 
 

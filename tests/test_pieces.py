@@ -158,6 +158,13 @@ def test_many_long_files_are_sequences_each_in_one_split(recordings: Path, recip
     assert sorted(path for paths in found for path in paths) == sorted(map(str, recordings.iterdir()))
     assert {len(paths) for paths in found} == {1}
     assert max(modality.pieces(path) for path in recordings.iterdir()) > STRETCH
+    for split, paths in (("train", sorted(recordings.iterdir())[-1:]), ("test", sorted(recordings.iterdir())[:-1])):
+        (recordings / split).mkdir()
+        for path in paths:
+            path.rename(recordings / split / path.name)
+    rows = prepare(recipe_for("audio", recordings, {"pieces": True, "validation": 0.4}, **sizes)).splits
+    assert all(len(split.sequences()) for split in rows.values())  # one file is cut, those to test on are whole
+    assert len(rows["test"].sequences()) == FEW - 1
 
 
 @pytest.mark.usefixtures("cache")

@@ -266,11 +266,11 @@ def test_documents_of_many_files_stay_in_the_split_of_their_file(files: int, apa
 def test_a_file_of_lines_is_as_many_observations_of_an_opening(composer: MakeVAE, tmp_path: Path) -> None:
     vae, path = composer("text"), tmp_path / "opening.txt"
     vae.recipe = vae.recipe.model_copy(update={"data": vae.recipe.data.model_copy(update={"sequences": True})})
-    path.write_text("the cat sat\n\non a mat\n")
-    lines = vae.compose(2, 3, ["the cat sat", "on a mat"], seed=1)
+    path.write_text("the cat sat\n\nand wrote to notes.txt\n")  # no file is meant
+    lines = vae.compose(2, 3, ["the cat sat", "and wrote to notes.txt "], seed=1)
     whole = vae.compose(2, 3, [path], seed=1)
-    assert whole["text"] == lines["text"]
-    assert torch.equal(whole.z, lines.z)
+    assert [said.replace("txt ", "txt") for said in lines["text"]] == whole["text"]
+    assert whole["text"][0].startswith("the cat sat\nand wrote to notes.txt\n")
 
 
 def test_an_opening_that_has_changed_is_not_taken_for_the_one_of_the_note(

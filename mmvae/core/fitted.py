@@ -37,6 +37,18 @@ class FittedMixture(Prior):
         self.register_buffer("means", torch.zeros(components, dim))
         self.register_buffer("factors", torch.eye(dim).repeat(components, 1, 1))
 
+    @classmethod
+    def of(cls, weights: Tensor, means: Tensor, factors: Tensor) -> FittedMixture:
+        """That of weights [K], means [K, D] and the Cholesky factors [K, D, D] of covariances."""
+        made = cls(means.shape[1], len(means))
+        made.weights, made.means, made.factors = weights.detach(), means.detach(), factors.detach()
+        return made
+
+    @property
+    def standard_share(self) -> float:
+        """The weight of N(0, I), where it is one of the components: the last."""
+        return 0.0 if self.means[-1].any() else self.weights[-1].item()
+
     @staticmethod
     def components(most: int, rows: int) -> int:
         """How many components to fit to so many rows: each needs four of them."""
@@ -52,7 +64,7 @@ class FittedMixture(Prior):
         2,400 spoken digits are far better from 300 than from the nine that could stand alone. More components are
         nearer to the training rows: where those are few, copies come of it.
 
-        N(0, I) is one more component, by as much as it accounts for held-out rows (of texts, most of them: clusters lie
+        N(0, I) is one more component, by as much as it accounts for held-out rows (of texts, many of them: clusters lie
         where training rows were learned by heart), unless that is less than a twentieth.
         """
         from sklearn.cluster import KMeans
@@ -72,11 +84,11 @@ class FittedMixture(Prior):
             share = (odds + share.logit()).sigmoid().mean()
         if share < LEAST_SHARE:
             return self
-        whole = FittedMixture(self.dim, len(self.weights) + 1)  # whose last is N(0, I) as it is made
-        whole.weights.copy_(torch.cat([self.weights * (1 - share), share[None]]))
-        whole.means[:-1].copy_(self.means)
-        whole.factors[:-1].copy_(self.factors)
-        return whole
+        return FittedMixture.of(
+            torch.cat([self.weights * (1 - share), share[None]]),
+            torch.cat([self.means, torch.zeros(1, self.dim)]),
+            torch.cat([self.factors, torch.eye(self.dim)[None]]),
+        )
 
     @classmethod
     def _of_clusters(cls, data: np.ndarray, clusters: np.ndarray, strength: float) -> FittedMixture:
@@ -89,11 +101,9 @@ class FittedMixture(Prior):
         within = ledoit_wolf(np.concatenate(spread))[0]
         within += 1e-3 * data.var(0).mean() * np.eye(data.shape[1])
         covariances = [(each.T @ each + strength * within) / (len(each) + strength) for each in spread]
-        prior = cls(data.shape[1], len(parts))
-        prior.weights.copy_(torch.tensor([len(part) / len(data) for part in parts]))
-        prior.means.copy_(torch.from_numpy(means))
-        prior.factors.copy_(torch.linalg.cholesky(torch.from_numpy(np.stack(covariances))))
-        return prior
+        weights = torch.tensor([len(part) / len(data) for part in parts])
+        factors = torch.linalg.cholesky(torch.from_numpy(np.stack(covariances)))
+        return cls.of(weights, torch.from_numpy(means).float(), factors.float())
 
     def log_prob(self, z: Tensor) -> Tensor:
         components = torch.distributions.MultivariateNormal(self.means, scale_tril=self.factors)

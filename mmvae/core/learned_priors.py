@@ -39,9 +39,8 @@ class Mixture(Prior):
         return self.means[chosen] + self.log_scales[chosen].exp() * noise.normal(self.dim)
 
     def given(self, evidence: DiagonalGaussian) -> Posterior:
-        full = FittedMixture(self.dim, len(self.means))  # of full Gaussians, of which these are some
-        full.weights, full.means, full.factors = self.logits.softmax(0), self.means, self.log_scales.exp().diag_embed()
-        return full.given(evidence)
+        factors = self.log_scales.exp().diag_embed()
+        return FittedMixture.of(self.logits.softmax(0), self.means, factors).given(evidence)
 
 
 class Flow(Prior):

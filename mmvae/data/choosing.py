@@ -63,24 +63,29 @@ def _paired(data: Data, sources: Mapping[str, Source]) -> dict[str, Selection]:
     """The splits of several sets, by the name of the modality that has each ("" for the first), as one. Raises
     ValueError where rows that are paired would come into several splits, or what was trained on would be measured."""
     assert data.pair is not None  # the recipe asks for it
+    measured = next((split for split in SHARED if getattr(data, split) == 1), None)  # all of other data are that
     for name, source in sources.items():
-        for split in SHARED:
-            if name and getattr(data, split) == 1 and split not in source.splits:
-                raise ValueError(
-                    f"modalities.{name}.path declares no split '{split}': what was trained on would be in it"
-                )
-    single = identifies(data.pair, sources.values())
-    if not (single or data.group):
+        if name and measured and measured not in source.splits:
+            why = f"declares no split '{measured}', so that what was trained on would be measured"
+            raise ValueError(f"modalities.{name}.path {why}: set it to other rows (--set modalities.{name}.path=…)")
+    if measured or not (identifies(data.pair, sources.values()) or data.group):
         return pair({name: make_splits(source, data) for name, source in sources.items()}, data.pair)
     if len({frozenset(source.splits) for source in sources.values()}) > 1:
         why = "data.group" if data.group else f"data.pair = {data.pair}, which names single rows"
         raise ValueError(f"{why}: the paired sets declare other splits than one another; declare the same in all")
-    if data.group not in (None, data.pair) and not single:
-        why = f"rows come again, beside others of one '{data.pair}', and one would be in several splits"
-        raise ValueError(f"data.group = {data.group}: {why}; set it to {data.pair}")
     whole = {name: {split: rows.select() for split, rows in s.splits.items()} for name, s in sources.items()}
-    joined = {split: rows.rows for split, rows in pair(whole, data.pair).items()}
-    return make_splits(Source(joined, ""), data)
+    joined = pair(whole, data.pair)
+    if data.group and any(_spread(rows, data.pair, data.group) for rows in joined.values()):
+        why = f"rows of one '{data.pair}' have several, and would come again in several splits"
+        raise ValueError(f"data.group = {data.group}: {why}; set it to {data.pair}")
+    return make_splits(Source({split: rows.rows for split, rows in joined.items()}, ""), data)
+
+
+def _spread(rows: Selection, key: str, group: str) -> bool:
+    """Whether rows of one value of a column have several of another."""
+    groups: dict[str, str] = {}
+    cells = ((rows.cell(index, key), rows.cell(index, group)) for index in range(len(rows)))
+    return any(groups.setdefault(str(a), str(b)) != str(b) for a, b in cells if None not in (a, b))
 
 
 def _opened(recipe: Recipe, path: str, config: str | None, modalities: Mapping[str, Modality]) -> Source:

@@ -14,8 +14,8 @@ from mmvae.data.captions import paths_of
 from mmvae.data.rows import FILE, Fault, Piece, Rows, Selection, Source, or_none
 from mmvae.modalities.contract import Modality, as_stream
 
-STRETCH = 1 + BACK  # pieces of a file that stay together when rows are split, where files are few
-FEW = 10  # files, of fewer of which none can be held out whole
+STRETCH = 1 + BACK  # pieces that stay together where files are few: the last may be what was BACK pieces before
+FEW = 10  # files: of fewer than these, whole ones are too large a share to hold out
 
 
 @dataclass(frozen=True)
@@ -112,12 +112,13 @@ def by_piece(source: Source, modalities: Mapping[str, Modality]) -> Source:
     if len(modalities) > 1:
         raise ValueError(f"data.pieces: files are cut in pieces for one modality, not for {' and '.join(modalities)}")
     modality = as_stream(*modalities.values())
-    files = {split: _files(rows) for split, rows in source.splits.items()}
-    few, splits = sum(len(paths or ()) for paths in files.values()) < FEW, {}
-    for split, paths in files.items():
+    splits = {}
+    for split, rows in source.splits.items():
+        paths = _files(rows)
         if paths is None:
-            name = source.splits[split].source
-            raise ValueError(f"data.pieces: {name} is a table: only sounds in files of their own are cut in pieces")
+            raise ValueError(
+                f"data.pieces: {rows.source} is a table: only sounds in files of their own are cut in pieces"
+            )
         stretches: list[list[Piece]] = []
         for path in paths:
             try:
@@ -125,7 +126,7 @@ def by_piece(source: Source, modalities: Mapping[str, Modality]) -> Source:
             except (ValueError, OSError):
                 count = 1
             pieces = [Piece(path, index) for index in range(count)]
-            length = STRETCH if few else count
+            length = STRETCH if split == "train" and len(paths) < FEW else count
             stretches += [pieces[start : start + length] for start in range(0, count, length)]
         splits[split] = Rows([{FILE: stretch} for stretch in stretches], (FILE,), FILE)
     return replace(source, splits=splits)

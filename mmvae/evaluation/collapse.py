@@ -20,7 +20,7 @@ def collapse(rate: float, use: Mapping[str, float], recipe: Recipe, step: int = 
     step: of training, by default one at which a latent is in use.
     """
     dim, information = recipe.latent["dim"], use.get("mutual information")
-    if information is None or step < EARLY or recipe.latent["kind"] == "none":
+    if information is None or step < EARLY or recipe.latent["kind"] == "none" or not recipe.kl["weight"]:
         return None
     if information > LEAST and use["active units"] > LEAST * dim:
         unheard = [name.removeprefix(ALONE) for name, alone in use.items() if name.startswith(ALONE) and alone < LEAST]

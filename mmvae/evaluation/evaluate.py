@@ -26,6 +26,7 @@ from mmvae.inputs import collated
 from mmvae.modalities.contract import Modality, Raw
 from mmvae.recipe import Recipe
 
+FEW = 20  # rows, of fewer of which no latent need say much
 MOST = 1000  # observations that are reconstructed, and samples that are drawn
 DISTURBED = 200  # observations that are tried under noise
 WALKS, STEPS = 50, 9  # ways between two observations, and observations on each
@@ -48,7 +49,7 @@ def evaluate(
     k: draws of the importance-weighted NLL. label: a column of classes, by which a classifier is trained that judges
     reconstructions and samples. factors: columns that are known to have made the rows, to which latent dimensions are
     held, on the rows that have them all. data: a path in place of the recipe's, used whole unless it declares the
-    split. limit: rows of it at most.
+    split. limit: rows of it at most. A "warning" is among the figures where the latent says nothing.
     Bounds and distortions are in nats a row, at KL weight 1, with the prior of training unless another one is named.
     Raises ValueError or FileNotFoundError when the data cannot be had.
     """
@@ -92,7 +93,7 @@ def evaluate(
         if lacking := int((~whole).sum()):
             figures["rows that lack a factor, left out of MIG, SAP and DCI"] = lacking
         figures |= disentanglement(means.cpu().numpy()[whole], known, seed)
-    if warning := collapse(terms.rate or 0.0, use, vae.recipe):
+    if data is None and len(rows) >= FEW and (warning := collapse(terms.rate or 0.0, use, vae.recipe)):
         figures["warning"] = warning
     return {
         "model": str(vae.folder),

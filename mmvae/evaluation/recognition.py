@@ -111,24 +111,23 @@ def recognition(
     return figures
 
 
-def distances(
+def distances_from_training(
     modality: Modality,
     name: str,
     train: Split,
     held: Split,
     label: str,
     made: Mapping[str, list[Raw]],
-    seed: int = 0,
-    device: torch.device | str = "cpu",
+    device: torch.device,
 ) -> dict[str, float]:
     """Squared Frechet distances from the training split, of the split held out ("real") and of what several models
     made, in the features of one classifier. Raises ValueError where the label is none to train on."""
     classes = find_classes(train, held, label)
     known, real = (_labelled(rows, name, label, classes) for rows in (train, held))
-    classifier = _train(modality, *known, len(classes), seed, torch.device(device), None)
+    classifier = _train(modality, *known, len(classes), 0, device, None)
     tensors = {"real": real[0]} | {model: _tensors(modality, raws) for model, raws in made.items()}
-    seen = {model: _see(classifier, modality, rows, torch.device(device)).features for model, rows in tensors.items()}
-    trained = _see(classifier, modality, known[0], torch.device(device)).features
+    seen = {model: _see(classifier, modality, rows, device).features for model, rows in tensors.items()}
+    trained = _see(classifier, modality, known[0], device).features
     return {model: frechet(trained, features) for model, features in seen.items()}
 
 

@@ -120,10 +120,16 @@ def test_what_would_bring_a_row_into_several_splits_is_refused(tmp_path: Path) -
         ValueError, match=r"data\.pair = id, which names single rows: the paired sets declare other splits"
     ):
         prepare(made(40, 40, "b"))
-    with pytest.raises(ValueError, match=r"data\.group = by: rows come again.*set it to id"):
+    with pytest.raises(ValueError, match=r"data\.group = by: rows of one 'id' have several.*set it to id"):
         prepare(made(80, 10, group="by"))
-    with pytest.raises(ValueError, match=r"modalities\.b\.path declares no split 'test': what was trained on"):
+    prepared = prepare(made(80, 14, group="by"))  # each id has one
+    assert len(prepared.splits) == 3
+    with pytest.raises(ValueError, match=r"modalities\.b\.path declares no split 'test', so that what was trained on"):
         prepare(on_other_data(made(80, 10), "test", str(tmp_path / "a.csv")), split="test")
+    others = on_other_data(made(40, 40, "b"), "test", str(tmp_path / "a.csv"))
+    rows = prepare(others, prepared.modalities, "test").splits["test"]
+    assert len(rows) == 40  # of which ten are in the other set's split
+    assert len(rows.store.complete()) == 10
 
 
 def test_what_cannot_be_paired_is_said() -> None:

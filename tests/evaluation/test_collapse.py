@@ -71,7 +71,7 @@ def test_a_modality_that_z_does_not_hear_is_named(recipe_for: Callable[..., Reci
 @pytest.mark.usefixtures("cache")
 def test_an_evaluation_warns_of_a_latent_that_says_nothing(tmp_path: Path, recipe_for: Callable[..., Recipe]) -> None:
     lines = tmp_path / "lines.txt"
-    lines.write_text("".join(f"{name} ran\n" for name in ["anna", "bob", "dora", "emil", "gerd", "ida", "jan"]))
+    lines.write_text("".join(f"{name} ran {far}\n" for name in ("anna", "bob", "dora", "emil") for far in range(10)))
     vae = train(recipe_for("text", lines), ["train.steps=2"], tmp_path / "run", progress=False)
     with torch.no_grad():
         for weights in vae.network.encoders.parameters():
