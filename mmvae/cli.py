@@ -190,9 +190,12 @@ def neighbours(
     from mmvae.inputs import expand
 
     vae = VAE.load(model, overrides=changes or [])
-    batch, _ = expand(vae.recipe, vae.modalities, inputs)
+    batch, names = expand(vae.recipe, vae.modalities, inputs)
     found = neighbours(vae, batch, n, split, data)
-    lines = [f"{near['distance']:8.3f}  {near['where']}  {near['shown']}".rstrip() for row in found for near in row]
+    lines = []
+    for name, row in zip(names, found, strict=True):
+        lines += [f"{name}:"] if len(names) > 1 else []
+        lines += [f"{near['distance']:8.3f}  {near['where']}  {near['shown']}".rstrip() for near in row]
     searched = (
         f"the nearest of {counted(found[0][0]['rows'], 'row')} of the split {split} of {data or vae.recipe.data.path}"
     )

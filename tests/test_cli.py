@@ -517,6 +517,8 @@ def test_neighbours_say_where_they_were_looked_for(run: Run, models: dict[str, P
         *near, last = run("neighbours", models["text"], "a small dog", "-n", "2", *given)[1].splitlines()
         assert len(near) == 2
         assert last.startswith(f"the nearest of {said}")
+    *near, _ = run("neighbours", models["text"], "a small dog", "a cat", "-n", "2")[1].splitlines()
+    assert (len(near), near[0], near[3]) == (6, "a small dog:", "a cat:")
     (tmp_path / "lines.txt").write_text("one\ntwo\nthree\n")
     given = ["neighbours", models["text"], "a dog", "--data", tmp_path / "lines.txt"]
     assert run(*given)[1].endswith(f"the nearest of 3 rows of the split train of {tmp_path / 'lines.txt'}\n")

@@ -272,7 +272,7 @@ def _judge(report: Report, max_rejected: float) -> None:
             f"{counted(len(report.rejected), 'row')} could not be used, a share of {share:.0%} "
             f"(data.max_rejected = {max_rejected:.0%})"
             + (f", and nothing is left in {', '.join(empty)}" if empty else "")
-            + f"; the first: {where}: {reason}; mmvae doctor --json names them all; "
+            + f"; the first: {where}: {reason}; mmvae doctor --json (and --column) names them all; "
             "data.max_rejected=0.5 goes without up to half of them (of a trained model: --set data.max_rejected=0.5)"
         )
 

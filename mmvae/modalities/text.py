@@ -68,8 +68,10 @@ class Text(Modality):
     def read(self, file: Path | BinaryIO) -> str:
         data = file.read_bytes() if isinstance(file, Path) else file.read()
         try:
-            text = data.decode("utf-8").removeprefix("\ufeff")  # as some editors begin a file
-            return self.parse(text.removesuffix("\n").removesuffix("\r"))
+            text = data.decode("utf-8").removeprefix("\ufeff").removesuffix("\n").removesuffix("\r")
+            if "\n" in text:
+                self.note("of several lines: taken as one text")
+            return self.parse(text)
         except UnicodeDecodeError as error:
             raise ValueError(
                 f"not UTF-8 text: byte {error.start} is 0x{data[error.start]:02x}; save it as UTF-8"
@@ -125,9 +127,8 @@ class Text(Modality):
         special = {UNKNOWN} | {
             token.content for token in self.tokenizer.get_added_tokens_decoder().values() if token.special
         }
-        known = set(self.tokenizer.get_vocab().values())
         ids = {self.tokenizer.token_to_id(token) for token in special} - {None}
-        holes = set(range(self.tokens - 1)) - known
+        holes = set(range(self.tokens - 1)) - set(self.tokenizer.get_vocab().values())
         return sorted(token + 1 for token in ids | holes)
 
     def encoder(self, outputs: int) -> nn.Module:
@@ -160,8 +161,7 @@ class Text(Modality):
         tokens = (values != self.tokens).sum().item()
         # the end counts as one where a row is not cut, and an unknown word as its mark is long
         lengths = (len(self._decoded(row, marks=True)) for row in values)
-        ends = (values == 0).sum().item()
-        characters = tokens if self.config.tokenizer == "characters" else sum(lengths) + ends
+        characters = tokens if self.config.tokenizer == "characters" else sum(lengths) + (values == 0).sum().item()
         return {
             "perplexity": math.exp(min(nll.sum().item() / tokens, 700)),
             "nats/character": nll.sum().item() / characters,

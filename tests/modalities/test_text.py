@@ -250,6 +250,13 @@ def test_a_file_is_read_without_the_marks_of_its_editor(data: bytes, tmp_path: P
     assert BPE.read(tmp_path / "a.txt") == "the cat"
 
 
+def test_a_file_of_several_lines_is_one_text_and_that_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("the cat\nsat\n")
+    modality = text()
+    assert modality.read(tmp_path / "a.txt") == "the cat\nsat"
+    assert modality.notes == {"of several lines: taken as one text": 1}
+
+
 def test_word_f1_of_known_reconstructions() -> None:
     found = BPE.metrics(["a b c", "a a"], ["a b c", "a d"])
     assert (found["exact"], found["word F1"]) == (0.5, pytest.approx(2 * 4 / 10))
