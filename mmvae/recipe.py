@@ -235,7 +235,8 @@ def _explain(error: ValidationError, known: Iterable[str], where: str = "") -> I
             continue  # said with the first of its kind; what is wrong with a part of it says more
         if item["type"] == "extra_forbidden":
             table = {"data": Data, "train": Train}.get(str(item["loc"][0])) if item["loc"][1:] else None
-            yield f"{key}: unknown key; {nearest(str(item['loc'][-1]), table.model_fields if table else known)}"
+            of = f"did you mean 'modalities.{key}'?" if key in modality_registry.names() else ""
+            yield f"{key}: unknown key; {of or nearest(str(item['loc'][-1]), table.model_fields if table else known)}"
         elif item["type"] == "value_error":
             text = str(item["ctx"]["error"])
             said = not item["loc"] or text.startswith(f"{item['loc'][0]}.")  # the text names the key itself

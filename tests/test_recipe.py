@@ -279,6 +279,7 @@ def test_overrides_apply_in_order() -> None:
         ("modalities.image.sizes=1", "modalities.image.sizes: unknown key; did you mean 'size'?"),
         ("modalities.image.colum=x", "modalities.image.colum: unknown key; did you mean 'column'?"),
         ("trian.steps=1", "trian: unknown key; did you mean 'train'?"),
+        ("image.size=1", "image: unknown key; did you mean 'modalities.image'?"),
     ],
 )
 def test_an_unknown_key_gets_the_nearest(override: str, line: str) -> None:
