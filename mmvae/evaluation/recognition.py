@@ -173,14 +173,17 @@ def _figures(of: dict[str, Seen], labels: Tensor) -> dict[str, float]:
     near = _to_nearest(drawn, of["train"].features) < copies
     count, trained = len(floor), of["train"].features
     others = trained[spread(len(trained), count)]
+    # what chance makes of as many: real rows held out may be as many of each class, as draws are not
+    drawn_anew = trained[torch.randint(len(trained), (count,), generator=torch.Generator().manual_seed(0))]
     return {
         f"classified, of {count} real": of["real"].accuracy(labels),
         f"classified, of {count} reconstructed": of["again"].accuracy(labels),
         "inception score, real": of["real"].inception_score(),
         "inception score, samples": of["samples"].inception_score(),
-        "Frechet distance from training, real": frechet(of["train"].features, floor),
-        "Frechet distance from training, samples": frechet(of["train"].features, drawn),
-        f"Frechet distance from training, {count} samples": frechet(of["train"].features, drawn[:count]),
+        "Frechet distance from training, real": frechet(trained, floor),
+        "Frechet distance from training, samples": frechet(trained, drawn),
+        f"Frechet distance from training, {count} of training at random": frechet(trained, drawn_anew),
+        f"Frechet distance from training, {count} samples": frechet(trained, drawn[:count]),
         **{f"{what}, training rows": value for what, value in coverage(floor, others).items()},
         **{f"{what}, samples": value for what, value in coverage(floor, drawn[:count]).items()},
         "nearer to training than 95 % of real, samples": near.double().mean().item(),

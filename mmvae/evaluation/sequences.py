@@ -17,7 +17,8 @@ from mmvae.generation import NO_SEQUENCES, VAE
 @torch.inference_mode()
 def next_nll(vae: VAE, split: Split, k: int, seed: int = 0, progress: Progress | None = None) -> dict[str, float]:
     """-log p(x_t | x_1 ... x_t-1) in nats, a mean over the rows of a split that others of their sequence precede, by
-    the importance-weighted bound with k draws, at most 64 (Burda et al. 2016).
+    the importance-weighted bound with k draws, at most 64 (Burda et al. 2016). Of a sequence longer than 256 each
+    stretch of so many is one of its own, as in training.
 
     Beside it the same bound, of the same draws, where z_t comes from the priors that know nothing of what came before.
     Empty where no row has one before it. Raises ValueError when the model has no prior over sequences.
