@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,11 +10,10 @@ from torch import Tensor
 
 from mmvae.core.latents import DiagonalGaussian, Posterior, log_standard_normal
 from mmvae.core.noise import Noise, choose
-from mmvae.core.priors import Prior
+from mmvae.core.priors import Given, Prior
 from mmvae.core.registry import Settings
 
 LEAST_ROWS = 4  # of a component, on average
-NUMBERS = 2**25  # of covariances that are held together
 EM_STEPS = 100
 LEAST_SHARE = 0.05  # of N(0, I), to be a component
 STRENGTHS = (0.25, 0.5, 1.0, 2.0)  # rows a dimension that the covariance within all components counts for in each
@@ -114,74 +113,4 @@ class FittedMixture(Prior):
         return self.means[chosen] + (self.factors[chosen] @ noise.normal(self.dim, 1)).squeeze(-1)
 
     def given(self, evidence: DiagonalGaussian) -> Posterior:
-        return Given(self, evidence)
-
-
-class Given(Posterior):
-    """A mixture of Gaussians in the place of the N(0, I) for which diagonal Gaussians, one for each row, were made:
-    another mixture for each row.
-
-    Without N(0, I) they have precisions L and means mu. With R = L^1/2, B = I + R S R and d = R (mu - m), a component
-    N(m, S) of weight w becomes N(m + S R B^-1 d, (S^-1 + L)^-1), of weight w |B|^-1/2 exp(-d B^-1 d / 2).
-    """
-
-    def __init__(self, prior: FittedMixture, evidence: DiagonalGaussian) -> None:
-        self.prior, self.evidence = prior, evidence
-        precision = evidence.stddev**-2
-        root = (precision - 1).clamp(min=0).sqrt()
-        self.spoken = root.gt(0).any(0).nonzero().squeeze(1)  # dimensions of which anything is said
-        root, stddev = root[:, self.spoken], evidence.stddev[:, self.spoken]
-        self.root = root
-        self.told = torch.where(root > 0, (evidence.mean * precision)[:, self.spoken] / root, 0.0)  # R mu
-        parts = []
-        for rows in self._at_once():
-            factor, away = self._factored(rows)
-            white = torch.linalg.solve_triangular(factor, away[..., None], upper=False)[..., 0]
-            half_volumes = factor.diagonal(dim1=2, dim2=3).log().sum(2)
-            parts.append(prior.weights.log() - half_volumes - 0.5 * white.square().sum(2))
-        scores = torch.cat(parts)
-        self.shares = scores.softmax(1)
-        self.log_normalizer = scores.logsumexp(1) + (0.5 * (self.told * stddev).square() - stddev.log()).sum(1)
-
-    def _at_once(self) -> Iterator[Tensor]:
-        """Numbers of rows [n, 1], all of whose components are held together."""
-        rows = torch.arange(len(self.root), device=self.root.device)[:, None]
-        yield from rows.split(max(1, NUMBERS // self.prior.factors.numel()))
-
-    def _factored(self, rows: Tensor, components: Tensor | slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """Of rows [n, 1] and components, all or [n, k]: the Cholesky factor of B, and d, of each."""
-        root, factors = self.root[rows], self.prior.factors[:, self.spoken][components]
-        within = root[..., None] * (factors @ factors.mT) * root[..., None, :]
-        factor = torch.linalg.cholesky(within + torch.eye(len(self.spoken), device=root.device))
-        return factor, self.told[rows] - root * self.prior.means[:, self.spoken][components]
-
-    def _shift(self, rows: Tensor, factor: Tensor, missed: Tensor, components: Tensor | slice = slice(None)) -> Tensor:
-        """S R B^-1 of what was missed, for each of the rows and components: [n, k, D]."""
-        factors, pulled = self.prior.factors[components], torch.cholesky_solve(missed[..., None], factor)
-        return (factors @ (factors[..., self.spoken, :].mT @ (self.root[rows][..., None] * pulled)))[..., 0]
-
-    @property
-    def mean(self) -> Tensor:
-        of = [self.prior.means + self._shift(rows, *self._factored(rows)) for rows in self._at_once()]
-        return (self.shares[..., None] * torch.cat(of)).sum(1)
-
-    def sample(self, noise: Noise, k: int = 1) -> Tensor:
-        prior, chosen = self.prior, choose(self.shares, noise.uniform(k))
-        rows = torch.arange(len(chosen), device=chosen.device)[:, None]
-        of_prior, of_evidence = noise.normal(k, prior.dim), noise.normal(k, prior.dim)[..., self.spoken]
-        drawn = []
-        for part in torch.arange(k, device=chosen.device).split(max(1, NUMBERS // (len(chosen) * prior.dim**2))):
-            # a draw of the component, moved as a draw of the evidence tells it to (Matheron's rule)
-            components = chosen[:, part]
-            away = (prior.factors[components] @ of_prior[:, part, :, None])[..., 0]
-            factor, missed = self._factored(rows, components)
-            missed = missed - self.root[rows] * away[..., self.spoken] - of_evidence[:, part]
-            drawn.append(prior.means[components] + away + self._shift(rows, factor, missed, components))
-        return torch.cat(drawn, 1)
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        standard = log_standard_normal(z)
-        return self.evidence.log_prob(z) - standard + self.prior.log_prob(z) - self.log_normalizer[:, None]
-
-    def detached(self) -> Given:
-        return Given(self.prior, self.evidence.detached())
+        return Given(self, self.weights, self.means, self.factors, evidence)

@@ -8,10 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmvae.core.fitted import FittedMixture
 from mmvae.core.latents import DiagonalGaussian, Posterior, log_normal
 from mmvae.core.noise import Noise, choose
-from mmvae.core.priors import Prior
+from mmvae.core.priors import Given, Prior
 from mmvae.core.registry import Settings
 
 
@@ -40,7 +39,7 @@ class Mixture(Prior):
 
     def given(self, evidence: DiagonalGaussian) -> Posterior:
         factors = self.log_scales.exp().diag_embed()
-        return FittedMixture.of(self.logits.softmax(0), self.means, factors).given(evidence)
+        return Given(self, self.logits.softmax(0), self.means, factors, evidence)
 
 
 class Flow(Prior):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mmvae.core.latents import DiagonalGaussian, Latent, Point, Posterior, log_standard_normal
-from mmvae.core.noise import Noise
+from mmvae.core.noise import Noise, choose
 from mmvae.core.registry import Registry, Settings
+
+NUMBERS = 2**25  # of covariances that are held together
 
 
 class Prior(nn.Module, ABC):
@@ -83,6 +85,80 @@ class NoPrior(Prior):
 
     def sample(self, noise: Noise) -> Tensor:
         return torch.zeros(len(noise), self.dim, device=noise.device)
+
+
+class Given(Posterior):
+    """A mixture of Gaussians in the place of the N(0, I) for which diagonal Gaussians, one for each row, were made:
+    another mixture for each row.
+
+    Without N(0, I) they have precisions L and means mu. With R = L^1/2, B = I + R S R and d = R (mu - m), a component
+    N(m, S) of weight w becomes N(m + S R B^-1 d, (S^-1 + L)^-1), of weight w |B|^-1/2 exp(-d B^-1 d / 2).
+    """
+
+    def __init__(
+        self, prior: Prior, weights: Tensor, means: Tensor, factors: Tensor, evidence: DiagonalGaussian
+    ) -> None:
+        """prior: the mixture, of weights [K], means [K, D] and the Cholesky factors [K, D, D] of covariances."""
+        self.prior, self.evidence = prior, evidence
+        self.weights, self.means, self.factors = weights, means, factors
+        precision = evidence.stddev**-2
+        root = (precision - 1).clamp(min=0).sqrt()
+        self.spoken = root.gt(0).any(0).nonzero().squeeze(1)  # dimensions of which anything is said
+        root, stddev = root[:, self.spoken], evidence.stddev[:, self.spoken]
+        self.root = root
+        self.told = torch.where(root > 0, (evidence.mean * precision)[:, self.spoken] / root, 0.0)  # R mu
+        parts = []
+        for rows in self._at_once():
+            factor, away = self._factored(rows)
+            white = torch.linalg.solve_triangular(factor, away[..., None], upper=False)[..., 0]
+            half_volumes = factor.diagonal(dim1=2, dim2=3).log().sum(2)
+            parts.append(self.weights.log() - half_volumes - 0.5 * white.square().sum(2))
+        scores = torch.cat(parts)
+        self.shares = scores.softmax(1)
+        self.log_normalizer = scores.logsumexp(1) + (0.5 * (self.told * stddev).square() - stddev.log()).sum(1)
+
+    def _at_once(self) -> Iterator[Tensor]:
+        """Numbers of rows [n, 1], all of whose components are held together."""
+        rows = torch.arange(len(self.root), device=self.root.device)[:, None]
+        yield from rows.split(max(1, NUMBERS // self.factors.numel()))
+
+    def _factored(self, rows: Tensor, components: Tensor | slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """Of rows [n, 1] and components, all or [n, k]: the Cholesky factor of B, and d, of each."""
+        root, factors = self.root[rows], self.factors[:, self.spoken][components]
+        within = root[..., None] * (factors @ factors.mT) * root[..., None, :]
+        factor = torch.linalg.cholesky(within + torch.eye(len(self.spoken), device=root.device))
+        return factor, self.told[rows] - root * self.means[:, self.spoken][components]
+
+    def _shift(self, rows: Tensor, factor: Tensor, missed: Tensor, components: Tensor | slice = slice(None)) -> Tensor:
+        """S R B^-1 of what was missed, for each of the rows and components: [n, k, D]."""
+        factors, pulled = self.factors[components], torch.cholesky_solve(missed[..., None], factor)
+        return (factors @ (factors[..., self.spoken, :].mT @ (self.root[rows][..., None] * pulled)))[..., 0]
+
+    @property
+    def mean(self) -> Tensor:
+        of = [self.means + self._shift(rows, *self._factored(rows)) for rows in self._at_once()]
+        return (self.shares[..., None] * torch.cat(of)).sum(1)
+
+    def sample(self, noise: Noise, k: int = 1) -> Tensor:
+        prior, chosen = self.prior, choose(self.shares, noise.uniform(k))
+        rows = torch.arange(len(chosen), device=chosen.device)[:, None]
+        of_prior, of_evidence = noise.normal(k, prior.dim), noise.normal(k, prior.dim)[..., self.spoken]
+        drawn = []
+        for part in torch.arange(k, device=chosen.device).split(max(1, NUMBERS // (len(chosen) * prior.dim**2))):
+            # a draw of the component, moved as a draw of the evidence tells it to (Matheron's rule)
+            components = chosen[:, part]
+            away = (self.factors[components] @ of_prior[:, part, :, None])[..., 0]
+            factor, missed = self._factored(rows, components)
+            missed = missed - self.root[rows] * away[..., self.spoken] - of_evidence[:, part]
+            drawn.append(self.means[components] + away + self._shift(rows, factor, missed, components))
+        return torch.cat(drawn, 1)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        standard = log_standard_normal(z)
+        return self.evidence.log_prob(z) - standard + self.prior.log_prob(z) - self.log_normalizer[:, None]
+
+    def detached(self) -> Given:
+        return Given(self.prior, self.weights, self.means, self.factors, self.evidence.detached())
 
 
 priors: Registry[Prior] = Registry(

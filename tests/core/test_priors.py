@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
-from mmvae.core import fitted
-from mmvae.core.fitted import FittedMixture, Given
+from mmvae.core import priors as priors_module
+from mmvae.core.fitted import FittedMixture
 from mmvae.core.latents import DiagonalGaussian
 from mmvae.core.noise import Noise, StepNoise
-from mmvae.core.priors import Prior, StandardNormal, priors
+from mmvae.core.priors import Given, Prior, StandardNormal, priors
 
 DIM = 3
 
@@ -193,7 +193,7 @@ def test_a_posterior_given_sharp_evidence_is_exact_and_does_not_depend_on_what_i
         logs.append((prior.weights.double().log() + exponent - volume).logsumexp(0))
         logs[-1] -= s[row].log().sum() + 0.5 * (natural * mean[row]).sum()
     torch.testing.assert_close(given.log_normalizer.double(), torch.stack(logs), atol=2e-3, rtol=0)
-    monkeypatch.setattr(fitted, "NUMBERS", 1)
+    monkeypatch.setattr(priors_module, "NUMBERS", 1)
     parts = prior.given(DiagonalGaussian(mean, stddev))
     torch.testing.assert_close(parts.mean, mean_of)
     torch.testing.assert_close(parts.sample(Noise(range(5)), 7), z)
