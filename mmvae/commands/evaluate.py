@@ -11,8 +11,6 @@ import typer
 from mmvae.commands.terminal import Json, Model, Seed, Set, show, split_words, table
 from mmvae.words import counted
 
-FEW = 20  # rows
-
 
 def evaluate(
     model: Model,
@@ -37,7 +35,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a model; prints a table and writes JSON."""
-    from mmvae.evaluation.evaluate import evaluate
+    from mmvae.evaluation.evaluate import FEW, evaluate
     from mmvae.generation import VAE
     from mmvae.progress import Display
 

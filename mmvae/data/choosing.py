@@ -9,7 +9,7 @@ from typing import NamedTuple
 from mmvae.core.registry import some
 from mmvae.data.items import by_piece, by_sequence, unfold
 from mmvae.data.pairing import Thinned, identifies, pair, prefix_of
-from mmvae.data.rows import FILE, Selection, Source, default_column
+from mmvae.data.rows import FILE, Selection, Source, compared, default_column
 from mmvae.data.sources import open_source
 from mmvae.data.splits import SHARED, make_splits
 from mmvae.modalities.contract import Modality
@@ -84,7 +84,7 @@ def _paired(data: Data, sources: Mapping[str, Source]) -> dict[str, Selection]:
 def _spread(rows: Selection, key: str, group: str) -> bool:
     """Whether rows of one value of a column have several of another."""
     groups: dict[str, str] = {}
-    cells = ((rows.cell(index, key), rows.cell(index, group)) for index in range(len(rows)))
+    cells = ([compared(rows.cell(index, column)) for column in (key, group)] for index in range(len(rows)))
     return any(groups.setdefault(str(a), str(b)) != str(b) for a, b in cells if None not in (a, b))
 
 

@@ -26,7 +26,7 @@ from mmvae.inputs import collated
 from mmvae.modalities.contract import Modality, Raw
 from mmvae.recipe import Recipe
 
-FEW = 20  # rows, of fewer of which no latent need say much
+FEW = 20  # rows, of fewer of which figures say little
 MOST = 1000  # observations that are reconstructed, and samples that are drawn
 DISTURBED = 200  # observations that are tried under noise
 WALKS, STEPS = 50, 9  # ways between two observations, and observations on each
