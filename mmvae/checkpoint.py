@@ -17,7 +17,7 @@ from torch import Tensor
 
 import mmvae
 from mmvae.core.codes import CodePrior
-from mmvae.core.fitted import FittedMixture
+from mmvae.core.fitted import FittedMixture, FittedTree
 from mmvae.core.latents import Latent
 from mmvae.core.learned_priors import Flow
 from mmvae.core.priors import Prior
@@ -201,10 +201,7 @@ def load(folder: Path, overrides: Sequence[str] = ()) -> Saved:
     with torch.random.fork_rng(devices=[]):  # not on "meta": there nn.Embedding imports torch's compiler, for 2 seconds
         network = build(recipe, modalities)
         if of_fitted := _below(FITTED, tensors):
-            if "weights" in of_fitted:
-                fitted = FittedMixture(dim, len(of_fitted["weights"]))
-            else:
-                fitted = FITTED_KINDS["codes" if "positions" in of_fitted else "flow"](network.latent)
+            fitted = _unfitted(of_fitted, network.latent)
         if of_sequence := _below(SEQUENCE, tensors):
             hidden = of_sequence["first"].shape[-1] if "first" in of_sequence else 1
             sequence = SequencePrior(dim, hidden).eval()
@@ -219,3 +216,18 @@ def load(folder: Path, overrides: Sequence[str] = ()) -> Saved:
             why = f" with {', '.join(overrides)}, which would need other weights"
         raise ValueError(f"{folder / WEIGHTS}: does not fit the recipe in {CONFIG}{why}") from None
     return Saved(recipe, modalities, network, fitted, sequence)
+
+
+def _unfitted(state: Mapping[str, Tensor], latent: Latent) -> Prior:
+    """A prior of the kind and the sizes of a saved one."""
+
+    def mixture(prefix: str = "") -> FittedMixture:
+        components, dim = state[f"{prefix}means"].shape
+        return FittedMixture(dim, components)
+
+    if "weights" in state:
+        return mixture()
+    if "trunk.weights" in state:
+        branches = len({key.split(".")[1] for key in state if key.startswith("branches.")})
+        return FittedTree(mixture("trunk."), [mixture(f"branches.{i}.") for i in range(branches)])
+    return FITTED_KINDS["codes" if "positions" in state else "flow"](latent)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mmvae.checkpoint import FITTED_KINDS
-from mmvae.core.fitted import FittedMixture
+from mmvae.core.fitted import FittedMixture, FittedTree
 from mmvae.core.noise import mix
 from mmvae.core.sequences import LENGTH, SequencePrior
 from mmvae.data.prepare import Prepared, Split, prepare
@@ -88,7 +88,8 @@ def fit_prior(vae: VAE, prepared: Prepared, display: Display) -> None:
     if len(train) < 2:
         display.say("no prior is fitted: one training row is nothing to fit a density to")
         return
-    if _private(vae) and len(train.complete()) < 2:
+    own = _private(vae)
+    if own and len(train.complete()) < 2:
         display.say("the prior is fitted to rows of which none has all modalities: its samples' parts need not agree")
     kind = vae.recipe.prior["fitted"]
     draws, others = (_draws(vae, prepared.splits[name].store, name) for name in ("train", "validation"))
@@ -97,8 +98,11 @@ def fit_prior(vae: VAE, prepared: Prepared, display: Display) -> None:
         count = FittedMixture.components(kind, len(draws) // (1 + vae.recipe.data.variants))  # copies are no more rows
         fewer = f", of so few rows, in place of {kind:,}" if count < kind else ""
         display.say(f"fitting the prior: {counted(count, 'Gaussian')}{fewer}")
-        vae.fitted = FittedMixture.fit(draws, others, count, seed).to(vae.device)
-        if share := vae.fitted.standard_share:
+        found = (
+            FittedTree.fit(draws, others, count, seed, own) if own else FittedMixture.fit(draws, others, count, seed)
+        )
+        vae.fitted = found.to(vae.device)
+        if share := found.standard_share:
             display.say(f"beside them N(0, I), of weight {share:.2f}: held-out rows lie where it has them")
         return
     torch.manual_seed(mix(seed, "prior"))
@@ -120,8 +124,10 @@ def fit_prior(vae: VAE, prepared: Prepared, display: Display) -> None:
     )
 
 
-def _private(vae: VAE) -> bool:
-    return any(table["private"] for table in vae.recipe.modalities.values())
+def _private(vae: VAE) -> list[int]:
+    """How many dimensions modalities have of their own, of those that have any."""
+    tables = vae.recipe.modalities
+    return [tables[name]["private"] for name in vae.modalities if tables[name]["private"]]
 
 
 def _seed(vae: VAE, split: str) -> int:
