@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from mmvae.core.latents import DiagonalGaussian, Posterior, log_standard_normal
 from mmvae.core.noise import Noise, choose
-from mmvae.core.priors import NUMBERS, Given, Prior, log_mixture
+from mmvae.core.priors import Given, Prior, log_mixture
 from mmvae.core.registry import Settings
 
 LEAST_ROWS = 4  # of a component, on average
 EM_STEPS = 100
+ROWS = 1024  # whose components are held together
 LEAST_SHARE = 0.05  # of N(0, I), to be a component
 STRENGTHS = (0.25, 0.5, 1.0, 2.0)  # rows a dimension that the covariance within all components counts for in each
 
@@ -112,22 +113,22 @@ class FittedMixture(Prior):
         d = z.shape[-1]
         return log_mixture(z, self.weights, self.means[:, :d], self.factors[:, :d, :d])
 
-    def conditional(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The mixtures of the other dimensions given the first, z [R, d]: weights [R, K], means [R, K, D - d] and the
-        Cholesky factors of covariances [K, D - d, D - d]."""
+    def shares_given(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Given the first dimensions z [R, d]: the weights of the components, [R, K], and the means of the other
+        dimensions by each, [R, K, D - d]; covariances have the last block of the factors as theirs."""
         d = z.shape[-1]
-        away = (z[:, None] - self.means[:, :d])[..., None]
-        white = torch.linalg.solve_triangular(self.factors[:, :d, :d], away, upper=False)
-        volumes = self.factors[:, :d, :d].diagonal(dim1=1, dim2=2).log().sum(1)
-        weights = (self.weights.log() - volumes - 0.5 * white.square().sum((2, 3))).softmax(1)
-        return weights, self.means[:, d:] + (self.factors[:, d:, :d] @ white)[..., 0], self.factors[:, d:, d:]
+        first = self.factors[:, :d, :d]
+        white = torch.linalg.solve_triangular(first, (z[:, None] - self.means[:, :d]).movedim(0, 2), upper=False)
+        scores = self.weights.log() - first.diagonal(dim1=1, dim2=2).log().sum(1)
+        shares = (scores - 0.5 * white.square().sum(1).T).softmax(1)
+        return shares, self.means[:, d:] + (self.factors[:, d:, :d] @ white).movedim(2, 0)
 
     def sample(self, noise: Noise) -> Tensor:
         chosen = choose(self.weights, noise.uniform())
         return self.means[chosen] + (self.factors[chosen] @ noise.normal(self.dim, 1)).squeeze(-1)
 
     def given(self, evidence: DiagonalGaussian) -> Posterior:
-        return Given(self.weights, self.means, self.factors, evidence)
+        return Given(self, self.weights, self.means, self.factors, evidence)
 
 
 class FittedTree(Prior):
@@ -187,51 +188,53 @@ class FittedTree(Prior):
 
 
 class GivenTree(Posterior):
-    """A tree in the place of N(0, I): what is shared given what is said of it, then each modality's own given that and
-    what is said of it. What is said of these says nothing more of what is shared: the same encoder has said it."""
+    """A tree in the place of N(0, I). What is shared is as Bayes' rule has it, and what is a modality's own as it is
+    said; where nothing is said of it, as the tree has it given what is shared."""
 
     def __init__(self, tree: FittedTree, evidence: DiagonalGaussian) -> None:
         self.tree, self.evidence = tree, evidence
         self.shared = tree.trunk.given(evidence.within(torch.arange(tree.trunk.dim)))
 
-    def _own(self, rows: Tensor, shared: Tensor) -> Iterator[Given]:
-        """Of each modality what is its own, of rows [R] for which what is shared is given, [R, shared dimensions]."""
+    def _parts(self) -> Iterator[tuple[FittedMixture, DiagonalGaussian, Tensor]]:
+        """Of each modality's own dimensions: the mixture, what is said, and of which rows anything is, [B, 1]."""
         for branch, own in self.tree.parts():
-            said = DiagonalGaussian(self.evidence.mean[rows, own], self.evidence.stddev[rows, own])
-            yield Given(*branch.conditional(shared), said)
-
-    def _at_once(self, rows: Tensor) -> tuple[Tensor, ...]:
-        most = max(branch.means.numel() for branch, _ in self.tree.parts())
-        return rows.split(max(1, NUMBERS // most))
+            said = self.evidence.within(torch.arange(own.start, own.stop))
+            yield branch, said, (said.stddev < 1).any(1, keepdim=True)
 
     @property
     def mean(self) -> Tensor:
         """Of what is shared; and of what is a modality's own, given that mean."""
-        shared, means = self.shared.mean, []
-        for rows in self._at_once(torch.arange(len(shared), device=shared.device)):
-            of_rows = shared[rows]
-            means.append(torch.cat([of_rows, *(given.mean for given in self._own(rows, of_rows))], 1))
-        return torch.cat(means)
+        shared = self.shared.mean
+        means = [shared]
+        for branch, said, known in self._parts():
+            shares, means_of = branch.shares_given(shared)
+            means.append(torch.where(known, said.mean, (shares[..., None] * means_of).sum(1)))
+        return torch.cat(means, 1)
 
     def sample(self, noise: Noise, k: int = 1) -> Tensor:
-        shared = self.shared.sample(noise, k).flatten(0, 1)
-        dims = [own.stop - own.start for _, own in self.tree.parts()]
-        numbers = [(noise.uniform(k), noise.normal(k, dim), noise.normal(k, dim)) for dim in dims]
-        drawn = []
-        for places in self._at_once(torch.arange(len(shared), device=shared.device)):
-            part = [shared[places]]
-            for given, of in zip(self._own(places // k, part[0]), numbers, strict=True):
-                part.append(given.drawn(*(number.flatten(0, 1)[places, None] for number in of))[:, 0])
-            drawn.append(torch.cat(part, 1))
-        return torch.cat(drawn).unflatten(0, (-1, k))
+        shared = self.shared.sample(noise, k)
+        drawn = [shared]
+        for branch, said, known in self._parts():
+            dim = said.mean.shape[1]
+            u, numbers = noise.uniform(k, 1).flatten(0, 1), noise.normal(k, dim)
+            factors, by_branch = branch.factors[:, -dim:, -dim:], []
+            flat = zip(shared.flatten(0, 1).split(ROWS), u.split(ROWS), numbers.flatten(0, 1).split(ROWS), strict=True)
+            for given, place, normal in flat:
+                shares, means = branch.shares_given(given)
+                chosen = choose(shares, place)[:, 0]
+                mean = means[torch.arange(len(given), device=given.device), chosen]
+                by_branch.append(mean + (factors[chosen] @ normal[..., None])[..., 0])
+            by_evidence = said.mean[:, None] + said.stddev[:, None] * numbers
+            drawn.append(torch.where(known[..., None], by_evidence, torch.cat(by_branch).view_as(numbers)))
+        return torch.cat(drawn, 2)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        flat, found = z.flatten(0, 1), []
-        for places in self._at_once(torch.arange(len(flat), device=z.device)):
-            of = self._own(places // z.shape[1], flat[places, : self.tree.trunk.dim])
-            owns = (own for _, own in self.tree.parts())
-            found.append(sum(g.log_prob(flat[places, None, own])[:, 0] for g, own in zip(of, owns, strict=True)))
-        return self.shared.log_prob(z[..., : self.tree.trunk.dim]) + torch.cat(found).view(z.shape[:2])
+        shared = z[..., : self.tree.trunk.dim]
+        found = self.shared.log_prob(shared)
+        for (branch, said, known), (_, own) in zip(self._parts(), self.tree.parts(), strict=True):
+            by_branch = branch.log_prob(torch.cat([shared, z[..., own]], -1)) - branch.first(shared)
+            found = found + torch.where(known, said.log_prob(z[..., own]), by_branch)
+        return found
 
     def detached(self) -> GivenTree:
         return GivenTree(self.tree, self.evidence.detached())

@@ -39,7 +39,7 @@ class Mixture(Prior):
 
     def given(self, evidence: DiagonalGaussian) -> Posterior:
         factors = self.log_scales.exp().diag_embed()
-        return Given(self.logits.softmax(0), self.means, factors, evidence)
+        return Given(self, self.logits.softmax(0), self.means, factors, evidence)
 
 
 class Flow(Prior):

@@ -95,12 +95,12 @@ class Given(Posterior):
     N(m, S) of weight w becomes N(m + S R B^-1 d, (S^-1 + L)^-1), of weight w |B|^-1/2 exp(-d B^-1 d / 2).
     """
 
-    def __init__(self, weights: Tensor, means: Tensor, factors: Tensor, evidence: DiagonalGaussian) -> None:
-        """The mixture: weights [K], means [K, D] and the Cholesky factors [K, D, D] of covariances; of mixtures that
-        differ by row in all but their covariances, weights [B, K] and means [B, K, D]."""
-        self.evidence, self.factors = evidence, factors
-        size = len(evidence.mean)
-        self.weights, self.means = weights.expand(size, -1), means.expand(size, -1, -1)
+    def __init__(
+        self, prior: Prior, weights: Tensor, means: Tensor, factors: Tensor, evidence: DiagonalGaussian
+    ) -> None:
+        """prior: the mixture, of weights [K], means [K, D] and the Cholesky factors [K, D, D] of covariances."""
+        self.prior, self.evidence = prior, evidence
+        self.weights, self.means, self.factors = weights, means, factors
         precision = evidence.stddev**-2
         root = (precision - 1).clamp(min=0).sqrt()
         self.spoken = root.gt(0).any(0).nonzero().squeeze(1)  # dimensions of which anything is said
@@ -112,7 +112,7 @@ class Given(Posterior):
             factor, away = self._factored(rows)
             white = torch.linalg.solve_triangular(factor, away[..., None], upper=False)[..., 0]
             half_volumes = factor.diagonal(dim1=2, dim2=3).log().sum(2)
-            parts.append(self.weights[rows[:, 0]].log() - half_volumes - 0.5 * white.square().sum(2))
+            parts.append(self.weights.log() - half_volumes - 0.5 * white.square().sum(2))
         scores = torch.cat(parts)
         self.shares = scores.softmax(1)
         self.log_normalizer = scores.logsumexp(1) + (0.5 * (self.told * stddev).square() - stddev.log()).sum(1)
@@ -122,56 +122,48 @@ class Given(Posterior):
         rows = torch.arange(len(self.root), device=self.root.device)[:, None]
         yield from rows.split(max(1, NUMBERS // self.factors.numel()))
 
-    def _factored(self, rows: Tensor, components: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def _factored(self, rows: Tensor, components: Tensor | slice = slice(None)) -> tuple[Tensor, Tensor]:
         """Of rows [n, 1] and components, all or [n, k]: the Cholesky factor of B, and d, of each."""
-        components = self._all() if components is None else components
         root, factors = self.root[rows], self.factors[:, self.spoken][components]
         within = root[..., None] * (factors @ factors.mT) * root[..., None, :]
         factor = torch.linalg.cholesky(within + torch.eye(len(self.spoken), device=root.device))
-        return factor, self.told[rows] - root * self.means[rows, components][..., self.spoken]
+        return factor, self.told[rows] - root * self.means[:, self.spoken][components]
 
-    def _all(self) -> Tensor:
-        return torch.arange(len(self.factors), device=self.factors.device)
-
-    def _shift(self, rows: Tensor, factor: Tensor, missed: Tensor, components: Tensor) -> Tensor:
+    def _shift(self, rows: Tensor, factor: Tensor, missed: Tensor, components: Tensor | slice = slice(None)) -> Tensor:
         """S R B^-1 of what was missed, for each of the rows and components: [n, k, D]."""
         factors, pulled = self.factors[components], torch.cholesky_solve(missed[..., None], factor)
         return (factors @ (factors[..., self.spoken, :].mT @ (self.root[rows][..., None] * pulled)))[..., 0]
 
     @property
     def mean(self) -> Tensor:
-        of = [self._shift(rows, *self._factored(rows), self._all()) for rows in self._at_once()]
-        return (self.shares[..., None] * (self.means + torch.cat(of))).sum(1)
+        of = [self.means + self._shift(rows, *self._factored(rows)) for rows in self._at_once()]
+        return (self.shares[..., None] * torch.cat(of)).sum(1)
 
     def sample(self, noise: Noise, k: int = 1) -> Tensor:
-        dim = self.means.shape[2]
-        return self.drawn(noise.uniform(k), noise.normal(k, dim), noise.normal(k, dim))
-
-    def drawn(self, u: Tensor, of_prior: Tensor, of_evidence: Tensor) -> Tensor:
-        """Draws [B, k, D] by uniform numbers [B, k], and twice normal ones [B, k, D]."""
-        (size, k, dim), of_evidence = of_prior.shape, of_evidence[..., self.spoken]
-        chosen, drawn = choose(self.shares, u), []
-        rows = torch.arange(size, device=chosen.device)[:, None]
-        for part in torch.arange(k, device=chosen.device).split(max(1, NUMBERS // (size * dim**2))):
+        prior, chosen = self.prior, choose(self.shares, noise.uniform(k))
+        rows = torch.arange(len(chosen), device=chosen.device)[:, None]
+        of_prior, of_evidence = noise.normal(k, prior.dim), noise.normal(k, prior.dim)[..., self.spoken]
+        drawn = []
+        for part in torch.arange(k, device=chosen.device).split(max(1, NUMBERS // (len(chosen) * prior.dim**2))):
             # a draw of the component, moved as a draw of the evidence tells it to (Matheron's rule)
             components = chosen[:, part]
             away = (self.factors[components] @ of_prior[:, part, :, None])[..., 0]
             factor, missed = self._factored(rows, components)
             missed = missed - self.root[rows] * away[..., self.spoken] - of_evidence[:, part]
-            drawn.append(self.means[rows, components] + away + self._shift(rows, factor, missed, components))
+            drawn.append(self.means[components] + away + self._shift(rows, factor, missed, components))
         return torch.cat(drawn, 1)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        of_prior = log_mixture(z, self.weights[:, None], self.means[:, None], self.factors)
-        return self.evidence.log_prob(z) - log_standard_normal(z) + of_prior - self.log_normalizer[:, None]
+        standard = log_standard_normal(z)
+        return self.evidence.log_prob(z) - standard + self.prior.log_prob(z) - self.log_normalizer[:, None]
 
     def detached(self) -> Given:
-        return Given(self.weights, self.means, self.factors, self.evidence.detached())
+        return Given(self.prior, self.weights, self.means, self.factors, self.evidence.detached())
 
 
 def log_mixture(z: Tensor, weights: Tensor, means: Tensor, factors: Tensor) -> Tensor:
-    """Log-density of z [..., D] in nats, [...], under mixtures of Gaussians: weights [..., K], means [..., K, D], the
-    Cholesky factors of covariances [K, D, D]."""
+    """Log-density of z [..., D] in nats, [...], under a mixture of Gaussians: weights [K], means [K, D], the Cholesky
+    factors of covariances [K, D, D]."""
     components = torch.distributions.MultivariateNormal(means, scale_tril=factors)
     return torch.logsumexp(components.log_prob(z[..., None, :]) + weights.log(), dim=-1)
 

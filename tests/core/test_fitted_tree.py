@@ -90,36 +90,36 @@ def test_draws_given_what_is_said_of_what_is_shared_are_those_of_bayes_rule() ->
     torch.testing.assert_close(z.double().mean(0), mean, atol=0.03, rtol=0)
 
 
-def test_what_is_said_of_a_modality_is_weighed_given_what_is_shared() -> None:
+def test_what_is_said_of_a_modality_is_taken_and_what_is_not_said_is_as_the_tree_has_it() -> None:
     prior = tree()
-    mean, stddev = torch.tensor([[0.7, -0.5, 0.0]]), torch.tensor([[0.5, 0.4, 1.0]])
+    mean, stddev = torch.tensor([[0.7, -0.5, 0.0], [0.7, 0.0, 0.0]]), torch.tensor([[0.5, 0.4, 1.0], [0.5, 1.0, 1.0]])
     given, points = prior.given(DiagonalGaussian(mean, stddev)), grid(3)
-    log_density = torch.cat([given.log_prob(part[None])[0] for part in points.split(2**17)])
+    log_density = torch.cat([given.log_prob(part.expand(2, -1, -1))[0] for part in points.split(2**17)])
     assert integral(log_density, 3).item() == pytest.approx(1, abs=2e-3)
-    # along the modality's own dimension: its prior given what is shared, times what is said
-    said = DiagonalGaussian(mean[:, 1:2], stddev[:, 1:2])
-    line = torch.stack([torch.full_like(LINE, 0.3), LINE, torch.full_like(LINE, -1.0)], 1)
-    expected = prior.log_prob(line) + said.log_prob(LINE[None, :, None])[0] - log_standard_normal(LINE[:, None])
-    ours = given.log_prob(line[None])[0]
-    torch.testing.assert_close(ours - ours.logsumexp(0), expected - expected.logsumexp(0), atol=1e-3, rtol=1e-4)
-    z = given.sample(Noise([1]), 50_000)[0]
+    z = given.sample(Noise([1, 2]), 50_000)
     expected_mean = log_density.double().softmax(0) @ points.double()
-    torch.testing.assert_close(z.double().mean(0), expected_mean, atol=0.03, rtol=0)
+    torch.testing.assert_close(z[0].double().mean(0), expected_mean, atol=0.03, rtol=0)
+    torch.testing.assert_close(z[0, :, 1].std(), torch.tensor(0.4), atol=0.01, rtol=0)
+    assert (z[1, :, 1].mean() - z[0, :, 1].mean()).abs() > 0.1
+    torch.testing.assert_close(z[1, :, [0, 2]].mean(0), z[0, :, [0, 2]].mean(0), atol=0.05, rtol=0)
+    torch.testing.assert_close(given.mean[:, 0], z[:, :, 0].mean(1), atol=0.02, rtol=0)
 
 
 def test_a_tree_is_exact_where_what_is_shared_is_known_and_does_not_depend_on_what_is_held_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     prior = tree()
-    mean, stddev = torch.randn(5, 3), torch.tensor([[1e-3, 1.0, 0.3]]).expand(5, -1)
-    mean[:, 1] = 0.0
+    mean, stddev = torch.randn(5, 3), torch.tensor([[1e-3, 0.3, 1.0]]).expand(5, -1)
+    mean[:, 2] = 0.0
     given = prior.given(DiagonalGaussian(mean, stddev))
-    weights, means, _ = prior.parts().__next__()[0].conditional(mean[:, :1])
+    branch, own = list(prior.parts())[1]
+    joint = torch.stack([mean[:, :1].expand(-1, len(LINE)), LINE.expand(5, -1)], 2)
+    along = branch.log_prob(joint).softmax(1)
     torch.testing.assert_close(given.mean[:, :1], mean[:, :1], atol=1e-3, rtol=0)
-    torch.testing.assert_close(given.mean[:, 1:2], (weights[..., None] * means).sum(1), atol=5e-3, rtol=0)
+    torch.testing.assert_close(given.mean[:, own], (along @ LINE)[:, None], atol=5e-3, rtol=0)
     z, mean_of, log_prob = given.sample(Noise(range(5)), 7), given.mean, given.log_prob(torch.ones(5, 7, 3))
-    for module in (priors_module, fitted_module):
-        monkeypatch.setattr(module, "NUMBERS", 1)
+    monkeypatch.setattr(priors_module, "NUMBERS", 1)
+    monkeypatch.setattr(fitted_module, "ROWS", 2)
     parts = prior.given(DiagonalGaussian(mean, stddev))
     torch.testing.assert_close(parts.sample(Noise(range(5)), 7), z)
     torch.testing.assert_close(parts.mean, mean_of)
