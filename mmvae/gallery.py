@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -25,9 +26,14 @@ section { margin-bottom: 3rem } h2 { border-bottom: 1px solid #ccc }
 MARK = '<meta name="generator" content="mmvae">'
 
 
-def is_ours(path: Path) -> bool:
-    """Whether a file is a page that `write_page` wrote."""
-    return path.is_file() and MARK in path.read_text(encoding="utf-8", errors="replace")[:1000]
+FILES = re.compile('<meta name="files" content="([^"]*)">')
+
+
+def files_beside(path: Path) -> set[str]:
+    """The names of the files that a page of `write_page` says were written with it, and its own; none of another."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    found = FILES.search(text.partition("</head>")[0])
+    return {path.name, *html.unescape(found[1]).split("/")} if MARK in text[:1000] and found else set()
 
 
 def cells(
@@ -51,12 +57,13 @@ def cells(
     return f'<div class="{layout}">{"".join(parts)}</div>'
 
 
-def write_page(path: Path, title: str, sections: Mapping[str, str]) -> Path:
-    """A page with a heading for each section of HTML; nothing is linked from outside."""
+def write_page(path: Path, title: str, sections: Mapping[str, str], files: Iterable[str] = ()) -> Path:
+    """A page with a heading for each section of HTML; nothing is linked from outside. files: the names of those that
+    were written with it."""
     body = "".join(f"<section><h2>{html.escape(name)}</h2>{part}</section>" for name, part in sections.items())
     path.write_text(
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f"{MARK}"
+        f'{MARK}<meta name="files" content="{html.escape("/".join(files))}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{STYLE}</style></head><body><h1>{html.escape(title)}</h1>{body}</body></html>\n",
         encoding="utf-8",

@@ -28,7 +28,7 @@ def reproduce(
         raise FileNotFoundError(f"{path} was made by '{made['model']}', which is not here: say --model FOLDER")
     vae = VAE.load(model or made["model"], overrides=made["settings"])
     made["model"] = str(vae.folder)
-    written = new_file(out, path.suffix) if out else path.with_name(f"reproduced-{path.name}")
+    written = new_file(out or path.with_name(f"reproduced-{path.name}"), path.suffix)
     raw, modality = vae.remake(made), vae.modalities[made["modality"]]
     modality.write(raw, written)
     modality.tag(written, json.dumps(made))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mmvae.core.registry import Settings
-from mmvae.gallery import cells, is_ours, write_page
+from mmvae.gallery import cells, files_beside, write_page
 from mmvae.modalities.contract import PAGE, SHEET, Modality, Raw
 from mmvae.modalities.registry import modalities as registry
 from mmvae.words import counted
@@ -58,12 +57,12 @@ class Samples:
         folder = Path(folder)
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{folder} is a file: name a folder")
-        if folder.is_dir() and any(folder.iterdir()) and not is_ours(folder / PAGE):
-            raise ValueError(f"{folder} holds other files: name another folder")
+        earlier, ours = list(folder.iterdir()) if folder.is_dir() else [], files_beside(folder / PAGE)
+        if others := sorted(path.name for path in earlier if path.name not in ours):
+            raise ValueError(f"{folder} holds other files, such as {others[0]}: name another folder")
         folder.mkdir(parents=True, exist_ok=True)
-        for path in folder.iterdir():
-            if re.match(rf"\d{{3,}}[.-]|{SHEET}[.-]", path.name):
-                path.unlink()
+        for path in earlier:
+            path.unlink()
         paths = []
         for name, column in self.raws.items():
             label = "" if len(self.raws) == 1 else f"-{name}"
@@ -73,7 +72,8 @@ class Samples:
                 modality.write(raw, paths[-1])
                 modality.tag(paths[-1], json.dumps({**made, "modality": name}))
             modality.sheet(column, folder / f"{SHEET}{label}", self.steps)
-        write_page(folder / PAGE, title, {counted(len(self), "sample"): self._repr_html_()})
+        written = sorted(path.name for path in folder.iterdir())
+        write_page(folder / PAGE, title, {counted(len(self), "sample"): self._repr_html_()}, written)
         return paths
 
 

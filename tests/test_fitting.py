@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import mmvae
-from mmvae.core.fitted import FittedMixture
+from mmvae.core.fitted import FittedMixture, FittedTree
 from mmvae.core.learned_priors import Flow
 from mmvae.fitting import refit
 from mmvae.generation import VAE
@@ -43,6 +44,27 @@ def test_the_prior_of_a_trained_model_is_fitted_again(tmp_path: Path, capsys: py
         VAE.load(folder).generate(1, prior="fitted")
     with pytest.raises(ValueError, match=r"only prior\.fitted and prior\.sequence"):
         refit(folder, ["latent.dim=3"], Display(False))
+
+
+@pytest.mark.usefixtures("cache")
+def test_what_modalities_have_of_their_own_is_fitted_given_what_they_share(tmp_path: Path) -> None:
+    few = ["train.steps=2", "train.batch_size=16", "data.limit=40", "data.variants=0", "prior.fitted=3"]
+    model = train("joint/emoji", [*few, "modalities.italian.private=4"], tmp_path / "run", progress=False)
+    assert isinstance(model.fitted, FittedTree)
+    sizes = {"image": model.recipe.modalities["image"]["private"], "italian": 4}
+    shared = model.network.latent.dim - sum(sizes.values())
+    assert [branch.dim - shared for branch, _ in model.fitted.parts()] == list(sizes.values())
+    for (_, own), name in zip(model.fitted.parts(), sizes, strict=True):
+        ours = model.network.latent.seen_by(name, torch.ones(model.network.latent.dim))
+        assert ours[own].all()
+        assert ours.sum() == shared + sizes[name]
+    again = VAE.load(tmp_path / "run")
+    z = torch.randn(5, model.network.latent.dim)
+    assert torch.equal(again.prior().log_prob(z), model.prior().log_prob(z))
+    words = {"text": ["red heart", "a dog"]}
+    for name in ("image", "italian"):
+        made = [each.translate(words, [name], n=2)[name] for each in (model, again)]
+        assert all(np.array_equal(a, b) for a, b in zip(*made, strict=True))
 
 
 @pytest.mark.usefixtures("cache")

@@ -403,6 +403,22 @@ def test_samples_are_saved_with_a_sheet_and_a_page_that_holds_everything(vae_for
     assert "http" not in page
 
 
+def test_samples_take_the_place_of_earlier_ones_and_of_nothing_else(vae_for: MakeVAE, tmp_path: Path) -> None:
+    vae, out = vae_for("image"), tmp_path / "out"
+    vae.generate(3).save(out)
+    vae.generate(2).save(out)
+    assert {path.name for path in out.iterdir()} == {"000.png", "001.png", "sheet.png", "gallery.html"}
+    for name in ("808.wav", "sheet-metal.wav", "mine.png"):
+        (out / name).write_bytes(b"mine")
+        with pytest.raises(ValueError, match=f"holds other files, such as {name}: name another folder"):
+            vae.generate(1).save(out)
+        assert (out / name).read_bytes() == b"mine"
+        assert (out / "001.png").is_file()
+        (out / name).unlink()
+    vae.generate(1).save(out)
+    assert not (out / "001.png").exists()
+
+
 def test_a_page_shows_what_each_was_made_of(vae_for: MakeVAE, raws_of: MakeRaws, tmp_path: Path) -> None:
     vae, (picture, other) = vae_for("image", "text"), raws_of("image", 2)
     words = vae.translate({"image": [picture, other]}, n=2)

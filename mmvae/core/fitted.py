@@ -41,7 +41,8 @@ class FittedMixture(Prior):
     def of(cls, weights: Tensor, means: Tensor, factors: Tensor) -> FittedMixture:
         """That of weights [K], means [K, D] and the Cholesky factors [K, D, D] of covariances."""
         made = cls(means.shape[1], len(means))
-        made.weights, made.means, made.factors = weights.detach(), means.detach(), factors.detach()
+        made.weights, made.means = weights.detach(), means.detach()
+        made.factors = factors.detach().contiguous()  # as saved ones are, whose figures are then the same to the bit
         return made
 
     @property

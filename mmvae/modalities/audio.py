@@ -44,9 +44,9 @@ class Audio(Stream):
         seconds: float = Field(
             0.5, gt=0, le=60, description="window: shorter sounds are followed by silence, longer ones cut and counted"
         )
-        fft: int = Field(512, ge=16, multiple_of=2, description="samples of an analysis frame")
+        fft: int = Field(512, ge=16, multiple_of=2, description="samples of an analysis frame, best some 30 ms")
         hop: int = Field(128, ge=1, description="samples from frame to frame")
-        bands: int = Field(0, ge=0, description="mel bands; 0: all frequencies, for fidelity")
+        bands: int = Field(0, ge=0, description="mel bands, some dozens; 0: all frequencies, for fidelity")
         scale: Literal["power", "log"] = Field("power", description="of magnitudes m: m ** power, or log(1 + 10 m)")
         power: float = Field(0.3, gt=0, le=1, description="exponent of scale 'power'")
         loudness: Literal["kept", "peak"] = Field("kept", description="'peak': each is brought to a peak of 1")
@@ -63,7 +63,7 @@ class Audio(Stream):
             None, ge=0, description="of variants: white noise, its dB below the sound or fainter"
         )
         phase: Literal["integrated", "random"] = network(
-            "integrated", "phases to start from: integrated from the magnitude's gradients, or random"
+            "integrated", "where none are learned: integrated from the magnitude's gradients, or random"
         )
         waveform: float = Field(
             0.0, ge=0, description="weight of comparing waveforms in training, by a phase that is learned; 0: neither"
@@ -204,8 +204,7 @@ class Audio(Stream):
         return self.seen.planes(self._window(raw))
 
     def to_raw(self, tensor: Tensor) -> np.ndarray:
-        samples = self._sound(tensor).numpy()
-        samples -= samples.mean(1, keepdims=True)
+        samples = sounds.centered(self._sound(tensor).numpy(), self.config.sample_rate)
         return sounds.within(sounds.fade(samples, self.config.sample_rate))
 
     def _sound(self, tensor: Tensor, before: Tensor | None = None) -> Tensor:
@@ -213,11 +212,8 @@ class Audio(Stream):
         return self.seen.sound(planes, self.samples, self.config.iterations, self.config.phase, before)
 
     def assemble(self, tensors: Iterable[Tensor], like: Path, path: Path) -> None:
-        left = self._length(like)
-        with sounds.writer(path, self.config.sample_rate, self.config.channels) as file:
-            for sound in self._flow(tensors):
-                file.write(sound[:, :left].clamp(-1, 1).T.numpy())
-                left = max(0, left - sound.shape[1])
+        parts = (sound.numpy() for sound in self._flow(tensors))
+        sounds.stream(parts, self._length(like), self.config.sample_rate, self.config.channels, path)
 
     def prolong(self, whole: np.ndarray | None, tensors: Iterable[Tensor]) -> np.ndarray:
         rate = self.config.sample_rate
@@ -225,7 +221,7 @@ class Audio(Stream):
             return sounds.within(sounds.fade(torch.cat(list(self._flow(tensors)), 1).numpy(), rate))
         before = torch.from_numpy(whole)
         parts = [before[:, : -self.overlap], *self._flow(tensors, before[:, -self.overlap :])]
-        return sounds.fade(torch.cat(parts, 1).clamp(-1, 1).numpy(), rate, start=False)
+        return sounds.within(sounds.fade(torch.cat(parts, 1).numpy(), rate, start=False))
 
     def _flow(self, tensors: Iterable[Tensor], before: Tensor | None = None) -> Iterator[Tensor]:
         """The sound of pieces, a stretch at a time; it begins in phase with the samples before."""

@@ -213,9 +213,9 @@ PAGE, SHEET = "gallery.html", "sheet"  # what is written beside samples, to look
 
 
 def is_by_product(path: Path) -> bool:
-    """Whether a file is a note or contact sheet that mmvae wrote beside samples, and so no observation."""
+    """Whether a file is a page, note or contact sheet that mmvae wrote beside samples, and so no observation."""
     note = path.suffix == ".json" and path.with_suffix("").is_file()
-    return note or (path.stem.split("-")[0] == SHEET and (path.parent / PAGE).is_file())
+    return note or path.name == PAGE or (path.stem.split("-")[0] == SHEET and (path.parent / PAGE).is_file())
 
 
 def sidecar(path: Path) -> Path:

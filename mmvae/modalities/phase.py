@@ -103,6 +103,7 @@ def integrated_phase(magnitude: np.ndarray, fft: int, hop: int, given: np.ndarra
     log = np.log(np.maximum(magnitude.T / loudest, 1e-10)).astype(np.float32)
     wide = HANN * fft * fft
     by_frame, by_bin = np.gradient(log)
+    by_bin[:, 0] = 0.0  # magnitudes are even about 0 Hz: of one side alone, an offset would become a rumble
     along_time = hop * fft / wide * by_bin + (2 * math.pi * hop / fft * np.arange(log.shape[1])).astype(np.float32)
     along_frequency = -wide / (hop * fft) * by_frame - math.pi
     phase = np.random.default_rng(0).uniform(0, 2 * math.pi, log.shape)

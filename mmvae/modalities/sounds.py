@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import tempfile
+from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,6 +15,7 @@ import numpy as np
 FADE = 0.005  # seconds
 ATTACK = 0.0005  # seconds; what begins at once, as drums do, keeps its edge
 LOUDEST = 100.0  # of full scale: beyond are integers that were stored as they are
+LEVEL = 0.05  # seconds over which loudness is taken
 SILENT = 1e-3  # a peak below it, -60 dB, is noise
 INEXACT = {"OGG", "MP3"}  # formats in which libsndfile finds a place only roughly
 SAMPLES = {b"RIFF": b"data", b"FORM": b"SSND"}  # the chunk of samples, by the kind of file
@@ -56,7 +59,8 @@ def read(file: Path | BinaryIO, start: int, count: int, rate: int, channels: int
             own, declared = sound.samplerate, sound.frames
             ratio = own / rate
             margin = 0 if own == rate else math.ceil(32 * max(1.0, ratio))  # of the resampler's filter
-            first = max(0, math.floor(start * ratio) - margin)
+            grid = own // math.gcd(own, rate)  # where samples of both rates meet
+            first = max(0, math.floor(start * ratio) - margin) // grid * grid
             wanted = math.ceil((start + count) * ratio) + margin - first
             spare = min(first, BEFORE) if sound.format in INEXACT else 0
             if declared > LONGEST:
@@ -70,7 +74,7 @@ def read(file: Path | BinaryIO, start: int, count: int, rate: int, channels: int
     if samples.shape[1] < min(wanted, declared - first):
         there = first + samples.shape[1]
         raise ValueError(f"the file is cut off: {declared} samples are declared, {there} are there")
-    skipped = round(start - first / ratio)
+    skipped = start - first * rate // own
     return convert(samples, own, rate, channels)[:, skipped : skipped + count]
 
 
@@ -99,19 +103,29 @@ def scaled(values: Any) -> np.ndarray:
     values = np.asarray(values)
     kind, bits = values.dtype.kind, 8 * values.dtype.itemsize
     if kind not in "iuf":
-        raise ValueError(f"{values.dtype} is neither float nor integer")
+        raise ValueError(f"{'text' if kind in 'US' else values.dtype} is neither float nor integer")
     if values.dtype == np.uint8:
         return values.astype(np.float32) / 128 - 1
     return values.astype(np.float32) / (1 << bits - 1 if kind == "i" and bits < 64 else 1)
 
 
-def fade(samples: np.ndarray, rate: int, start: bool = True) -> np.ndarray:
-    """Samples [channels, n] that end in silence, and start from it: cut off, they would click."""
+def fade(samples: np.ndarray, rate: int, start: bool = True, end: bool = True) -> np.ndarray:
+    """Samples [channels, n] that start from silence, and end in it: cut off, they would click."""
     faded = samples.copy()
-    for seconds, side in ((FADE, faded[:, ::-1]), (ATTACK, faded))[: 1 + start]:
-        count = min(samples.shape[1] // 2, round(seconds * rate))
-        side[:, :count] *= np.linspace(0, 1, count, dtype=np.float32)
+    for wanted, seconds, side in ((end, FADE, faded[:, ::-1]), (start, ATTACK, faded)):
+        if wanted:
+            count = min(samples.shape[1] // 2, round(seconds * rate))
+            side[:, :count] *= np.linspace(0, 1, count, dtype=np.float32)
     return faded
+
+
+def centered(samples: np.ndarray, rate: int) -> np.ndarray:
+    """Samples [channels, n] without an offset. It is taken from where there is sound: what is silent stays so."""
+    from scipy.ndimage import uniform_filter1d
+
+    levels = uniform_filter1d(np.abs(samples), max(1, round(LEVEL * rate)), axis=1, mode="constant")
+    levels /= np.maximum(levels.mean(1, keepdims=True), SILENT)
+    return samples - levels * samples.mean(1, keepdims=True)
 
 
 def within(samples: np.ndarray) -> np.ndarray:
@@ -153,6 +167,20 @@ def writer(file: Path | BinaryIO, rate: int, channels: int) -> Any:
     import soundfile
 
     return soundfile.SoundFile(file, "w", rate, channels, "PCM_16", format="WAV")
+
+
+def stream(parts: Iterable[np.ndarray], count: int, rate: int, channels: int, path: Path) -> None:
+    """Write the first `count` samples of parts [channels, n] as one WAV, faded as `fade` has it and brought down as
+    `within` has it; of which only a part is held at a time."""
+    peak, left = 1.0, count
+    with tempfile.TemporaryFile() as aside, writer(path, rate, channels) as file:
+        for part in parts:
+            faded = fade(part[:, :left], rate, start=left == count, end=left <= part.shape[1])
+            aside.write(faded.T.astype("<f4").tobytes())
+            peak, left = max(peak, np.abs(faded).max(initial=0)), left - faded.shape[1]
+        aside.seek(0)
+        while block := aside.read(4 * channels * BEFORE):
+            file.write(np.frombuffer(block, "<f4").reshape(-1, channels) / peak)
 
 
 def save(samples: np.ndarray, rate: int, file: Path | BinaryIO, note: str = "") -> None:

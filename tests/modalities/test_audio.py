@@ -13,6 +13,7 @@ import soundfile
 import torch
 from pydantic import ValidationError
 
+from mmvae.modalities import sounds
 from mmvae.modalities.audio import Audio
 from mmvae.modalities.contract import as_stream
 from mmvae.modalities.waveforms import WaveDecoder
@@ -546,3 +547,42 @@ def test_a_sound_of_which_a_lower_rate_leaves_nothing_is_named(tmp_path: Path) -
 def test_what_is_made_of_silence_is_not_endlessly_far_from_it() -> None:
     found = audio().metrics([np.zeros((1, 2000), np.float32)], [1e-3 * tone()])
     assert found["log-spectral distance (dB)"] < 30
+
+
+def test_an_offset_comes_back_as_no_rumble() -> None:
+    plain, modality = tone(), fitted()
+    for raw in (plain, plain + 0.2):
+        spectrum = modality.seen.analysis.spectrum(torch.from_numpy(raw))
+        again = modality.seen.analysis.spectrum(modality._sound(modality.to_tensor(raw)))
+        assert db(again.abs() - spectrum.abs(), spectrum) < -25
+        assert np.abs(np.fft.rfft(modality.to_raw(modality.to_tensor(raw))[0])[5:30]).max() < 10  # 20 to 120 Hz
+
+
+def test_an_offset_is_taken_from_where_there_is_sound() -> None:
+    raw = np.pad(np.abs(tone(0.1)), ((0, 0), (0, 1200)))
+    centered = sounds.centered(raw, RATE)
+    assert raw.mean() > 0.01
+    assert abs(centered.mean()) < 1e-6
+    assert not centered[:, -900:].any()
+    assert not sounds.centered(np.zeros((2, 100), np.float32), RATE).any()
+    assert sounds.centered(raw + np.array([[0.0], [1.0]], np.float32), RATE).mean(1) == pytest.approx([0, 0], abs=1e-6)
+
+
+def test_a_stream_is_written_as_long_as_it_is_from_silence_to_silence_within_full_scale(tmp_path: Path) -> None:
+    loud = 1.5 * np.cos(np.arange(20_000) / 20, dtype=np.float32)[None].repeat(2, 0)
+    parts = (loud[:, start : start + 999] for start in range(0, 20_000, 999))
+    sounds.stream(parts, 19_500, RATE, 2, tmp_path / "out.wav")
+    samples, _ = soundfile.read(tmp_path / "out.wav", always_2d=True)
+    assert samples.shape == (19_500, 2)
+    assert not samples[[0, -1]].any()
+    assert np.abs(samples).max() == pytest.approx(1, abs=1e-4)
+    np.testing.assert_allclose(samples[100:-100].T, loud[:, 100:19_400] / 1.5, atol=1e-3)
+
+
+@pytest.mark.parametrize("rate", [44100, 22050, 11025])
+def test_a_piece_of_a_file_is_where_it_is_in_the_whole(rate: int, tmp_path: Path) -> None:
+    time = np.arange(2 * rate) / rate
+    path = saved(0.5 * np.sin(2 * np.pi * 3000 * time)[None], tmp_path / "a.wav", rate)
+    whole = sounds.read(path, 0, 2 * RATE, RATE, 1)
+    for start in (1, 1777, 9001):
+        np.testing.assert_allclose(sounds.read(path, start, 500, RATE, 1), whole[:, start : start + 500], atol=2e-3)
