@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mmvae.checkpoint import FITTED_KINDS
-from mmvae.core.fitted import FittedMixture, FittedTree
+from mmvae.core.fitted import LEAST_OF_TREE, LEAST_ROWS, FittedMixture, FittedTree
 from mmvae.core.noise import mix
 from mmvae.core.sequences import LENGTH, SequencePrior
 from mmvae.data.prepare import Prepared, Split, prepare
@@ -95,14 +95,15 @@ def fit_prior(vae: VAE, prepared: Prepared, display: Display) -> None:
     draws, others = (_draws(vae, prepared.splits[name].store, name) for name in ("train", "validation"))
     others = others.flatten(0, 1)
     if kind not in FITTED_KINDS:
-        count = FittedMixture.components(kind, len(draws) // (1 + vae.recipe.data.variants))  # copies are no more rows
+        rows = len(draws) // (1 + vae.recipe.data.variants)  # copies are no more rows
+        count = FittedMixture.components(kind, rows, LEAST_OF_TREE if own else LEAST_ROWS)
         fewer = f", of so few rows, in place of {kind:,}" if count < kind else ""
         display.say(f"fitting the prior: {counted(count, 'Gaussian')}{fewer}")
-        found = (
-            FittedTree.fit(draws, others, count, seed, own) if own else FittedMixture.fit(draws, others, count, seed)
-        )
-        vae.fitted = found.to(vae.device)
-        if share := found.standard_share:
+        if own:
+            vae.fitted = FittedTree.fit(draws, others, count, seed, own).to(vae.device)
+            return
+        vae.fitted = FittedMixture.fit(draws, others, count, seed).to(vae.device)
+        if share := vae.fitted.standard_share:
             display.say(f"beside them N(0, I), of weight {share:.2f}: held-out rows lie where it has them")
         return
     torch.manual_seed(mix(seed, "prior"))

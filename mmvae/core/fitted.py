@@ -14,6 +14,7 @@ from mmvae.core.priors import Given, Prior, log_mixture
 from mmvae.core.registry import Settings
 
 LEAST_ROWS = 4  # of a component, on average
+LEAST_OF_TREE = 16  # the same of a tree's: joint digits with 2,510 whole rows are better of 150 than of 600
 EM_STEPS = 100
 ROWS = 1024  # whose components are held together
 LEAST_SHARE = 0.05  # of N(0, I), to be a component
@@ -51,12 +52,12 @@ class FittedMixture(Prior):
         return 0.0 if self.means[-1].any() else self.weights[-1].item()
 
     @staticmethod
-    def components(most: int, rows: int) -> int:
-        """How many components to fit to so many rows: each needs four of them."""
-        return max(1, min(most, rows // LEAST_ROWS))
+    def components(most: int, rows: int, least: int = LEAST_ROWS) -> int:
+        """How many components to fit to so many rows, of which each needs some."""
+        return max(1, min(most, rows // least))
 
     @classmethod
-    def fit(cls, draws: Tensor, held: Tensor, components: int, seed: int) -> FittedMixture:
+    def fit(cls, draws: Tensor, held: Tensor, components: int, seed: int, standard: bool = True) -> FittedMixture:
         """Fit so many components, or as many as rows allow, to posterior draws of training rows, [N, k, D]; draws of
         rows held out, [M, D], decide how far the components' covariances are shrunk.
 
@@ -65,8 +66,8 @@ class FittedMixture(Prior):
         2,400 spoken digits are far better from 300 than from the nine that could stand alone. More components are
         nearer to the training rows: where those are few, copies come of it.
 
-        N(0, I) is one more component, by as much as it accounts for held-out rows (of texts, many of them: clusters lie
-        where training rows were learned by heart), unless that is less than a twentieth.
+        standard: N(0, I) is one more component, by as much as it accounts for held-out rows (of texts, many of them:
+        clusters lie where training rows were learned by heart), unless that is less than a twentieth.
         """
         from sklearn.cluster import KMeans
 
@@ -75,7 +76,7 @@ class FittedMixture(Prior):
         fits = [cls._of_clusters(data, clusters, strength * dim * k) for strength in STRENGTHS]
         parts = held.cpu().float().split(1024)
         best = max(fits, key=lambda prior: sum(prior.log_prob(part).sum().item() for part in parts))
-        return best._beside_standard(parts)
+        return best._beside_standard(parts) if standard else best
 
     def _beside_standard(self, held: Sequence[Tensor]) -> FittedMixture:
         """The mixture with N(0, I) as one more component, of the weight that is best for held-out rows (EM)."""
@@ -149,20 +150,16 @@ class FittedTree(Prior):
     @classmethod
     def fit(cls, draws: Tensor, held: Tensor, components: int, seed: int, own: Sequence[int]) -> FittedTree:
         """Fit each as `FittedMixture.fit` does, to draws [N, k, D] of rows that have all modalities, the last
-        dimensions of which are those modalities' own, as many as `own` says."""
+        dimensions of which are those modalities' own, as many as `own` says. N(0, I) is no component: of that, what is
+        a modality's own would not go with what is shared."""
         shared = draws.shape[2] - sum(own)
         both = zip(draws[..., shared:].split(list(own), -1), held[..., shared:].split(list(own), -1), strict=True)
         draws, held = draws[..., :shared], held[..., :shared]
         branches = [
-            FittedMixture.fit(torch.cat([draws, part], -1), torch.cat([held, others], -1), components, seed)
+            FittedMixture.fit(torch.cat([draws, part], -1), torch.cat([held, others], -1), components, seed, False)
             for part, others in both
         ]
-        return cls(FittedMixture.fit(draws, held, components, seed), branches)
-
-    @property
-    def standard_share(self) -> float:
-        """The weight of N(0, I) in what is shared."""
-        return self.trunk.standard_share
+        return cls(FittedMixture.fit(draws, held, components, seed, False), branches)
 
     def parts(self) -> Iterator[tuple[FittedMixture, slice]]:
         """The mixtures of what modalities have of their own, and the dimensions that these are."""
