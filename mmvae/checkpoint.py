@@ -202,6 +202,9 @@ def load(folder: Path, overrides: Sequence[str] = ()) -> Saved:
         network = build(recipe, modalities)
         if of_fitted := _below(FITTED, tensors):
             fitted = _unfitted(of_fitted, network.latent)
+            if fitted.dim != dim:
+                why = f"its fitted prior is of {fitted.dim} dimensions, latent.dim of {dim}"
+                raise ValueError(f"{folder / WEIGHTS}: does not fit the recipe in {CONFIG}: {why}")
         if of_sequence := _below(SEQUENCE, tensors):
             hidden = of_sequence["first"].shape[-1] if "first" in of_sequence else 1
             sequence = SequencePrior(dim, hidden).eval()

@@ -16,7 +16,7 @@ def reproduce(
     """Make a written file's observation again from the note in it; returns the new file's path and the note.
 
     model: the model's folder, by default the one the note names. out: by default reproduced-NAME beside the file.
-    Raises ValueError, FileNotFoundError, or FileExistsError rather than overwrite `out`.
+    Raises ValueError, FileNotFoundError, or FileExistsError rather than overwrite a file.
     """
     path = Path(path)
     if not path.is_file():

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mmvae.core.registry import Settings
 from mmvae.gallery import cells, files_beside, write_page
-from mmvae.modalities.contract import PAGE, SHEET, Modality, Raw
+from mmvae.modalities.contract import PAGE, SHEET, Modality, Raw, sidecar
 from mmvae.modalities.registry import modalities as registry
 from mmvae.words import counted
 
@@ -57,13 +57,15 @@ class Samples:
         folder = Path(folder)
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{folder} is a file: name a folder")
-        earlier, ours = list(folder.iterdir()) if folder.is_dir() else [], files_beside(folder / PAGE)
+        earlier = [path for path in folder.iterdir() if not _of_system(path)] if folder.is_dir() else []
+        ours = files_beside(folder / PAGE)
         if others := sorted(path.name for path in earlier if path.name not in ours):
             raise ValueError(f"{folder} holds other files, such as {others[0]}: name another folder")
         folder.mkdir(parents=True, exist_ok=True)
         for path in earlier:
-            path.unlink()
-        paths = []
+            if path.name != PAGE:  # which says what is ours, until the next one takes its place
+                path.unlink()
+        paths, sheets = [], []
         for name, column in self.raws.items():
             label = "" if len(self.raws) == 1 else f"-{name}"
             modality = self.modalities[name]
@@ -71,10 +73,16 @@ class Samples:
                 paths.append(folder / f"{index:03d}{label}{modality.suffix}")
                 modality.write(raw, paths[-1])
                 modality.tag(paths[-1], json.dumps({**made, "modality": name}))
-            modality.sheet(column, folder / f"{SHEET}{label}", self.steps)
-        written = sorted(path.name for path in folder.iterdir())
+            sheets += modality.sheet(column, folder / f"{SHEET}{label}", self.steps)
+        beside = [path for path in map(sidecar, paths) if path.is_file()]
+        written = [path.name for path in (*paths, *beside, *sheets)]
         write_page(folder / PAGE, title, {counted(len(self), "sample"): self._repr_html_()}, written)
         return paths
+
+
+def _of_system(path: Path) -> bool:
+    """Whether a file is one that systems leave in folders that were looked at."""
+    return path.name.startswith(".") or path.name == "Thumbs.db"
 
 
 class Note(Settings):

@@ -280,7 +280,7 @@ def test_an_opening_that_has_changed_is_not_taken_for_the_one_of_the_note(
     vae = VAE.load(tmp_path / "model", device="cpu")
     first, second = sorted(picture_folder(tmp_path / "pictures", 2).iterdir())
     (path,) = vae.compose(1, 2, [first]).save(tmp_path / "out")
-    reproduce(path)
+    reproduce(path)[0].unlink()
     first.write_bytes(second.read_bytes())
     with pytest.raises(ValueError, match=r"the opening '.*000\.png' has changed since"):
         reproduce(path)

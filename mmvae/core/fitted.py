@@ -193,18 +193,18 @@ class GivenTree(Posterior):
         self.tree, self.evidence = tree, evidence
         self.shared = tree.trunk.given(evidence.within(torch.arange(tree.trunk.dim)))
 
-    def _parts(self) -> Iterator[tuple[FittedMixture, DiagonalGaussian, Tensor]]:
-        """Of each modality's own dimensions: the mixture, what is said, and of which rows anything is, [B, 1]."""
+    def _parts(self) -> Iterator[tuple[FittedMixture, slice, DiagonalGaussian, Tensor]]:
+        """Each modality's mixture and own dimensions, what is said of these, and of which rows anything is, [B, 1]."""
         for branch, own in self.tree.parts():
             said = self.evidence.within(torch.arange(own.start, own.stop))
-            yield branch, said, (said.stddev < 1).any(1, keepdim=True)
+            yield branch, own, said, (said.stddev < 1).any(1, keepdim=True)
 
     @property
     def mean(self) -> Tensor:
         """Of what is shared; and of what is a modality's own, given that mean."""
         shared = self.shared.mean
         means = [shared]
-        for branch, said, known in self._parts():
+        for branch, _, said, known in self._parts():
             shares, means_of = branch.shares_given(shared)
             means.append(torch.where(known, said.mean, (shares[..., None] * means_of).sum(1)))
         return torch.cat(means, 1)
@@ -212,7 +212,7 @@ class GivenTree(Posterior):
     def sample(self, noise: Noise, k: int = 1) -> Tensor:
         shared = self.shared.sample(noise, k)
         drawn = [shared]
-        for branch, said, known in self._parts():
+        for branch, _, said, known in self._parts():
             dim = said.mean.shape[1]
             u, numbers = noise.uniform(k, 1).flatten(0, 1), noise.normal(k, dim)
             factors, by_branch = branch.factors[:, -dim:, -dim:], []
@@ -229,7 +229,7 @@ class GivenTree(Posterior):
     def log_prob(self, z: Tensor) -> Tensor:
         shared = z[..., : self.tree.trunk.dim]
         found = self.shared.log_prob(shared)
-        for (branch, said, known), (_, own) in zip(self._parts(), self.tree.parts(), strict=True):
+        for branch, own, said, known in self._parts():
             by_branch = branch.log_prob(torch.cat([shared, z[..., own]], -1)) - branch.first(shared)
             found = found + torch.where(known, said.log_prob(z[..., own]), by_branch)
         return found

@@ -221,7 +221,8 @@ class Audio(Stream):
             return sounds.within(sounds.fade(torch.cat(list(self._flow(tensors)), 1).numpy(), rate))
         before = torch.from_numpy(whole)
         parts = [before[:, : -self.overlap], *self._flow(tensors, before[:, -self.overlap :])]
-        return sounds.within(sounds.fade(torch.cat(parts, 1).numpy(), rate, start=False))
+        loudest = max(1.0, before.abs().max().item())
+        return sounds.fade((torch.cat(parts, 1) / loudest).clamp(-1, 1).numpy(), rate, start=False)
 
     def _flow(self, tensors: Iterable[Tensor], before: Tensor | None = None) -> Iterator[Tensor]:
         """The sound of pieces, a stretch at a time; it begins in phase with the samples before."""

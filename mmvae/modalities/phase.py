@@ -8,7 +8,7 @@ import numba
 import numpy as np
 
 HANN = 0.25645  # a Hann window of M samples is nearest to exp(-pi t^2 / (HANN M^2)) (Prusa et al. 2017)
-OFFSET = 0.6  # log of how far 0 Hz stands above the next bin; of an offset alone, of a Hann window, log 2
+OFFSET = 0.65  # log of how far 0 Hz stands above the next bin; of an offset alone, of a Hann window, log 2
 FAINT = math.log(1e-6)  # of the loudest bin; below it the logarithm is noise, and so are the gradients
 LEVELS = 2048  # bins are taken in the order of their loudness, to within so many steps of it
 
@@ -105,7 +105,7 @@ def integrated_phase(magnitude: np.ndarray, fft: int, hop: int, given: np.ndarra
     wide = HANN * fft * fft
     by_frame, by_bin = np.gradient(log)
     # magnitudes are even about 0 Hz: where an offset peaks there, the slope of one side alone would make it rumble
-    by_bin[:, 0] = np.where(log[:, 0] > log[:, 1] + OFFSET, 0.0, by_bin[:, 0])
+    by_bin[:, 0] *= np.clip((log[:, 1] - log[:, 0] + OFFSET) / (OFFSET / 5), 0, 1)
     along_time = hop * fft / wide * by_bin + (2 * math.pi * hop / fft * np.arange(log.shape[1])).astype(np.float32)
     along_frequency = -wide / (hop * fft) * by_frame - math.pi
     phase = np.random.default_rng(0).uniform(0, 2 * math.pi, log.shape)

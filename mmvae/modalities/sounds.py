@@ -21,6 +21,7 @@ INEXACT = {"OGG", "MP3"}  # formats in which libsndfile finds a place only rough
 SAMPLES = {b"RIFF": b"data", b"FORM": b"SSND"}  # the chunk of samples, by the kind of file
 SHORTEST = 64  # samples that have a pitch to be shifted
 BEFORE = 65536  # samples that are read before a place, and dropped: after so many it is right
+BLOCK = 65536  # samples that are written at a time
 LONGEST = 2**40  # samples; a file that does not say how many it has claims more
 ENDLESS = "the file does not say how long it is: write it anew, for example as WAV"
 
@@ -109,14 +110,16 @@ def scaled(values: Any) -> np.ndarray:
     return values.astype(np.float32) / (1 << bits - 1 if kind == "i" and bits < 64 else 1)
 
 
-def fade(samples: np.ndarray, rate: int, start: bool = True, end: bool = True) -> np.ndarray:
-    """Samples [channels, n] that start from silence, and end in it: cut off, they would click."""
-    faded = samples.copy()
-    for wanted, seconds, side in ((end, FADE, faded[:, ::-1]), (start, ATTACK, faded)):
-        if wanted:
-            count = min(samples.shape[1] // 2, round(seconds * rate))
-            side[:, :count] *= np.linspace(0, 1, count, dtype=np.float32)
-    return faded
+def fade(samples: np.ndarray, rate: int, start: bool = True) -> np.ndarray:
+    """Samples [channels, n] that end in silence, and start from it: cut off, they would click."""
+    return samples * _gain(np.arange(samples.shape[1]), samples.shape[1], rate, start)
+
+
+def _gain(places: np.ndarray, count: int, rate: int, start: bool = True) -> np.ndarray:
+    """By what samples at some places of `count` are multiplied to begin and end in silence, float32."""
+    ends = ((FADE, count - 1 - places), *([(ATTACK, places)] if start else []))
+    gains = [away / max(1, min(count // 2, round(seconds * rate)) - 1) for seconds, away in ends]
+    return np.clip(np.minimum.reduce(gains), 0, 1).astype(np.float32)
 
 
 def centered(samples: np.ndarray, rate: int) -> np.ndarray:
@@ -124,7 +127,7 @@ def centered(samples: np.ndarray, rate: int) -> np.ndarray:
     from scipy.ndimage import uniform_filter1d
 
     levels = uniform_filter1d(np.abs(samples), max(1, round(LEVEL * rate)), axis=1, mode="constant")
-    levels /= np.maximum(levels.mean(1, keepdims=True), SILENT)
+    levels /= np.maximum(levels.mean(1, keepdims=True), 1e-12)
     return samples - levels * samples.mean(1, keepdims=True)
 
 
@@ -172,15 +175,18 @@ def writer(file: Path | BinaryIO, rate: int, channels: int) -> Any:
 def stream(parts: Iterable[np.ndarray], count: int, rate: int, channels: int, path: Path) -> None:
     """Write the first `count` samples of parts [channels, n] as one WAV, faded as `fade` has it and brought down as
     `within` has it; of which only a part is held at a time."""
-    peak, left = 1.0, count
-    with tempfile.TemporaryFile() as aside, writer(path, rate, channels) as file:
+    peak, total, first = 1.0, 0, 0
+    # beside the file: elsewhere it may be kept in memory
+    with tempfile.TemporaryFile(dir=path.parent) as aside, writer(path, rate, channels) as file:
         for part in parts:
-            faded = fade(part[:, :left], rate, start=left == count, end=left <= part.shape[1])
-            aside.write(faded.T.astype("<f4").tobytes())
-            peak, left = max(peak, np.abs(faded).max(initial=0)), left - faded.shape[1]
+            kept = part[:, : count - total]
+            aside.write(kept.T.astype("<f4").tobytes())
+            peak, total = max(peak, np.abs(kept).max(initial=0)), total + kept.shape[1]
         aside.seek(0)
-        while block := aside.read(4 * channels * BEFORE):
-            file.write(np.frombuffer(block, "<f4").reshape(-1, channels) / peak)
+        while block := aside.read(4 * channels * BLOCK):
+            samples = np.frombuffer(block, "<f4").reshape(-1, channels)
+            file.write(samples * _gain(first + np.arange(len(samples)), total, rate)[:, None] / peak)
+            first += len(samples)
 
 
 def save(samples: np.ndarray, rate: int, file: Path | BinaryIO, note: str = "") -> None:

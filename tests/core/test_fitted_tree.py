@@ -50,7 +50,7 @@ def test_a_tree_is_a_density_in_which_each_modality_depends_on_what_is_shared_al
     torch.testing.assert_close(ours, crossed, atol=1e-4, rtol=1e-4)
 
 
-def test_without_modalities_of_their_own_dimensions_apart_a_tree_is_its_mixture() -> None:
+def test_a_tree_of_one_branch_and_its_margin_is_that_branch() -> None:
     branch = bent(4, 3)
     trunk = FittedMixture.of(branch.weights, branch.means[:, :2], branch.factors[:, :2, :2])
     prior, z = FittedTree(trunk, [branch]), torch.randn(20, 4)
@@ -71,6 +71,8 @@ def test_draws_of_a_tree_are_of_its_density() -> None:
     for power in (1, 2, 3):
         expected = weights @ points.double() ** power
         torch.testing.assert_close((z.double() ** power).mean(0), expected, atol=4.0**power / 100, rtol=0)
+    expected = (points.T.double() * weights) @ points.double()
+    torch.testing.assert_close(z.T.double() @ z.double() / len(z), expected, atol=0.1, rtol=0)
     assert torch.equal(prior.sample(Noise([1, 2, 3]))[1], prior.sample(Noise([9, 2]))[1])
 
 

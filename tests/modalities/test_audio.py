@@ -565,6 +565,7 @@ def test_an_offset_is_taken_from_where_there_is_sound() -> None:
     assert abs(centered.mean()) < 1e-6
     assert not centered[:, -900:].any()
     assert not sounds.centered(np.zeros((2, 100), np.float32), RATE).any()
+    assert abs(sounds.centered(raw / 1e4, RATE).mean()) < 1e-10
     assert sounds.centered(raw + np.array([[0.0], [1.0]], np.float32), RATE).mean(1) == pytest.approx([0, 0], abs=1e-6)
 
 
@@ -577,6 +578,11 @@ def test_a_stream_is_written_as_long_as_it_is_from_silence_to_silence_within_ful
     assert not samples[[0, -1]].any()
     assert np.abs(samples).max() == pytest.approx(1, abs=1e-4)
     np.testing.assert_allclose(samples[100:-100].T, loud[:, 100:19_400] / 1.5, atol=1e-3)
+    for count in (2001, 2010):  # little of the last part is left
+        halves = [loud[:, :2000], loud[:, 2000:4000]]
+        sounds.stream(halves, count, RATE, 2, tmp_path / "out.wav")
+        samples, _ = soundfile.read(tmp_path / "out.wav", always_2d=True)
+        np.testing.assert_allclose(samples.T, sounds.fade(loud[:, :count], RATE) / 1.5, atol=1e-4)
 
 
 @pytest.mark.parametrize("rate", [44100, 22050, 11025])
