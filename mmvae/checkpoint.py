@@ -201,10 +201,10 @@ def load(folder: Path, overrides: Sequence[str] = ()) -> Saved:
     with torch.random.fork_rng(devices=[]):  # not on "meta": there nn.Embedding imports torch's compiler, for 2 seconds
         network = build(recipe, modalities)
         if of_fitted := _below(FITTED, tensors):
-            fitted = _unfitted(of_fitted, network.latent)
-            if fitted.dim != dim:
-                why = f"its fitted prior is of {fitted.dim} dimensions, latent.dim of {dim}"
-                raise ValueError(f"{folder / WEIGHTS}: does not fit the recipe in {CONFIG}: {why}")
+            try:
+                fitted = _unfitted(of_fitted, network.latent)
+            except ValueError as error:
+                raise ValueError(f"{folder / WEIGHTS}: does not fit the recipe in {CONFIG}: {error}") from None
         if of_sequence := _below(SEQUENCE, tensors):
             hidden = of_sequence["first"].shape[-1] if "first" in of_sequence else 1
             sequence = SequencePrior(dim, hidden).eval()
@@ -222,15 +222,21 @@ def load(folder: Path, overrides: Sequence[str] = ()) -> Saved:
 
 
 def _unfitted(state: Mapping[str, Tensor], latent: Latent) -> Prior:
-    """A prior of the kind and the sizes of a saved one."""
+    """A prior of the kind and the sizes of a saved one. Raises ValueError where that is none of the latent's."""
 
     def mixture(prefix: str = "") -> FittedMixture:
-        components, dim = state[f"{prefix}means"].shape
-        return FittedMixture(dim, components)
+        if (means := state.get(f"{prefix}means")) is None or means.ndim != 2:
+            raise ValueError(f"its fitted prior lacks {prefix}means")
+        return FittedMixture(means.shape[1], len(means))
 
+    fitted: Prior
     if "weights" in state:
-        return mixture()
-    if "trunk.weights" in state:
+        fitted = mixture()
+    elif "trunk.weights" in state:
         branches = len({key.split(".")[1] for key in state if key.startswith("branches.")})
-        return FittedTree(mixture("trunk."), [mixture(f"branches.{i}.") for i in range(branches)])
-    return FITTED_KINDS["codes" if "positions" in state else "flow"](latent)
+        fitted = FittedTree(mixture("trunk."), [mixture(f"branches.{i}.") for i in range(branches)])
+    else:
+        fitted = FITTED_KINDS["codes" if "positions" in state else "flow"](latent)
+    if fitted.dim != latent.dim:
+        raise ValueError(f"its fitted prior is of {fitted.dim} dimensions, latent.dim is {latent.dim}")
+    return fitted

@@ -187,7 +187,7 @@ BAD: list[tuple[str, str]] = [
         "train image/digits name=..",
         "name: a name begins with a letter or digit, and goes on with these, _, . or -, not '..'",
     ),
-    ("generate image --out notes", "notes holds other files, such as "),
+    ("generate image --out notes", "notes holds other files, such as a.docx: name another folder"),
     ("reconstruct image hello", "no file 'hello'; and as a value: an image is an array"),
     ("train text/names data.path=mixed", "mixed: tables of several kinds (.csv, .txt): give one of them"),
     ("train text/names data.path= ", "data.path is empty"),

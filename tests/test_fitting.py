@@ -65,6 +65,12 @@ def test_what_modalities_have_of_their_own_is_fitted_given_what_they_share(tmp_p
     for name in ("image", "italian"):
         made = [each.translate(words, [name], n=2)[name] for each in (model, again)]
         assert all(np.array_equal(a, b) for a, b in zip(*made, strict=True))
+    model.fitted = FittedTree(FittedMixture(3, 1), [FittedMixture(5, 1)])
+    model.save_weights()
+    with pytest.raises(
+        ValueError, match=r"does not fit the recipe in .*its fitted prior is of 5 dimensions, latent\.dim"
+    ):
+        VAE.load(tmp_path / "run")
 
 
 @pytest.mark.usefixtures("cache")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmvae.core.latents import DiagonalGaussian, Posterior, log_standard_normal
 from mmvae.core.noise import Noise, choose
-from mmvae.core.priors import Given, Prior, log_mixture
+from mmvae.core.priors import Given, Prior
 from mmvae.core.registry import Settings
 
 LEAST_ROWS = 4  # of a component, on average
@@ -108,12 +108,12 @@ class FittedMixture(Prior):
         return cls.of(weights, torch.from_numpy(means).float(), factors.float())
 
     def log_prob(self, z: Tensor) -> Tensor:
-        return log_mixture(z, self.weights, self.means, self.factors)
+        return _log_mixture(z, self.weights, self.means, self.factors)
 
     def first(self, z: Tensor) -> Tensor:
         """Log-density of the first dimensions alone, z [..., d], in nats, [...]."""
         d = z.shape[-1]
-        return log_mixture(z, self.weights, self.means[:, :d], self.factors[:, :d, :d])
+        return _log_mixture(z, self.weights, self.means[:, :d], self.factors[:, :d, :d])
 
     def shares_given(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Given the first dimensions z [R, d]: the weights of the components, [R, K], and the means of the other
@@ -124,6 +124,17 @@ class FittedMixture(Prior):
         scores = self.weights.log() - first.diagonal(dim1=1, dim2=2).log().sum(1)
         shares = (scores - 0.5 * white.square().sum(1).T).softmax(1)
         return shares, self.means[:, d:] + (self.factors[:, d:, :d] @ white).movedim(2, 0)
+
+    def rest(self, z: Tensor, u: Tensor, numbers: Tensor) -> Tensor:
+        """Draws [R, D - d] of the other dimensions given the first, z [R, d], by uniform numbers u [R, 1] and normal
+        numbers [R, D - d]."""
+        d, drawn = z.shape[-1], []
+        for given, place, normal in zip(z.split(ROWS), u.split(ROWS), numbers.split(ROWS), strict=True):
+            shares, means = self.shares_given(given)
+            chosen = choose(shares, place)[:, 0]
+            mean = means[torch.arange(len(given), device=given.device), chosen]
+            drawn.append(mean + (self.factors[:, d:, d:][chosen] @ normal[..., None])[..., 0])
+        return torch.cat(drawn)
 
     def sample(self, noise: Noise) -> Tensor:
         chosen = choose(self.weights, noise.uniform())
@@ -215,24 +226,30 @@ class GivenTree(Posterior):
         for branch, _, said, known in self._parts():
             dim = said.mean.shape[1]
             u, numbers = noise.uniform(k, 1).flatten(0, 1), noise.normal(k, dim)
-            factors, by_branch = branch.factors[:, -dim:, -dim:], []
-            flat = zip(shared.flatten(0, 1).split(ROWS), u.split(ROWS), numbers.flatten(0, 1).split(ROWS), strict=True)
-            for given, place, normal in flat:
-                shares, means = branch.shares_given(given)
-                chosen = choose(shares, place)[:, 0]
-                mean = means[torch.arange(len(given), device=given.device), chosen]
-                by_branch.append(mean + (factors[chosen] @ normal[..., None])[..., 0])
-            by_evidence = said.mean[:, None] + said.stddev[:, None] * numbers
-            drawn.append(torch.where(known[..., None], by_evidence, torch.cat(by_branch).view_as(numbers)))
+            z = said.mean[:, None] + said.stddev[:, None] * numbers
+            if not known.all():
+                by_branch = branch.rest(shared.flatten(0, 1), u, numbers.flatten(0, 1))
+                z = torch.where(known[..., None], z, by_branch.view_as(z))
+            drawn.append(z)
         return torch.cat(drawn, 2)
 
     def log_prob(self, z: Tensor) -> Tensor:
         shared = z[..., : self.tree.trunk.dim]
         found = self.shared.log_prob(shared)
         for branch, own, said, known in self._parts():
-            by_branch = branch.log_prob(torch.cat([shared, z[..., own]], -1)) - branch.first(shared)
-            found = found + torch.where(known, said.log_prob(z[..., own]), by_branch)
+            part = said.log_prob(z[..., own])
+            if not known.all():
+                by_branch = branch.log_prob(torch.cat([shared, z[..., own]], -1)) - branch.first(shared)
+                part = torch.where(known, part, by_branch)
+            found = found + part
         return found
 
     def detached(self) -> GivenTree:
         return GivenTree(self.tree, self.evidence.detached())
+
+
+def _log_mixture(z: Tensor, weights: Tensor, means: Tensor, factors: Tensor) -> Tensor:
+    """Log-density of z [..., D] in nats, [...], under a mixture of Gaussians: weights [K], means [K, D], the Cholesky
+    factors of covariances [K, D, D]."""
+    components = torch.distributions.MultivariateNormal(means, scale_tril=factors)
+    return torch.logsumexp(components.log_prob(z[..., None, :]) + weights.log(), dim=-1)

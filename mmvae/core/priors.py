@@ -161,13 +161,6 @@ class Given(Posterior):
         return Given(self.prior, self.weights, self.means, self.factors, self.evidence.detached())
 
 
-def log_mixture(z: Tensor, weights: Tensor, means: Tensor, factors: Tensor) -> Tensor:
-    """Log-density of z [..., D] in nats, [...], under a mixture of Gaussians: weights [K], means [K, D], the Cholesky
-    factors of covariances [K, D, D]."""
-    components = torch.distributions.MultivariateNormal(means, scale_tril=factors)
-    return torch.logsumexp(components.log_prob(z[..., None, :]) + weights.log(), dim=-1)
-
-
 priors: Registry[Prior] = Registry(
     "prior",
     {
