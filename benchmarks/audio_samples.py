@@ -4,8 +4,9 @@
 
 prints one JSON object. Distances are Euclidean, between mel spectrograms of 64 bands under the power 0.3. How far a
 training sound is from the nearest other one says what "new" means: of the samples, the share that is as far from the
-training set as the nearest 10 % and 50 % of its own sounds are from one another. Coverage (Naeem et al. 2020): the
-share of training sounds with a sample no farther than their 5th nearest training sound.
+training set as the nearest 10 % and 50 % of its own sounds are from one another; and so of the sounds held out, which
+are new beyond doubt. Coverage (Naeem et al. 2020): the share of training sounds with a sample no farther than their
+5th nearest training sound.
 """
 
 from __future__ import annotations
@@ -46,14 +47,19 @@ def main() -> None:
     name, modality = next(iter(vae.modalities.items()))
     if len(vae.modalities) > 1 or not isinstance(modality, Audio):
         raise ValueError(f"{args.model} is a model of {' and '.join(vae.modalities)}: name one of audio alone")
-    split = prepare(vae.recipe, vae.modalities, "train").splits["train"]
-    real = features([split.raw(name, index) for index in range(len(split))], modality)
+
+    def sounds(split: str) -> list[np.ndarray]:
+        own = prepare(vae.recipe, vae.modalities, split).splits[split]
+        return [own.raw(name, index) for index in range(len(own))]
+
+    train = sounds("train")
+    real, held = features(train, modality), features(sounds("validation") + sounds("test"), modality)
     samples = vae.generate(args.n, args.seed)[name]
     drawn = features(samples, modality)
     own = torch.cdist(real, real).fill_diagonal_(torch.inf)
     nearest = own.amin(1)
-    away = torch.cdist(drawn, real)
-    again = features(vae.reconstruct([split.raw(name, index) for index in range(len(split))])[name], modality)
+    away, of_held = torch.cdist(drawn, real), torch.cdist(held, real)
+    again = features(vae.reconstruct(train)[name], modality)
     found = {
         "samples": len(samples),
         "training sounds": len(real),
@@ -65,6 +71,8 @@ def main() -> None:
         f"coverage by the first {len(real)} samples": coverage(real, drawn[: len(real)])["coverage"],
         "as new as the nearest 10 %": (away.amin(1) >= nearest.quantile(0.1)).double().mean().item(),
         "as new as the nearest 50 %": (away.amin(1) >= nearest.quantile(0.5)).double().mean().item(),
+        f"of {len(held)} sounds held out, 10 %": (of_held.amin(1) >= nearest.quantile(0.1)).double().mean().item(),
+        f"of {len(held)} sounds held out, 50 %": (of_held.amin(1) >= nearest.quantile(0.5)).double().mean().item(),
         "distance to training, median": away.amin(1).median().item(),
         "distance between training sounds, median": nearest.median().item(),
         "distance of reconstructions, median": (again - real).norm(dim=1).median().item(),

@@ -100,6 +100,7 @@ def test_the_core_names_no_modality(file: Path) -> None:
 # what a part of the core may lean on; every other file of it is one or a few parts
 GROUND = {
     "experts",
+    "functions",
     "latents",
     "likelihoods",
     "noise",

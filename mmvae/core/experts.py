@@ -5,36 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from itertools import combinations
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from mmvae.core.functions import Within
 from mmvae.core.latents import DiagonalGaussian, Latent, Posterior, by_row
 from mmvae.core.noise import Noise
 from mmvae.core.normalization import MeanNorm
-
-LOWEST, HIGHEST = -6.0, 12.0  # log-precisions; an expert of less would learn next to nothing of its mean
-
-
-class Within(torch.autograd.Function):
-    """Log-precisions within bounds. Outside, a gradient that leads back is let through: an expert that once said
-    nothing, as may be in the first steps, would say nothing ever after."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, lowest: float = LOWEST, highest: float = HIGHEST) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.bounds = lowest, highest
-        return x.clamp(lowest, highest)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (x,), (gradient,), (lowest, highest) = ctx.saved_tensors, grads, ctx.bounds
-        outwards = torch.where(gradient > 0, x < lowest, x > highest)  # descent goes against it
-        return gradient.masked_fill(outwards, 0.0), None, None
 
 
 def precisions(

@@ -10,7 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmvae.core.experts import ProductOfExperts, Within
+from mmvae.core.experts import ProductOfExperts
+from mmvae.core.functions import Within
 from mmvae.core.latents import Latent, Posterior, by_row
 from mmvae.core.noise import Noise
 

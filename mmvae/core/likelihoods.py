@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from mmvae.core.functions import softplus
 from mmvae.core.noise import Noise, choose
 
 
@@ -48,7 +48,7 @@ class Bernoulli(Likelihood):
         self.logits = logits.float()
 
     def log_prob(self, x: Tensor) -> Tensor:
-        return -_sum(F.binary_cross_entropy_with_logits(self.logits, x.float(), reduction="none"))
+        return _sum(x.float() * self.logits - softplus(self.logits))
 
     def sample(self, noise: Noise, temperature: float = 1.0) -> Tensor:
         return (noise.uniform(*self.logits.shape[1:]) < torch.sigmoid(self.logits / temperature)).to(torch.uint8)
@@ -80,8 +80,8 @@ class DiscretizedLogistic(Likelihood):
         lower = inverse_scale * (centered - 1 / 255)
         # log(sigmoid(upper) - sigmoid(lower)) without cancellation, far out in either tail
         width = upper - lower
-        inside = -F.softplus(-upper) - F.softplus(lower) + torch.log(-torch.expm1(-width))
-        log_mass = torch.where(x < 0.5, -F.softplus(-upper), torch.where(x > 254.5, -F.softplus(lower), inside))
+        inside = -softplus(-upper) - softplus(lower) + torch.log(-torch.expm1(-width))
+        log_mass = torch.where(x < 0.5, -softplus(-upper), torch.where(x > 254.5, -softplus(lower), inside))
         return _sum(torch.logsumexp(torch.log_softmax(self.logits, dim=1) + log_mass, dim=1))
 
     @staticmethod

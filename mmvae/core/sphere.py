@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mmvae.core.experts import LOWEST, Within
+from mmvae.core.functions import LOWEST, Within
 from mmvae.core.latents import Latent, Posterior, by_row
 from mmvae.core.noise import Noise, choose
 from mmvae.core.priors import Prior

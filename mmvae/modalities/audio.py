@@ -96,6 +96,8 @@ class Audio(Stream):
                 f"seconds = {config.seconds:g}: a window holds {self.samples} samples; it must hold two frames of "
                 f"fft = {config.fft}"
             )
+        if config.vary_shift >= config.seconds:
+            raise ValueError(f"vary_shift = {config.vary_shift:g} s leaves nothing of a window of {config.seconds:g} s")
         # what two pieces of a long sound share: enough for the second to begin in phase with the first
         self.overlap = min(2 * config.fft, self.samples // 2)
         self.step = self.samples - self.overlap

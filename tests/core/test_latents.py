@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmvae.core.experts import HIGHEST, LOWEST, ProductOfExperts, least_precision, precisions
+from mmvae.core.experts import ProductOfExperts, least_precision, precisions
 from mmvae.core.fitted import FittedMixture
+from mmvae.core.functions import HIGHEST, LOWEST
 from mmvae.core.latents import Latent, NoLatent
 from mmvae.core.noise import Noise
 from mmvae.core.normalization import MeanNorm

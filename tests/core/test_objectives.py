@@ -10,7 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mmvae.core.experts import HIGHEST, LOWEST, ProductOfExperts
+from mmvae.core.experts import ProductOfExperts
+from mmvae.core.functions import HIGHEST, LOWEST
 from mmvae.core.latents import Posterior
 from mmvae.core.likelihoods import Bernoulli, Gaussian, Likelihood
 from mmvae.core.noise import Noise, StepNoise
