@@ -89,7 +89,7 @@ def seen(batch: Batch, subsets: str, noise: Noise) -> dict[str, Tensor] | None:
     if subsets == "joint" or len(names) == 1:
         return None
     present = torch.stack([batch.present[name] for name in names], 1)
-    count, place, u = present.sum(1, keepdim=True), present.cumsum(1) - 1, noise.uniform(1)
+    count, place, u = present.sum(1, keepdim=True), present.cumsum(1) - 1, noise.even()
     if subsets == "all":  # the bits of a number say which
         kept = (1 + (u * (2**count - 1)).long()) >> place.clamp(min=0) & 1
     else:

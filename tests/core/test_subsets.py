@@ -42,6 +42,17 @@ def test_a_row_is_seen_whole_or_in_part_but_never_not_at_all(subsets: str) -> No
         assert alone == pytest.approx(1 / 3, abs=0.06)
 
 
+def test_in_every_step_each_subset_is_seen_as_often() -> None:
+    present = dict.fromkeys(NAMES, torch.ones(70, dtype=torch.bool))
+    whole = Batch(dict.fromkeys(NAMES, torch.zeros(70, 1)), present)
+    for seed in range(3):
+        kept = seen(whole, "all", StepNoise(seed, 70, slice(None)))
+        assert kept
+        ways, counts = torch.stack([kept[name] for name in NAMES], 1).unique(dim=0, return_counts=True)
+        assert len(ways) == 7
+        assert counts.tolist() == [10] * 7
+
+
 @pytest.mark.parametrize("subsets", ["joint", "each", "all"])
 def test_a_row_is_trained_on_once_for_each_way_in_which_it_may_be_seen(subsets: str) -> None:
     drawn = seen(batch(), subsets, StepNoise(0, N, slice(None))) or batch().present
