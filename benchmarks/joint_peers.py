@@ -1,6 +1,7 @@
 """Two kinds of pictures in one latent, beside MultiVae: the same networks, likelihood, rows and epochs for both.
 
-    python benchmarks/joint_peers.py PAIRS.npz [--epochs 10] [--limit 10000] [--learning-rate 3e-3] [--only NAME ...]
+    python benchmarks/joint_peers.py PAIRS.npz [--epochs 10] [--limit 10000] [--learning-rate 3e-3] [--seed 0]
+        [--only NAME ...]
 
 PAIRS.npz holds uint8 pictures x [N, H, W] and c [N, C, H, W] of the same classes y [N], and x_test, c_test, y_test.
 They are made black and white. Encoders and decoders have two layers of 512 units; all trains on one thread, in as many
@@ -100,17 +101,17 @@ def timed(owner: type, name: str) -> Generator[list[float]]:
 class Ours:
     """A model of mmvae, trained on rows of a folder of parquet files."""
 
-    def __init__(self, name: str, data: Path, rows: int, epochs: int, learning_rate: float, folder: Path) -> None:
+    def __init__(self, name: str, data: Path, args: argparse.Namespace, folder: Path) -> None:
         image = {"kind": "image", "networks": "dense", "widths": WIDTHS, "likelihood": "bernoulli"}
-        steps = epochs * rows // ROWS
+        steps = args.epochs * args.limit // ROWS
         recipe = {
             "name": "pairs",
             "data": {"path": str(data)},
             "modalities": {"x": image, "c": image},
             "latent": {"dim": DIM},
-            "train": {"steps": steps, "learning_rate": learning_rate, "evaluate_every": steps, "threads": 1},
+            "train": {"steps": steps, "learning_rate": args.learning_rate, "evaluate_every": steps, "seed": args.seed},
         }
-        recipe = Recipe.load(recipe, MODELS[name].split())
+        recipe = Recipe.load(recipe, [*MODELS[name].split(), "train.threads=1"])
         views = int(recipe.build_objective().views(torch.tensor([2])))  # of each, while MultiVae has all in one row
         with timed(Run, "_one") as seconds:
             self.vae = mmvae.train(recipe, [f"train.batch_size={ROWS * views}"], folder, progress=False)
@@ -132,9 +133,7 @@ class Ours:
 class Theirs:
     """A model of MultiVae with the networks of ours."""
 
-    def __init__(
-        self, name: str, pictures: Pictures, rows: int, epochs: int, learning_rate: float, folder: Path
-    ) -> None:
+    def __init__(self, name: str, pictures: Pictures, args: argparse.Namespace, folder: Path) -> None:
         models, trainers, nets = map(import_module, ("multivae.models", "multivae.trainers", "pythae.models.nn"))
         Output = import_module("pythae.models.base.base_utils").ModelOutput
         Rows, Trainer = import_module("multivae.data.datasets").MultimodalBaseDataset, trainers.BaseTrainer
@@ -157,7 +156,7 @@ class Theirs:
                 return Output(reconstruction=self.layers(z.flatten(0, -2)).unflatten(0, z.shape[:-1]))
 
         shapes = {kind: tuple(of.shape[1:]) for kind, of in pictures.items()}
-        torch.manual_seed(0)
+        torch.manual_seed(args.seed)
         config = getattr(models, f"{name}Config")(
             n_modalities=2, latent_dim=DIM, input_dims=shapes, decoders_dist=dict.fromkeys(shapes, "bernoulli")
         )
@@ -168,14 +167,14 @@ class Theirs:
         )
         self.data = lambda of: Rows({kind: p.float() for kind, p in of.items()})
         settings = trainers.BaseTrainerConfig(
-            output_dir=str(folder), num_epochs=epochs, learning_rate=learning_rate, seed=0, no_cuda=True,
-            per_device_train_batch_size=ROWS, per_device_eval_batch_size=ROWS,
+            output_dir=str(folder), num_epochs=args.epochs, learning_rate=args.learning_rate, seed=args.seed,
+            no_cuda=True, per_device_train_batch_size=ROWS, per_device_eval_batch_size=ROWS,
         )  # fmt: skip
         trainer = Trainer(model, train_dataset=self.data(pictures), training_config=settings)
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), timed(Trainer, "train_step") as seconds:
             trainer.train()
         self.model = model.eval()
-        self.rate = rows / float(np.median(seconds))
+        self.rate = len(pictures["x"]) / float(np.median(seconds))
 
     @torch.no_grad()
     def nats(self, pictures: Pictures, file: Path, k: int) -> float:
@@ -199,6 +198,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--limit", type=int, default=10_000)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", default=list(MODELS), choices=list(MODELS))
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -207,6 +207,7 @@ def main() -> None:
 
     features = datasets.Features({"x": datasets.Image(), "c": datasets.Image(), "y": datasets.Value("int64")})
     (pictures, classes), (held, true) = read(args.pairs, "", args.limit), read(args.pairs, "_test")
+    args.limit = len(classes)
     seen = {kind: of[:ROWS] for kind, of in pictures.items()}  # nothing is chosen by it
     splits = {"train": (pictures, classes), "validation": (seen, classes[:ROWS]), "test": (held, true)}
     judges = {kind: classifier(pictures[kind], classes) for kind in "xc"}
@@ -232,9 +233,7 @@ def main() -> None:
             for maker in makers:
                 folder = Path(place, f"{name}-{maker}")
                 made: Ours | Theirs = (
-                    Ours(name, data, len(classes), args.epochs, args.learning_rate, folder)
-                    if maker == "mmvae"
-                    else Theirs(name, pictures, len(classes), args.epochs, args.learning_rate, folder)
+                    Ours(name, data, args, folder) if maker == "mmvae" else Theirs(name, pictures, args, folder)
                 )
                 shares = [
                     (told(target, made.translate(held, source, target)) == true).double().mean().item()
