@@ -4,8 +4,8 @@
 
 prints one JSON object. Distances are Euclidean, between mel spectrograms of 64 bands under the power 0.3. How far a
 training sound is from the nearest other one says what "new" means: of the samples, the share that is as far from the
-training set as the nearest 10 % and 50 % of its own sounds are from one another; and so of the sounds held out, which
-are new beyond doubt. Coverage (Naeem et al. 2020): the share of training sounds with a sample no farther than their
+training set as the nearest 10 % and 50 % of its own sounds are from one another; and so of the sounds of other splits.
+Coverage (Naeem et al. 2020): the share of training sounds with a sample no farther than their
 5th nearest training sound.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from itertools import chain
 
 import numpy as np
 import torch
@@ -48,12 +49,11 @@ def main() -> None:
     if len(vae.modalities) > 1 or not isinstance(modality, Audio):
         raise ValueError(f"{args.model} is a model of {' and '.join(vae.modalities)}: name one of audio alone")
 
-    def sounds(split: str) -> list[np.ndarray]:
-        own = prepare(vae.recipe, vae.modalities, split).splits[split]
-        return [own.raw(name, index) for index in range(len(own))]
-
-    train = sounds("train")
-    real, held = features(train, modality), features(sounds("validation") + sounds("test"), modality)
+    whole = prepare(vae.recipe, vae.modalities).splits
+    splits = whole | prepare(vae.recipe, vae.modalities, "train").splits  # those without their varied copies
+    sounds = {split: [own.raw(name, index) for index in range(len(own))] for split, own in splits.items()}
+    train = sounds.pop("train")
+    real, held = features(train, modality), features([*chain.from_iterable(sounds.values())], modality)
     samples = vae.generate(args.n, args.seed)[name]
     drawn = features(samples, modality)
     own = torch.cdist(real, real).fill_diagonal_(torch.inf)

@@ -73,6 +73,7 @@ OWN = "modalities.image.private=8 modalities.text.private=2"
 JOINT = {
     "MVAE (Wu & Goodman 2018)": "objective.subsets=all objective.scored=seen",
     "TELBO (Vedantam et al. 2018)": "objective.subsets=each objective.scored=seen",
+    "all subsets, all of a row scored": "objective.subsets=all",
     "JMVAE (Suzuki et al. 2017)": "objective.kind=alone objective.alone=0.1",
     "MVTCAE (Hwang et al. 2021), alpha = 0.9": (
         "latent.with_prior=false objective.kind=alone objective.alone=0.82 kl.weight=0.18"

@@ -72,9 +72,9 @@ class FittedMixture(Prior):
         from sklearn.cluster import KMeans
 
         (n, k, dim), data = draws.shape, draws.flatten(0, 1).cpu().double().numpy()
-        clusters = KMeans(cls.components(components, n), n_init=1, random_state=seed % 2**32).fit_predict(data)
+        clusters = KMeans(cls.components(components, n), n_init=1, random_state=seed).fit_predict(data)
         fits = [cls._of_clusters(data, clusters, strength * dim * k) for strength in STRENGTHS]
-        parts = held.cpu().float().split(1024)
+        parts = held.cpu().float().split(ROWS)
         best = max(fits, key=lambda prior: sum(prior.log_prob(part).sum().item() for part in parts))
         return best._beside_standard(parts) if standard else best
 
@@ -110,10 +110,11 @@ class FittedMixture(Prior):
     def log_prob(self, z: Tensor) -> Tensor:
         return _log_mixture(z, self.weights, self.means, self.factors)
 
-    def first(self, z: Tensor) -> Tensor:
-        """Log-density of the first dimensions alone, z [..., d], in nats, [...]."""
+    def log_prob_given(self, z: Tensor, rest: Tensor) -> Tensor:
+        """Log-density of the other dimensions, rest [..., D - d], given the first, z [..., d], in nats, [...]."""
         d = z.shape[-1]
-        return _log_mixture(z, self.weights, self.means[:, :d], self.factors[:, :d, :d])
+        first = _log_mixture(z, self.weights, self.means[:, :d], self.factors[:, :d, :d])
+        return self.log_prob(torch.cat([z, rest], -1)) - first
 
     def shares_given(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Given the first dimensions z [R, d]: the weights of the components, [R, K], and the means of the other
@@ -167,10 +168,12 @@ class FittedTree(Prior):
         both = zip(draws[..., shared:].split(list(own), -1), held[..., shared:].split(list(own), -1), strict=True)
         draws, held = draws[..., :shared], held[..., :shared]
         branches = [
-            FittedMixture.fit(torch.cat([draws, part], -1), torch.cat([held, others], -1), components, seed, False)
+            FittedMixture.fit(
+                torch.cat([draws, part], -1), torch.cat([held, others], -1), components, seed, standard=False
+            )
             for part, others in both
         ]
-        return cls(FittedMixture.fit(draws, held, components, seed, False), branches)
+        return cls(FittedMixture.fit(draws, held, components, seed, standard=False), branches)
 
     def parts(self) -> Iterator[tuple[FittedMixture, slice]]:
         """The mixtures of what modalities have of their own, and the dimensions that these are."""
@@ -185,7 +188,7 @@ class FittedTree(Prior):
         shared = z[..., : self.trunk.dim]
         found = self.trunk.log_prob(shared)
         for branch, own in self.parts():
-            found = found + branch.log_prob(torch.cat([shared, z[..., own]], -1)) - branch.first(shared)
+            found = found + branch.log_prob_given(shared, z[..., own])
         return found
 
     def sample(self, noise: Noise) -> Tensor:
@@ -239,8 +242,7 @@ class GivenTree(Posterior):
         for branch, own, said, known in self._parts():
             part = said.log_prob(z[..., own])
             if not known.all():
-                by_branch = branch.log_prob(torch.cat([shared, z[..., own]], -1)) - branch.first(shared)
-                part = torch.where(known, part, by_branch)
+                part = torch.where(known, part, branch.log_prob_given(shared, z[..., own]))
             found = found + part
         return found
 

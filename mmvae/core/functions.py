@@ -1,11 +1,11 @@
-"""Functions that are faster here than torch's, or whose gradients differ from its."""
+"""Functions that are faster than torch's on a CPU, or whose gradients differ from those of torch."""
 
 from __future__ import annotations
 
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 LOWEST, HIGHEST = -6.0, 12.0  # log-precisions; an expert of less would learn next to nothing of its mean
@@ -30,13 +30,14 @@ class Within(torch.autograd.Function):
 
 
 class Softplus(torch.autograd.Function):
-    """log(1 + e^x), right to 1e-6. `log1p`, by which torch has it right for the smallest values too, takes five times
-    as long as `log` on a CPU, an eighth of a training step of black and white pictures."""
+    """log(1 + e^x) of float32, right to 1e-6, but not in proportion where it is next to 0. `log1p`, by which torch has
+    it so, takes five times as long as `log` on a CPU: an eighth of a training step of black and white pictures."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
-        return x.abs().neg_().exp_().add_(1).log_().add_(x.clamp(min=0))
+        # beyond 80 nothing is added, but numbers too small to be normal are slow
+        return x.abs().clamp_(max=80).neg_().exp_().add_(1).log_().add_(x.clamp(min=0))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
@@ -44,5 +45,5 @@ class Softplus(torch.autograd.Function):
 
 
 def softplus(x: Tensor) -> Tensor:
-    """`Softplus` with its type."""
-    return cast(Tensor, Softplus.apply(x))
+    """log(1 + e^x): that of `Softplus` on a CPU, elsewhere that of torch, in one kernel."""
+    return cast(Tensor, Softplus.apply(x)) if x.device.type == "cpu" else nn.functional.softplus(x)

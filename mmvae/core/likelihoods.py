@@ -79,9 +79,9 @@ class DiscretizedLogistic(Likelihood):
         upper = inverse_scale * (centered + 1 / 255)
         lower = inverse_scale * (centered - 1 / 255)
         # log(sigmoid(upper) - sigmoid(lower)) without cancellation, far out in either tail
-        width = upper - lower
-        inside = -softplus(-upper) - softplus(lower) + torch.log(-torch.expm1(-width))
-        log_mass = torch.where(x < 0.5, -softplus(-upper), torch.where(x > 254.5, -softplus(lower), inside))
+        above, below = softplus(-upper), softplus(lower)
+        inside = torch.log(-torch.expm1(lower - upper)) - above - below
+        log_mass = torch.where(x < 0.5, -above, torch.where(x > 254.5, -below, inside))
         return _sum(torch.logsumexp(torch.log_softmax(self.logits, dim=1) + log_mass, dim=1))
 
     @staticmethod

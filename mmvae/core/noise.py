@@ -42,8 +42,8 @@ class Noise:
         """Uniform numbers in (0, 1), [B, *shape]."""
         return self._drawn(torch.rand, shape).clamp(1e-7, 1 - 1e-7)
 
-    def even(self) -> Tensor:
-        """Uniform numbers [B, 1]; those of a training step are spread evenly over its batch."""
+    def stratified(self) -> Tensor:
+        """Uniform numbers [B, 1]; in a training step one of each of as many equal parts of (0, 1) as it has rows."""
         return self.uniform(1)
 
     def _drawn(self, of: Callable[..., Tensor], shape: tuple[int, ...]) -> Tensor:
@@ -64,8 +64,7 @@ class StepNoise(Noise):
     def __len__(self) -> int:
         return len(range(self.size)[self.part])
 
-    def even(self) -> Tensor:
-        # one row to each of `size` parts of (0, 1): choices by them come as often as they should in every batch
+    def stratified(self) -> Tensor:
         place = torch.randperm(self.size, generator=self.generators[0])[self.part, None].to(self.device)
         return ((place + self.uniform(1)) / self.size).clamp(1e-7, 1 - 1e-7)
 

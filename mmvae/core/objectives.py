@@ -84,12 +84,13 @@ class Objective(nn.Module, ABC):
 
 def seen(batch: Batch, subsets: str, noise: Noise) -> dict[str, Tensor] | None:
     """Of which rows each modality is seen, bool [B], drawn for each row, so that one pass stands for all subsets of a
-    row's modalities (as in Wu & Goodman 2018, and Sutter et al. 2021, "Generalized Multimodal ELBO"); None for all."""
+    row's modalities (as in Wu & Goodman 2018, and Sutter et al. 2021, "Generalized Multimodal ELBO"); where all rows of
+    a step have as many modalities, each subset comes as often. None for all."""
     names = list(batch.present)
     if subsets == "joint" or len(names) == 1:
         return None
     present = torch.stack([batch.present[name] for name in names], 1)
-    count, place, u = present.sum(1, keepdim=True), present.cumsum(1) - 1, noise.even()
+    count, place, u = present.sum(1, keepdim=True), present.cumsum(1) - 1, noise.stratified()
     if subsets == "all":  # the bits of a number say which
         kept = (1 + (u * (2**count - 1)).long()) >> place.clamp(min=0) & 1
     else:

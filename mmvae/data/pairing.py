@@ -94,8 +94,7 @@ def _paired(selections: Mapping[str, Selection], key: str, split: str) -> Select
     parts = [(prefix_of(name), selections[name].rows, slots[name]) for name in selections]
     columns = tuple(prefix + column for prefix, rows, _ in parts for column in rows.columns)
     source = " and ".join(rows.source for _, rows, _ in parts)
-    joined = Rows(_Joined(parts, key), columns, source)
-    return joined.select()
+    return Rows(_Joined(parts, key), columns, source).select()
 
 
 def prefix_of(name: str) -> str:

@@ -53,7 +53,9 @@ class Audio(Stream):
         vary_gain: float = Field(
             6.0, ge=0, le=60, description="of variants (data.variants): up to so many dB, either way"
         )
-        vary_shift: float = Field(0.01, ge=0, le=1, description="of variants: up to so many seconds later")
+        vary_shift: float = Field(
+            0.01, ge=0, le=1, description="of variants: up to so many seconds later, and half a window"
+        )
         vary_polarity: bool = Field(True, description="of variants: half of them upside down")
         vary_speed: float = Field(
             0.06, ge=0, lt=1, description="of variants: up to so much faster or slower, pitch too"
@@ -96,8 +98,6 @@ class Audio(Stream):
                 f"seconds = {config.seconds:g}: a window holds {self.samples} samples; it must hold two frames of "
                 f"fft = {config.fft}"
             )
-        if config.vary_shift >= config.seconds:
-            raise ValueError(f"vary_shift = {config.vary_shift:g} s leaves nothing of a window of {config.seconds:g} s")
         # what two pieces of a long sound share: enough for the second to begin in phase with the first
         self.overlap = min(2 * config.fft, self.samples // 2)
         self.step = self.samples - self.overlap
@@ -172,7 +172,7 @@ class Audio(Stream):
             raw * np.float32(random.choice([-1, 1]) if how.vary_polarity else 1),
             how.sample_rate,
             gain=random.uniform(-how.vary_gain, how.vary_gain),
-            shift=random.uniform(0, how.vary_shift),
+            shift=random.uniform(0, min(how.vary_shift, how.seconds / 2)),
             speed=1 + random.uniform(-how.vary_speed, how.vary_speed),
             pitch=random.uniform(-how.vary_pitch, how.vary_pitch),
             noise=None if how.vary_noise is None else random.uniform(how.vary_noise, how.vary_noise + 20),

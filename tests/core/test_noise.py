@@ -41,14 +41,14 @@ def test_the_parts_of_a_step_agree_in_every_draw_of_a_sequence() -> None:
         assert torch.equal(part.normal(*shape), whole.normal(*shape)[2:4])
 
 
-def test_even_numbers_of_a_step_fall_into_as_many_parts_as_there_are_rows() -> None:
-    whole = StepNoise(5, 10, slice(None)).even()
+def test_stratified_numbers_of_a_step_fall_into_as_many_parts_as_there_are_rows() -> None:
+    whole = StepNoise(5, 10, slice(None)).stratified()
     assert whole.shape == (10, 1)
     assert sorted((whole[:, 0] * 10).long().tolist()) == list(range(10))
     assert not torch.equal(whole.sort(0).values, whole)
-    parts = [StepNoise(5, 10, slice(start, None, 2)).even() for start in (0, 1)]
+    parts = [StepNoise(5, 10, slice(start, None, 2)).stratified() for start in (0, 1)]
     assert torch.equal(torch.stack(parts, 1).flatten(0, 1), whole)
-    assert torch.equal(Noise([1, 2]).even()[1], Noise([9, 2]).even()[1])
+    assert torch.equal(Noise([1, 2]).stratified()[1], Noise([9, 2]).stratified()[1])
 
 
 def test_uniform_numbers_have_a_finite_logarithm_on_both_sides() -> None:
