@@ -5,8 +5,8 @@
 prints one JSON object. Distances are Euclidean, between mel spectrograms of 64 bands under the power 0.3. How far a
 training sound is from the nearest other one says what "new" means: of the samples, the share that is as far from the
 training set as the nearest 10 % and 50 % of its own sounds are from one another; and so of the sounds of other splits.
-Coverage (Naeem et al. 2020): the share of training sounds with a sample no farther than their
-5th nearest training sound.
+Coverage (Naeem et al. 2020): the share of training sounds with a sample no farther than their 5th nearest training
+sound.
 """
 
 from __future__ import annotations
@@ -48,7 +48,6 @@ def main() -> None:
     name, modality = next(iter(vae.modalities.items()))
     if len(vae.modalities) > 1 or not isinstance(modality, Audio):
         raise ValueError(f"{args.model} is a model of {' and '.join(vae.modalities)}: name one of audio alone")
-
     whole = prepare(vae.recipe, vae.modalities).splits
     splits = whole | prepare(vae.recipe, vae.modalities, "train").splits  # those without their varied copies
     sounds = {split: [own.raw(name, index) for index in range(len(own))] for split, own in splits.items()}
@@ -71,8 +70,14 @@ def main() -> None:
         f"coverage by the first {len(real)} samples": coverage(real, drawn[: len(real)])["coverage"],
         "as new as the nearest 10 %": (away.amin(1) >= nearest.quantile(0.1)).double().mean().item(),
         "as new as the nearest 50 %": (away.amin(1) >= nearest.quantile(0.5)).double().mean().item(),
-        f"of {len(held)} sounds held out, 10 %": (of_held.amin(1) >= nearest.quantile(0.1)).double().mean().item(),
-        f"of {len(held)} sounds held out, 50 %": (of_held.amin(1) >= nearest.quantile(0.5)).double().mean().item(),
+        f"of {len(held)} sounds of other splits, 10 %": (of_held.amin(1) >= nearest.quantile(0.1))
+        .double()
+        .mean()
+        .item(),
+        f"of {len(held)} sounds of other splits, 50 %": (of_held.amin(1) >= nearest.quantile(0.5))
+        .double()
+        .mean()
+        .item(),
         "distance to training, median": away.amin(1).median().item(),
         "distance between training sounds, median": nearest.median().item(),
         "distance of reconstructions, median": (again - real).norm(dim=1).median().item(),

@@ -1,7 +1,7 @@
 """Two kinds of pictures in one latent, beside MultiVae: the same networks, likelihood, rows and epochs for both.
 
     python benchmarks/joint_peers.py PAIRS.npz [--epochs 10] [--limit 10000] [--learning-rate 3e-3] [--seed 0]
-        [--only NAME ...]
+        [--only NAME ...] [--set TABLE.KEY=VALUE ...]
 
 PAIRS.npz holds uint8 pictures x [N, H, W] and c [N, C, H, W] of the same classes y [N], and x_test, c_test, y_test.
 They are made black and white. Encoders and decoders have two layers of 512 units; all trains on one thread, in as many
@@ -104,14 +104,15 @@ class Ours:
     def __init__(self, name: str, data: Path, args: argparse.Namespace, folder: Path) -> None:
         image = {"kind": "image", "networks": "dense", "widths": WIDTHS, "likelihood": "bernoulli"}
         steps = args.epochs * args.limit // ROWS
+        train = {"steps": steps, "evaluate_every": steps, "learning_rate": args.learning_rate, "threads": 1}
         recipe = {
             "name": "pairs",
             "data": {"path": str(data)},
             "modalities": {"x": image, "c": image},
             "latent": {"dim": DIM},
-            "train": {"steps": steps, "learning_rate": args.learning_rate, "evaluate_every": steps, "seed": args.seed},
+            "train": {**train, "seed": args.seed},
         }
-        recipe = Recipe.load(recipe, [*MODELS[name].split(), "train.threads=1"])
+        recipe = Recipe.load(recipe, [*MODELS[name].split(), *args.set])
         views = int(recipe.build_objective().views(torch.tensor([2])))  # of each, while MultiVae has all in one row
         with timed(Run, "_one") as seconds:
             self.vae = mmvae.train(recipe, [f"train.batch_size={ROWS * views}"], folder, progress=False)
@@ -200,6 +201,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--set", nargs="*", default=[], help="further changes of our recipes")
     args = parser.parse_args()
     torch.set_num_threads(1)
     logging.disable(logging.CRITICAL)  # MultiVae tells of every step

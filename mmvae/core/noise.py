@@ -43,7 +43,7 @@ class Noise:
         return self._drawn(torch.rand, shape).clamp(1e-7, 1 - 1e-7)
 
     def stratified(self) -> Tensor:
-        """Uniform numbers [B, 1]; in a training step one of each of as many equal parts of (0, 1) as it has rows."""
+        """Uniform numbers [B, 1]; in a training step of B rows, one from each of B equal parts of (0, 1)."""
         return self.uniform(1)
 
     def _drawn(self, of: Callable[..., Tensor], shape: tuple[int, ...]) -> Tensor:

@@ -54,7 +54,7 @@ class Audio(Stream):
             6.0, ge=0, le=60, description="of variants (data.variants): up to so many dB, either way"
         )
         vary_shift: float = Field(
-            0.01, ge=0, le=1, description="of variants: up to so many seconds later, and half a window"
+            0.01, ge=0, le=1, description="of variants: up to so many seconds later, at most half a window"
         )
         vary_polarity: bool = Field(True, description="of variants: half of them upside down")
         vary_speed: float = Field(

@@ -105,6 +105,14 @@ def test_a_variant_stays_within_the_window_and_the_peak_that_was_asked_for() -> 
     assert not modality.notes
 
 
+def test_a_shift_leaves_at_least_half_a_window_whatever_was_asked_for() -> None:
+    modality = Audio(Audio.Config(sample_rate=RATE, seconds=0.2, vary_shift=1.0, vary_speed=0.0))
+    variants = [modality.vary(tone(500, 0.2), np.random.default_rng(seed)) for seed in range(20)]
+    begins = [np.flatnonzero(np.abs(varied[0]) > 0.01)[0] / RATE for varied in variants]
+    assert max(begins) <= 0.101
+    assert max(begins) > 0.05
+
+
 def test_what_cannot_be_varied_is_said(tmp_path: Path, hits: Path, recipe_for: Callable[..., Recipe]) -> None:
     (tmp_path / "lines.txt").write_text("a b\n" * 20)
     with pytest.raises(ValueError, match=r"observations of text cannot be varied: set data\.variants to 0"):
