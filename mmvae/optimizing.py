@@ -105,7 +105,8 @@ class Clip(nn.Module):
         norm = get_total_norm(gradients)
         self.usual = torch.where(self.usual > 0, self.usual, norm)
         kept = norm.clamp(max=self.bound * self.usual)
-        torch._foreach_mul_(gradients, torch.where(norm > kept, kept / norm, 1.0))
+        if norm > kept:
+            torch._foreach_mul_(gradients, kept / norm)
         self.usual.lerp_(kept, MEMORY)
         return norm
 

@@ -1,4 +1,4 @@
-"""Likelihoods p(x|z): the distributions that decoders return. Parameters are float32 whatever the networks ran in."""
+"""Likelihoods p(x|z): the distributions that decoders return. They compute in float32 whatever the networks ran in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
-from mmvae.core.functions import softplus
+from mmvae.core.functions import BitsLogProb, softplus
 from mmvae.core.noise import Noise, choose
 
 
@@ -45,19 +45,20 @@ class Bernoulli(Likelihood):
     """Independent bits, x in {0, 1}. logits: [B, ...]."""
 
     def __init__(self, logits: Tensor) -> None:
-        self.logits = logits.float()
+        self.logits = logits
 
     def log_prob(self, x: Tensor) -> Tensor:
-        return _sum(x.float() * self.logits - softplus(self.logits))
+        return cast(Tensor, BitsLogProb.apply(self.logits, x))
 
     def sample(self, noise: Noise, temperature: float = 1.0) -> Tensor:
-        return (noise.uniform(*self.logits.shape[1:]) < torch.sigmoid(self.logits / temperature)).to(torch.uint8)
+        shares = torch.sigmoid(self.logits.float() / temperature)
+        return (noise.uniform(*shares.shape[1:]) < shares).to(torch.uint8)
 
     def mode(self) -> Tensor:
         return (self.logits > 0).to(torch.uint8)
 
     def center(self) -> Tensor:
-        return torch.sigmoid(self.logits)
+        return torch.sigmoid(self.logits.float())
 
 
 class DiscretizedLogistic(Likelihood):
@@ -254,9 +255,8 @@ class AutoregressiveCategorical(Likelihood):
         return logits, state
 
     def _unroll(self, choose: Callable[[Tensor, int], Tensor]) -> Tensor:
-        rows = len(self.z)
-        token = torch.full((rows,), self.vocabulary, device=self.z.device)
-        state, tokens, ended = self.network.start(self.z), [], [False] * rows
+        token = torch.full((len(self.z),), self.vocabulary, device=self.z.device)
+        state, tokens, ended = self.network.start(self.z), [], [False] * len(token)
         for position in range(self.length):
             logits, state = self._step(token, state, position)
             token = choose(logits, position)

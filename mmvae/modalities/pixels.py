@@ -42,7 +42,7 @@ class PixelEncoder(nn.Module):
         self.binary = binary
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.network((x > 127).float() * 2 - 1 if self.binary else x.float() * (2 / 255) - 1)
+        return self.network((x >> 7) * 2.0 - 1 if self.binary else x.float() * (2 / 255) - 1)
 
 
 class PixelDecoder(nn.Module):
@@ -92,7 +92,7 @@ class BlackAndWhite(Bernoulli):
     """Pixels of 0 or 255; any other counts as the nearer of them."""
 
     def log_prob(self, x: Tensor) -> Tensor:
-        return super().log_prob(x > 127)
+        return super().log_prob(x >> 7)
 
     def sample(self, noise: Noise, temperature: float = 1.0) -> Tensor:
         return super().sample(noise, temperature) * 255
