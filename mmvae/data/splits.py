@@ -52,7 +52,9 @@ def _divided(train: Selection, missing: set[str], data: Data) -> dict[str, Selec
         if sum(getattr(data, name) for name in missing) >= 1:
             raise ValueError("data.validation and data.test: together they leave nothing to train on; lower them")
         what = "bring more, or set data.test to 0" if data.test else "bring two at least"
-        raise ValueError(f"{rows}: too few for a training, a validation and a test split; {what}")
+        raise ValueError(
+            f"{train.rows.source} has {rows}: too few for a training, a validation and a test split; {what}"
+        )
     return made
 
 

@@ -40,7 +40,9 @@ class Audio(Stream):
 
     class Config(Settings):
         sample_rate: int = Field(16000, ge=1000, le=192000, description="Hz; files are converted to it")
-        channels: Literal[1, 2] = Field(1, description="1 mono (channels are averaged), 2 stereo")
+        channels: Literal[1, 2] = Field(
+            1, description="1 mono (channels are averaged), 2 stereo (of more, the first two)"
+        )
         seconds: float = Field(
             0.5, gt=0, le=60, description="window: shorter sounds are followed by silence, longer ones cut and counted"
         )
