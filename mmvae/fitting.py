@@ -95,7 +95,8 @@ def fit_prior(vae: VAE, prepared: Prepared, display: Display) -> None:
     draws, others = (_draws(vae, prepared.splits[name].store, name) for name in ("train", "validation"))
     others = others.flatten(0, 1)
     if kind not in FITTED_KINDS:
-        rows = len(draws) // (1 + vae.recipe.data.variants)  # copies are no more rows
+        # copies are no more rows
+        rows = min(len(draws), len(_whole(vae, train)) // (1 + vae.recipe.data.variants))
         count = FittedMixture.components(kind, rows, LEAST_OF_TREE if own else LEAST_ROWS)
         fewer = f", of so few rows, in place of {kind:,}" if count < kind else ""
         display.say(f"fitting the prior: {counted(count, 'Gaussian')}{fewer}")
@@ -136,13 +137,17 @@ def _seed(vae: VAE, split: str) -> int:
     return mix(vae.recipe.train.seed, "prior", split)
 
 
+def _whole(vae: VAE, store: Store) -> Tensor:
+    """The rows that a prior is fitted to: all, and where modalities have dimensions of their own, those that have all
+    modalities, if any do: of others nothing is to be learned of what goes with what."""
+    whole = store.complete() if _private(vae) else torch.arange(len(store))
+    return whole if len(whole) > 1 else torch.arange(len(store))
+
+
 @torch.inference_mode()
 def _draws(vae: VAE, store: Store, split: str) -> Tensor:
-    """Posterior draws of rows from all over a split, [N, DRAWS, D]. Where modalities have dimensions of their own, of
-    rows that have all: of others nothing is to be learned of what goes with what."""
-    whole = store.complete() if _private(vae) else torch.arange(len(store))
-    whole = whole if len(whole) > 1 else torch.arange(len(store))
-    seed = _seed(vae, split)
+    """Posterior draws of rows from all over a split, [N, DRAWS, D]."""
+    whole, seed = _whole(vae, store), _seed(vae, split)
     rows = whole[torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed))[:ROWS]]
     return encode(vae.network, store, vae.device, seed, DRAWS, rows)[1]
 

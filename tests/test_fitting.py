@@ -93,3 +93,12 @@ def test_a_prior_fitted_to_few_rows_has_not_seen_the_noise_that_figures_are_draw
         )
         worth.append(plain - fitted)
     assert worth[0] < max(worth[1:]) + 3
+
+
+@pytest.mark.usefixtures("cache")
+def test_varied_copies_are_no_more_rows_to_a_fitted_prior(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = ["train.steps=2", "train.batch_size=16", "data.limit=70", "data.variants=2", "prior.fitted=9"]
+    monkeypatch.setattr("mmvae.fitting.ROWS", 64)  # draws of some rows and copies
+    model = train("joint/emoji", few, tmp_path / "run", progress=False)
+    assert isinstance(model.fitted, FittedTree)
+    assert len(model.fitted.trunk.weights) == 64 // 16
