@@ -21,7 +21,6 @@ from mmvae.words import counted
 
 FEATURES = 64
 EPOCHS, ROWS, RATE = 12, 64, 2e-3
-STEPS = 200, 12_000  # of a classifier, at least and at most: many rows, such as varied copies, need fewer epochs
 SAMPLES = 2000  # of fewer, or fewer than training rows, a Frechet distance measures the number as well
 
 
@@ -223,7 +222,7 @@ def _train(
     torch.manual_seed(mix(seed, "classifier"))
     classifier = Classifier(modality, classes).to(device).train()
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=RATE, weight_decay=0.05)
-    steps = min(max(EPOCHS * len(values) // ROWS, STEPS[0]), STEPS[1])
+    steps = max(200, EPOCHS * len(values) // ROWS)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
     for step in range(steps):
         rows = torch.randint(len(values), (ROWS,)).tolist()
