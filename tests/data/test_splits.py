@@ -87,7 +87,7 @@ def test_a_limit_keeps_the_splits_disjoint() -> None:
 
 @pytest.mark.parametrize("rows", [0, 1, 2])
 def test_too_few_rows_for_three_splits_are_refused(rows: int) -> None:
-    with pytest.raises(ValueError, match=f"^{rows} {'row' if rows == 1 else 'rows'}: too few"):
+    with pytest.raises(ValueError, match=f"^here has {rows} {'row' if rows == 1 else 'rows'}: too few"):
         splits(train=rows)
 
 
