@@ -67,6 +67,8 @@ def identifies(key: str, sources: Collection[Source]) -> bool:
             if value in seen:
                 return False
             seen.add(value)
+        if not seen:
+            return False
     return True
 
 

@@ -111,7 +111,9 @@ def evaluate(
 def on_other_data(recipe: Recipe, split: str, data: str | None, limit: int | None = None) -> Recipe:
     """A recipe as it is, or on other data, of which all are the split unless they declare one of that name."""
     changed: dict[str, Any] = {} if limit is None else {"limit": limit}
-    if data is not None:
+    if data is None:
+        changed["max_rejected"] = 1.0  # as many of all rows were let pass in training: of one split they may be more
+    else:
         changed |= {"path": data, "config": None, "validation": 0.0, "test": 0.0}
         changed |= {split: 1.0} if split in SHARED else {}
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=changed)})

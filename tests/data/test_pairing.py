@@ -120,6 +120,8 @@ def test_what_would_bring_a_row_into_several_splits_is_refused(tmp_path: Path) -
         ValueError, match=r"data\.pair = id, which names single rows: the paired sets declare other splits"
     ):
         prepare(made(40, 40, "b"))
+    with pytest.raises(ValueError, match=r"data\.pair: .*a\.csv has no column 'key'; it has text, id, by"):
+        prepare(made(40, 40, "b", pair="key"))
     with pytest.raises(ValueError, match=r"data\.group = by: rows of one 'id' have several.*set it to id"):
         prepare(made(80, 10, group="by"))
     prepared = prepare(made(80, 14, group="by"))  # each id has one

@@ -129,6 +129,21 @@ def test_reconstructions_are_judged_for_themselves_and_rows_without_a_label_are_
 
 
 @pytest.mark.usefixtures("cache")
+def test_rows_that_training_let_pass_do_not_stop_a_split_of_the_same_data(
+    tmp_path: Path, recipe_for: Callable[..., Recipe]
+) -> None:
+    (tmp_path / "data").mkdir()
+    test = words(tmp_path / "data", [0]) / "test.jsonl"
+    test.write_text(test.read_text() + '{"label": 0}\n' * 3)  # of 93 rows few, of the split 13 %
+    recipe = recipe_for("text", tmp_path / "data")
+    model = train(recipe, ["train.steps=2", "train.batch_size=16"], tmp_path / "run", progress=False)
+    assert recipe.data.max_rejected < 3 / 23
+    assert evaluate(model, k=1)["rows that could not be used"] == 3
+    with pytest.raises(ValueError, match="3 rows could not be used"):
+        evaluate(model, k=1, data=str(tmp_path / "data"))
+
+
+@pytest.mark.usefixtures("cache")
 def test_noisy_sounds_are_given_and_reconstructed_at_the_level_that_they_have(
     tmp_path: Path, recipe_for: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
