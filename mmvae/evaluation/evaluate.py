@@ -109,7 +109,8 @@ def evaluate(
 
 
 def on_other_data(recipe: Recipe, split: str, data: str | None, limit: int | None = None) -> Recipe:
-    """A recipe as it is, or on other data, of which all are the split unless they declare one of that name."""
+    """A recipe on its own data, of which what training let pass is let pass, or on other data, of which all are the
+    split unless they declare one of that name."""
     changed: dict[str, Any] = {} if limit is None else {"limit": limit}
     if data is None:
         changed["max_rejected"] = 1.0  # as many of all rows were let pass in training: of one split they may be more

@@ -57,6 +57,8 @@ def test_what_is_added_and_taken_away_is_the_sum_of_latents(
 
 def test_a_recipe_on_other_data_is_used_whole(recipe_for: Callable[..., Recipe]) -> None:
     recipe = recipe_for("text", "definitions")
-    assert on_other_data(recipe, "test", None) == recipe
+    same = on_other_data(recipe, "test", None)
+    assert same.data == recipe.data.model_copy(update={"max_rejected": 1.0})  # what training let pass
+    assert same == recipe.model_copy(update={"data": same.data})
     changed = on_other_data(recipe, "test", "other", limit=3).data
     assert (changed.path, changed.test, changed.validation, changed.limit) == ("other", 1.0, 0.0, 3)
