@@ -14,11 +14,11 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import torch
 
 import mmvae
 from mmvae.commands.terminal import mendable
 from mmvae.data.prepare import prepare
+from mmvae.data.store import spread
 from mmvae.evaluation.apart import AMONG, places
 
 EACH = 4  # pictures made of the words of a row
@@ -41,7 +41,7 @@ def main() -> None:
         raise ValueError(f"{args.model}: no two rows of its test split have both a picture and words")
     ways = (("image", "text"), ("text", "image"))
     found = {way: places(vae.network, split.store, among, *way, vae.device, args.seed) for way in ways}
-    shown = torch.linspace(0, len(among) - 1, min(args.rows, len(among))).round().long()
+    shown = spread(len(among), args.rows)
     pictures, words = ([split.raw(name, int(row)) for row in among[shown]] for name in ("image", "text"))
     drawn = vae.translate({"text": words}, ["image"], n=EACH, seed=args.seed)["image"]
     said = vae.translate({"image": pictures}, ["text"], seed=args.seed, temperature=0.0)["text"]

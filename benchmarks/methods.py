@@ -117,13 +117,16 @@ def measure(folder: Path, recipe: Any, changes: str, args: argparse.Namespace) -
     kept = folder / "figures.json"
     steps = [f"train.steps={args.steps}", f"train.evaluate_every={max(1, args.steps // 4)}"]
     settings = [*steps, *changes.split(), *args.set]
+    how = {"recipe": recipe, "settings": settings, "k": args.k, "label": args.label}
     if not kept.is_file():
         model = mmvae.train(recipe, settings, out=folder)
         figures = mmvae.evaluate(model, k=args.k, label=args.label)
-        kept.write_text(json.dumps({"trained with": settings, "figures": figures}))
+        kept.write_text(json.dumps({"how": how, "figures": figures}))
     held = json.loads(kept.read_text())
-    if held["trained with"] != settings:
-        raise ValueError(f"{folder}: trained with {' '.join(held['trained with'])}: remove it, or name another --out")
+    if held.get("how") != how:
+        raise ValueError(
+            f"{folder}: its figures are of other settings, {held.get('how')}: remove it, or name another --out"
+        )
     return held["figures"]
 
 

@@ -43,7 +43,7 @@ app = typer.Typer(
 )
 app.add_typer(recipes.app, name="recipes")
 
-Which = Literal["fitted", "standard"]
+Which = Literal["fitted", "training"]
 Way = Literal["sphere", "line"]
 
 
@@ -87,7 +87,7 @@ def generate(
     seed: Seed = 0,
     temperature: Heat = None,
     prior: Annotated[
-        Which | None, typer.Option(help="'fitted' (the default where there is one) or 'standard'.")
+        Which | None, typer.Option(help="'fitted' (the default where there is one), or that of 'training'.")
     ] = None,
     length: Annotated[
         int | None, typer.Option(min=1, help="Make sequences of so many new ones; 8 with --opening alone.")

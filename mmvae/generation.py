@@ -91,16 +91,16 @@ class VAE:
         """Where the weights are."""
         return next(self.network.parameters()).device
 
-    def prior(self, which: Literal["fitted", "standard"] | None = None) -> Prior:
+    def prior(self, which: Literal["fitted", "training"] | None = None) -> Prior:
         """The prior fitted after training, or that of training; by default the fitted one if there is one.
 
         Raises ValueError when a fitted one is asked for and there is none.
         """
-        if which not in (None, "fitted", "standard"):
-            raise ValueError(f"prior '{which}': it is 'fitted' or 'standard'")
+        if which not in (None, "fitted", "training"):
+            raise ValueError(f"prior '{which}': it is 'fitted' or 'training'")
         if which == "fitted" and self.fitted is None:
             raise ValueError(f"the model has no fitted prior: mmvae fit-prior {self.folder or 'MODEL'} prior.fitted=10")
-        if which == "standard" or self.fitted is None:
+        if which == "training" or self.fitted is None:
             return self.network.prior
         return self.fitted
 
@@ -110,7 +110,7 @@ class VAE:
         n: int = 16,
         seed: int = 0,
         temperature: float | None = None,
-        prior: Literal["fitted", "standard"] | None = None,
+        prior: Literal["fitted", "training"] | None = None,
     ) -> Samples:
         """n new observations. The i-th depends on the seed and i, on n only in rounding.
 
@@ -184,12 +184,9 @@ class VAE:
         self, inputs: Inputs, to: Sequence[str] = (), n: int = 1, seed: int = 0, temperature: float | None = None
     ) -> Samples:
         """Each input n times in the modalities `to`, by default all that some input is not of: draws of z given it,
-        decoded. Raises ValueError or FileNotFoundError for what cannot be read, and for unknown modalities."""
+        decoded. Raises ValueError or FileNotFoundError for what cannot be read."""
         if n < 1:
             raise ValueError(f"n = {n}: there is nothing to draw")
-        to = [to] if isinstance(to, str) else to
-        if unknown := [name for name in to if name not in self.modalities]:
-            raise ValueError(f"the model has no modality '{unknown[0]}': it has {', '.join(self.modalities)}")
         batch = to_batch(self.modalities, inputs)
         others = [name for name in self.modalities if name not in batch.present or not batch.present[name].all()]
         if not (to or others):
@@ -211,10 +208,13 @@ class VAE:
         verb: str = "decode",
         to: Sequence[str] = (),
     ) -> Samples:
-        """Observations of the modalities `to`, by default of every one, from latents [n, D]."""
+        """Observations of the modalities `to`, by default of all, from latents [n, D]. Raises ValueError for others."""
         z = torch.as_tensor(z, dtype=torch.float32, device=self.device)
         if z.ndim != 2 or z.shape[1] != self.network.latent.dim or not z.isfinite().all():
             raise ValueError(f"latents are [n, {self.network.latent.dim}], all finite, not {list(z.shape)}: {z}"[:150])
+        to = [to] if isinstance(to, str) else to
+        if unknown := [name for name in to if name not in self.modalities]:
+            raise ValueError(f"the model has no modality '{unknown[0]}': it has {', '.join(self.modalities)}")
         raws: dict[str, list[Raw]] = {name: [] for name in to or self.modalities}
         made = []
         for start in range(0, len(z), ROWS):

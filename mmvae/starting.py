@@ -6,8 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mmvae import checkpoint
 from mmvae.core.vae import Network
+from mmvae.data.store import Store
 from mmvae.modalities.contract import Modality
 from mmvae.recipe import Recipe
 from mmvae.tables import ModalityTable
@@ -42,6 +45,22 @@ def load_start(recipe: Recipe, network: Network) -> None:
     except RuntimeError as error:
         why = next(_differences(_parts(recipe), _parts(saved.recipe)), checkpoint.mismatch(error))
         raise ValueError(f"train.start = {recipe.train.start}: its weights do not fit the recipe: {why}") from None
+
+
+def show_rows(network: Network, store: Store, device: torch.device) -> None:
+    """Show the prior of a new network the training rows that it asks for. Raises ValueError where a learned prior
+    would take what is a modality's own to be N(0, I), as the posteriors of rows that lack it have it."""
+    prior = network.prior
+    known = network.latent.known({name: column.present.to(device) for name, column in store.columns.items()})
+    if prior.learned and not known.all():
+        lacking = int((~known.all(1)).sum())
+        raise ValueError(
+            f"{lacking:,} of {len(store):,} training rows lack a modality with private dimensions, which a learned "
+            "prior would take to be N(0, I) for that: set prior.kind to standard and prior.fitted to 100, or "
+            "modalities.NAME.private to 0"
+        )
+    if count := prior.examples:
+        prior.show(store.batch(torch.arange(count) * len(store) // count).to(device))
 
 
 def _load(start: str) -> checkpoint.Saved:

@@ -48,7 +48,7 @@ from mmvae.resume import (
     save_state,
     saved_threads,
 )
-from mmvae.starting import load_start, started_modalities
+from mmvae.starting import load_start, show_rows, started_modalities
 
 
 def train(
@@ -102,8 +102,7 @@ class Run:
         network = checkpoint.build(recipe, self.prepared.modalities, recipe.weights(store.sizes())).to(self.device)
         if not resume:
             load_start(recipe, network)
-        if count := network.prior.examples:
-            network.prior.show(store.batch(torch.arange(count) * len(store) // count).to(self.device))
+        show_rows(network, store, self.device)
         self.step_module = Step(network, self.objective).to(self.device)
         self.schedule, self.clip = recipe.build_schedule(), Clip(recipe.train.clip).to(self.device)
         self.optimizer = build_optimizer(self.step_module, recipe.train)

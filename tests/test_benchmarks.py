@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from PIL import Image
 
 from mmvae.generation import VAE
+from mmvae.recipe import Recipe
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 TEXT = ["modalities.text.vocabulary=300", "modalities.text.embedding=8", "modalities.text.hidden=8"]
@@ -200,6 +202,34 @@ def test_joint_examples(tmp_path: Path) -> None:
         assert nats.keys() == {"joint", "alone"}
         assert np.isfinite([*nats.values()]).all()
         assert each["Frechet distance"].keys() == {"real", "joint", "alone"}
+
+
+@pytest.mark.usefixtures("cache")
+def test_modalities_alone_are_measured_on_rows_that_the_joint_model_has_not_seen(tmp_path: Path) -> None:
+    module = runpy.run_path(str(BENCHMARKS / "joint_alone.py"))
+    for name in "ab":
+        rows = "".join(f"{name}{i},{i},{i % 3}\n" for i in range(60))
+        (tmp_path / f"{name}.csv").write_text(f"text,id,label\n{rows}")
+    text = {"kind": "text", "column": "text", "tokenizer": "characters"}
+    tables = {"a": text, "b": {**text, "path": str(tmp_path / "b.csv")}}
+
+    def check(**data: str) -> None:
+        of = {"name": "x", "data": {"path": str(tmp_path / "a.csv"), **data}, "modalities": tables}
+        recipe = Recipe.load(of)
+        module["check"](recipe, {name: recipe.modality(name) for name in recipe.modalities})
+
+    check(pair="label")
+    for data in ({"pair": "id"}, {"pair": "label", "group": "label"}):
+        with pytest.raises(ValueError, match=r"pairs the sets before they are split"):
+            check(**data)
+
+
+def test_nats_of_a_modality_alone_are_in_the_units_of_the_joint_model() -> None:
+    stretch = runpy.run_path(str(BENCHMARKS / "joint_alone.py"))["stretch"]
+    x = torch.randn(500, 8)
+    of_x, of_twice = (-torch.distributions.Normal(0, scale).log_prob(scale * x).sum(1).mean() for scale in (1.0, 2.0))
+    assert of_x + stretch(2 * x, x) == pytest.approx(of_twice.item(), abs=1e-4)
+    assert stretch(torch.arange(4), torch.arange(4)) == 0
 
 
 def test_joint_peers(tmp_path: Path) -> None:

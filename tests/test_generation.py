@@ -84,7 +84,7 @@ def test_generated_latents_are_draws_of_the_fitted_prior_where_there_is_one(vae_
     vae, seeds = vae_for("image", fitted=True), [mix(7, "prior", i) for i in range(3)]
     assert vae.fitted is not None
     assert torch.equal(vae.generate(3, seed=7).z, vae.fitted.sample(Noise(seeds)))
-    assert torch.equal(vae.generate(3, seed=7, prior="standard").z, vae.network.prior.sample(Noise(seeds)))
+    assert torch.equal(vae.generate(3, seed=7, prior="training").z, vae.network.prior.sample(Noise(seeds)))
     with pytest.raises(ValueError, match=r"no fitted prior: mmvae fit-prior MODEL prior\.fitted"):
         vae_for("image").generate(1, prior="fitted")
 
@@ -185,6 +185,9 @@ def test_one_modality_is_translated_to_the_others(vae_for: MakeVAE, raws_of: Mak
     assert again["text"][:3] == words["text"]
     with pytest.raises(ValueError, match="no modality 'sound'"):
         vae.translate({"image": [picture]}, ["sound"])
+    with pytest.raises(ValueError, match="no modality 'sound': it has image, text"):
+        vae.reconstruct({"image": [picture]}, to=["sound"])
+    assert list(vae.reconstruct({"image": [picture]}, to="text").raws) == ["text"]
     with pytest.raises(ValueError, match="say with --to which are wanted"):
         vae.translate({"image": [picture], "text": ["the cat sat"]})
     mixed = vae.translate({"image": [picture, None], "text": [None, "the cat sat"]})

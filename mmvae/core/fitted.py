@@ -246,9 +246,6 @@ class GivenTree(Posterior):
             found = found + part
         return found
 
-    def detached(self) -> GivenTree:
-        return GivenTree(self.tree, self.evidence.detached())
-
 
 def _log_mixture(z: Tensor, weights: Tensor, means: Tensor, factors: Tensor) -> Tensor:
     """Log-density of z [..., D] in nats, [...], under a mixture of Gaussians: weights [K], means [K, D], the Cholesky

@@ -56,9 +56,9 @@ class Posterior(ABC):
         """Of some dimensions of z alone, by their numbers; of families that have private ones."""
         raise NotImplementedError
 
-    @abstractmethod
     def detached(self) -> Posterior:
-        """The same density, which gives the encoder no gradient."""
+        """The same density, which gives the encoder no gradient; of what encoders give."""
+        raise NotImplementedError
 
 
 def log_standard_normal(z: Tensor) -> Tensor:

@@ -157,9 +157,6 @@ class Given(Posterior):
         standard = log_standard_normal(z)
         return self.evidence.log_prob(z) - standard + self.prior.log_prob(z) - self.log_normalizer[:, None]
 
-    def detached(self) -> Given:
-        return Given(self.prior, self.weights, self.means, self.factors, self.evidence.detached())
-
 
 priors: Registry[Prior] = Registry(
     "prior",

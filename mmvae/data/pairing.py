@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -96,7 +97,30 @@ def _paired(selections: Mapping[str, Selection], key: str, split: str) -> Select
     parts = [(prefix_of(name), selections[name].rows, slots[name]) for name in selections]
     columns = tuple(prefix + column for prefix, rows, _ in parts for column in rows.columns)
     source = " and ".join(rows.source for _, rows, _ in parts)
-    return Rows(_Joined(parts, key), columns, source).select()
+    there = [
+        [(rows, slot) for (_, rows, _), slot in zip(parts, of_row, strict=True) if slot is not None]
+        for of_row in zip(*slots.values(), strict=True)
+    ]
+    names = [" with ".join(rows.where(slot) for rows, slot in of_row) for of_row in there]
+    origins = _origins([[rows.origins[slot] for rows, slot in of_row if rows.origins] for of_row in there])
+    return Rows(_Joined(parts, key), columns, source, names=names, origins=origins).select()
+
+
+def _origins(files: Sequence[Sequence[Path | None]]) -> list[Path | None]:
+    """Of rows of several files each, one for all rows that any of these hold together."""
+    above: dict[Path, Path] = {}
+
+    def first(file: Path) -> Path:
+        while file in above:
+            file = above[file]
+        return file
+
+    firsts: list[Path | None] = []
+    for of_row in files:
+        found = list(dict.fromkeys(first(file) for file in of_row if file is not None))
+        above.update((file, found[0]) for file in found[1:])
+        firsts.append(found[0] if found else None)
+    return [file and first(file) for file in firsts]
 
 
 def prefix_of(name: str) -> str:

@@ -105,7 +105,7 @@ def recognition(
         figures |= _coherence(vae, classifiers, held, label, classes, seed)
         figures["coherence of all, samples"] = _alike(votes)
         if vae.fitted:
-            plain = vae.generate(len(samples), seed, prior="standard")
+            plain = vae.generate(len(samples), seed, prior="training")
             votes = [_chosen(vae, classifiers, name, plain[name]) for name in classifiers]
             figures["coherence of all, samples of the prior of training"] = _alike(votes)
     return figures

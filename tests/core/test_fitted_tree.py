@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributions import Normal
 
 import mmvae.core.fitted as fitted_module
 import mmvae.core.priors as priors_module
+from mmvae.core.experts import ProductOfExperts
 from mmvae.core.fitted import FittedMixture, FittedTree
 from mmvae.core.latents import DiagonalGaussian, log_standard_normal
+from mmvae.core.likelihoods import Gaussian
 from mmvae.core.noise import Noise, StepNoise
+from mmvae.core.priors import StandardNormal
+from mmvae.core.vae import Network
+from mmvae.evaluation import bounds
+from tests.core.test_evidence import Kept
 
 LINE = torch.linspace(-12, 12, 241)
 
@@ -143,3 +150,52 @@ def test_a_tree_fitted_to_modalities_that_met_at_random_needs_no_component_for_e
     more = (prior.log_prob(others[400:]) - whole.log_prob(others[400:])).mean().item()
     assert [branch.dim for branch, _ in prior.parts()] == [2, 2]
     assert more > 0.5
+
+
+def test_what_is_missing_costs_nothing_under_a_tree() -> None:
+    """Of two modalities, of 2 shared and 8 private dimensions each and noise of N(0, I), one alone under a prior whose
+    private dimensions are far from N(0, I): its evidence is known."""
+
+    class Says(nn.Module):
+        """An expert of its shared and private dimensions that is exact under N(0, I)."""
+
+        def __init__(self, own: Tensor) -> None:
+            super().__init__()
+            self.own = own
+
+        def forward(self, x: Tensor) -> Tensor:
+            mean = torch.zeros(len(x), 18)
+            mean[:, self.own] = x
+            return torch.cat([mean, torch.zeros(len(x), 18)], 1)
+
+    class Shows(nn.Module):
+        def __init__(self, own: Tensor) -> None:
+            super().__init__()
+            self.own = own
+
+        def forward(self, z: Tensor) -> Gaussian:
+            return Gaussian(z[:, self.own], torch.zeros(1))
+
+    owns = {"x": torch.arange(10), "y": torch.tensor([0, 1, *range(10, 18)])}
+    latent = ProductOfExperts(ProductOfExperts.Config(dim=18))
+    prior = StandardNormal(StandardNormal.Config(), 18)
+    network = Network(
+        {name: Says(own) for name, own in owns.items()},
+        {name: Shows(own) for name, own in owns.items()},
+        latent,
+        prior,
+        None,
+        {"x": 8, "y": 8},
+    )
+    mean, stddev = torch.tensor([0.0] * 2 + [0.8] * 8), torch.tensor([1.0] * 2 + [0.5] * 8)
+    branch = FittedMixture.of(torch.ones(1), mean[None], stddev.diag()[None])
+    trunk = FittedMixture.of(torch.ones(1), mean[None, :2], stddev[:2].diag()[None])
+    torch.manual_seed(0)
+    x = mean + stddev * torch.randn(100, 10) + torch.randn(100, 10)
+    known = -Normal(mean, (1 + stddev**2).sqrt()).log_prob(x).sum(1)
+    store = Kept(x=x, y=torch.zeros(100, 10))
+    given = FittedTree(trunk, [branch, branch])
+    ours = bounds.nll_under(given, network, store, torch.device("cpu"), 1000, of=["x"])
+    torch.testing.assert_close(ours.mean(), known.mean(), atol=0.15, rtol=0)
+    again = bounds.importance_nll(network, store, torch.device("cpu"), 1000, priors=[given], of=["x"])[1]
+    assert again.mean() - known.mean() > 1  # reweighed, draws of N(0, I) are far too loose

@@ -8,7 +8,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import mmvae
 from mmvae.checkpoint import read_tensors
@@ -132,6 +134,80 @@ def test_what_would_bring_a_row_into_several_splits_is_refused(tmp_path: Path) -
     rows = prepare(others, prepared.modalities, "test").splits["test"]
     assert len(rows) == 40  # of which ten are in the other set's split
     assert len(rows.store.complete()) == 10
+
+
+@pytest.mark.usefixtures("cache")
+def test_rows_of_a_file_stay_together_when_sets_are_paired_before_they_are_split(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    for i in range(30):
+        Image.fromarray(np.full((4, 4, 3), 8 * i, np.uint8)).save(tmp_path / "pictures" / f"{i}.png")
+    rows = [f"{i % 30}.png,{i}" for i in range(120)]
+    (tmp_path / "pictures" / "metadata.csv").write_text("file_name,id\n" + "\n".join(rows) + "\n")
+    # where the first set lacks a row, the second has no file to say what it belongs to
+    (tmp_path / "words.csv").write_text("text,id\n" + "".join(f"word {i},{i}\n" for i in range(130)))
+    words = {"path": str(tmp_path / "words.csv"), "tokenizer": "characters"}
+    data = {"path": str(tmp_path / "pictures"), "pair": "id"}
+    recipe = Recipe.load({"name": "x", "data": data, "modalities": {"image": {"size": 4}, "text": words}})
+    splits = prepare(recipe).splits
+    whole = {name: split.store.complete().tolist() for name, split in splits.items()}
+    files = {name: {int(splits[name].raw("image", i)[0, 0, 0]) for i in rows} for name, rows in whole.items()}
+    assert sum(map(len, whole.values())) == 120
+    assert min(map(len, files.values())) > 0
+    assert sum(map(len, files.values())) == len(set.union(*files.values())) == 30
+
+
+def test_rows_that_either_set_has_in_one_file_are_held_together() -> None:
+    def rows(name: str, files: list[int | None]) -> Selection:
+        cells = [{name: i, "id": i} for i in range(len(files))]
+        of = [None if file is None else Path(f"{name}{file}") for file in files]
+        return Rows(cells, (name, "id"), name, origins=of).select()
+
+    paired = pair(
+        {"": {"train": rows("a", [0, 0, 1, 2, 3, None])}, "b": {"train": rows("b", [7, 8, 8, 9, 7, 9, 5])}}, "id"
+    )["train"].rows
+    origins = paired.origins
+    assert origins is not None
+    groups: dict[Path | None, set[int]] = {}
+    for cells, origin in zip(paired.cells, origins, strict=True):
+        groups.setdefault(origin, set()).add(cells["id"])
+    assert sorted(map(sorted, groups.values())) == [[0, 1, 2, 4], [3, 5], [6]]
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_file_that_cannot_be_read_is_named_where_it_is_paired(tmp_path: Path) -> None:
+    for label in "01":
+        (tmp_path / "cells" / label).mkdir(parents=True)
+        for i in range(20):
+            Image.fromarray(np.full((4, 4, 3), i, np.uint8)).save(tmp_path / "cells" / label / f"{i}.png")
+    bad = tmp_path / "cells" / "0" / "3.png"
+    bad.write_bytes(b"no picture")
+    (tmp_path / "t.csv").write_text("label,text\n" + "".join(f"{i % 2},word {i}\n" for i in range(400)))
+    image = {"path": str(tmp_path / "cells"), "size": 4}
+    data = {"path": str(tmp_path / "t.csv"), "pair": "label", "max_rejected": 0.0}
+    recipe = Recipe.load({"name": "x", "data": data, "modalities": {"text": {}, "image": image}})
+    with pytest.raises(ValueError, match=rf"the first: .*t\.csv, row \d+ with {re.escape(str(bad))}: "):
+        prepare(recipe)
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_learned_prior_is_not_taught_by_rows_that_lack_what_is_private(tmp_path: Path) -> None:
+    recipe = {
+        "name": "pairs",
+        "data": {"path": "digits", "pair": "label", "limit": 200},
+        "modalities": {
+            "image": {"widths": [4], "private": 2},
+            "text": {"path": "number-words", "tokenizer": "characters", "max_tokens": 8, "hidden": 8, "embedding": 4},
+        },
+        "latent": {"dim": 6},
+        "prior": {"kind": "mixture"},
+        "train": {"steps": 2, "batch_size": 8},
+    }
+    mmvae.train(recipe, out=tmp_path / "whole", progress=False)
+    lacking = Recipe.load(recipe, ["data.complete=0.5"])
+    with pytest.raises(ValueError, match=r"\d+ of \d+ training rows lack a modality with private dimensions"):
+        mmvae.train(lacking, out=tmp_path / "some", progress=False)
+    plain = Recipe.load(lacking, ["modalities.image.private=0"])
+    mmvae.train(plain, out=tmp_path / "none", progress=False)
 
 
 def test_what_cannot_be_paired_is_said() -> None:
