@@ -48,6 +48,10 @@ def check_together(latent: Mapping[str, Any], prior: Mapping[str, Any], objectiv
             "prior.kind: the prior of points is fitted afterwards; set 'standard'",
         ),
         (
+            prior["kind"] == "tree" and (family != "gaussian" or kind in ("importance", "hamiltonian")),
+            "prior.kind: tree is made for latent.kind = gaussian, and objectives other than importance and hamiltonian",
+        ),
+        (
             family == "flow" and prior["kind"] == "vamp",
             "prior.kind: vamp scores each z under other posteriors, for which flows are too slow; set 'flow'",
         ),

@@ -110,6 +110,7 @@ GROUND = {
     "processes",
     "registry",
     "schedules",
+    "trees",
     "vae",
 }
 

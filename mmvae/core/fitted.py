@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmvae.core.latents import DiagonalGaussian, Posterior, log_standard_normal
 from mmvae.core.noise import Noise, choose
 from mmvae.core.priors import Given, Prior
 from mmvae.core.registry import Settings
+from mmvae.core.trees import Tree
 
 LEAST_ROWS = 4  # of a component, on average
 LEAST_OF_TREE = 16  # the same of a tree's: joint digits with 2,510 whole rows are better of 150 than of 600
@@ -126,7 +127,12 @@ class FittedMixture(Prior):
         shares = (scores - 0.5 * white.square().sum(1).T).softmax(1)
         return shares, self.means[:, d:] + (self.factors[:, d:, :d] @ white).movedim(2, 0)
 
-    def rest(self, z: Tensor, u: Tensor, numbers: Tensor) -> Tensor:
+    def mean_given(self, z: Tensor) -> Tensor:
+        """Means [R, D - d] of the other dimensions given the first, z [R, d]."""
+        shares, means = self.shares_given(z)
+        return (shares[..., None] * means).sum(1)
+
+    def draw_given(self, z: Tensor, u: Tensor, numbers: Tensor) -> Tensor:
         """Draws [R, D - d] of the other dimensions given the first, z [R, d], by uniform numbers u [R, 1] and normal
         numbers [R, D - d]."""
         d, drawn = z.shape[-1], []
@@ -145,19 +151,14 @@ class FittedMixture(Prior):
         return Given(self, self.weights, self.means, self.factors, evidence)
 
 
-class FittedTree(Prior):
-    """A fitted mixture of what modalities share, and one more for each that has dimensions of its own: of both, of
-    which it is the density of these given what is shared.
-
-    So what one has of its own is independent of what another has, given what they share, as it is in the decoders. One
-    mixture of everything spends its components on how they happened to meet: of joint digits with 600, a picture made
-    of a word is of its digit in 99 of 100 cases in place of 96.
-    """
+class FittedTree(Tree):
+    """A tree of fitted mixtures: of what is shared, and of that and what is a modality's own, which are then those of
+    the second given the first."""
 
     def __init__(self, trunk: FittedMixture, branches: Sequence[FittedMixture]) -> None:
-        """branches: of what is shared, which comes first, and of what is one modality's own."""
-        super().__init__(Settings(), sum(branch.dim for branch in branches) - (len(branches) - 1) * trunk.dim)
-        self.trunk, self.branches = trunk, nn.ModuleList(branches)
+        own = [branch.dim - trunk.dim for branch in branches]
+        super().__init__(Settings(), trunk.dim + sum(own))
+        self.grow(trunk, branches, own)
 
     @classmethod
     def fit(cls, draws: Tensor, held: Tensor, components: int, seed: int, own: Sequence[int]) -> FittedTree:
@@ -174,77 +175,6 @@ class FittedTree(Prior):
             for part, others in both
         ]
         return cls(FittedMixture.fit(draws, held, components, seed, standard=False), branches)
-
-    def parts(self) -> Iterator[tuple[FittedMixture, slice]]:
-        """The mixtures of what modalities have of their own, and the dimensions that these are."""
-        first = self.trunk.dim
-        for branch in self.branches:
-            assert isinstance(branch, FittedMixture)
-            last = first + branch.dim - self.trunk.dim
-            yield branch, slice(first, last)
-            first = last
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        shared = z[..., : self.trunk.dim]
-        found = self.trunk.log_prob(shared)
-        for branch, own in self.parts():
-            found = found + branch.log_prob_given(shared, z[..., own])
-        return found
-
-    def sample(self, noise: Noise) -> Tensor:
-        nothing = torch.zeros(len(noise), self.dim, device=noise.device)
-        return self.given(DiagonalGaussian(nothing, nothing + 1)).sample(noise)[:, 0]
-
-    def given(self, evidence: DiagonalGaussian) -> Posterior:
-        return GivenTree(self, evidence)
-
-
-class GivenTree(Posterior):
-    """A tree in the place of N(0, I). What is shared is as Bayes' rule has it, and what is a modality's own as it is
-    said; where nothing is said of it, as the tree has it given what is shared."""
-
-    def __init__(self, tree: FittedTree, evidence: DiagonalGaussian) -> None:
-        self.tree, self.evidence = tree, evidence
-        self.shared = tree.trunk.given(evidence.within(torch.arange(tree.trunk.dim)))
-
-    def _parts(self) -> Iterator[tuple[FittedMixture, slice, DiagonalGaussian, Tensor]]:
-        """Each modality's mixture and own dimensions, what is said of these, and of which rows anything is, [B, 1]."""
-        for branch, own in self.tree.parts():
-            said = self.evidence.within(torch.arange(own.start, own.stop))
-            yield branch, own, said, (said.stddev < 1).any(1, keepdim=True)
-
-    @property
-    def mean(self) -> Tensor:
-        """Of what is shared; and of what is a modality's own, given that mean."""
-        shared = self.shared.mean
-        means = [shared]
-        for branch, _, said, known in self._parts():
-            shares, means_of = branch.shares_given(shared)
-            means.append(torch.where(known, said.mean, (shares[..., None] * means_of).sum(1)))
-        return torch.cat(means, 1)
-
-    def sample(self, noise: Noise, k: int = 1) -> Tensor:
-        shared = self.shared.sample(noise, k)
-        drawn = [shared]
-        for branch, _, said, known in self._parts():
-            dim = said.mean.shape[1]
-            u, numbers = noise.uniform(k, 1).flatten(0, 1), noise.normal(k, dim)
-            z = said.mean[:, None] + said.stddev[:, None] * numbers
-            if not known.all():
-                by_branch = branch.rest(shared.flatten(0, 1), u, numbers.flatten(0, 1))
-                z = torch.where(known[..., None], z, by_branch.view_as(z))
-            drawn.append(z)
-        return torch.cat(drawn, 2)
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        shared = z[..., : self.tree.trunk.dim]
-        found = self.shared.log_prob(shared)
-        for branch, own, said, known in self._parts():
-            part = said.log_prob(z[..., own])
-            if not known.all():
-                part = torch.where(known, part, branch.log_prob_given(shared, z[..., own]))
-            found = found + part
-        return found
 
 
 def _log_mixture(z: Tensor, weights: Tensor, means: Tensor, factors: Tensor) -> Tensor:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mmvae.core.latents import DiagonalGaussian, Posterior, log_normal
+from mmvae.core.experts import GaussianExperts
+from mmvae.core.latents import DiagonalGaussian, Latent, Posterior, log_normal
 from mmvae.core.noise import Noise, choose
 from mmvae.core.priors import Given, Prior
 from mmvae.core.registry import Settings
+from mmvae.core.trees import Tree
+
+WIDEST = 3.0  # log-scale of a conditional Gaussian, either way
 
 
 class Mixture(Prior):
@@ -40,6 +45,67 @@ class Mixture(Prior):
     def given(self, evidence: DiagonalGaussian) -> Posterior:
         factors = self.log_scales.exp().diag_embed()
         return Given(self, self.logits.softmax(0), self.means, factors, evidence)
+
+
+class Conditional(nn.Module):
+    """A mixture of diagonal Gaussians that a network gives for each condition (Bishop 1994, "Mixture Density
+    Networks")."""
+
+    def __init__(self, condition: int, dim: int, components: int, hidden: int) -> None:
+        super().__init__()
+        self.dim, self.sizes = dim, [components, components * dim, components * dim]
+        last = nn.Linear(hidden, sum(self.sizes))
+        with torch.no_grad():  # at first all alike, but for where they are
+            last.weight.mul_(0.1)
+            last.bias.zero_()
+            last.bias.split(self.sizes)[1].normal_(std=0.5)
+        self.network = nn.Sequential(
+            nn.Linear(condition, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), last
+        )
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """For z [..., d]: log-weights [..., K], means and scales [..., K, dim]."""
+        with torch.autocast(z.device.type, enabled=False):  # it would round what a density is made of
+            logits, means, log_scales = self.network(z.float()).split(self.sizes, -1)
+        log_scales = WIDEST * torch.tanh(log_scales.unflatten(-1, (-1, self.dim)) / WIDEST)
+        return logits.log_softmax(-1), means.unflatten(-1, (-1, self.dim)), log_scales.exp()
+
+    def log_prob_given(self, z: Tensor, rest: Tensor) -> Tensor:
+        """Log-density of rest [..., dim] given z [..., d] in nats, [...]."""
+        weights, means, scales = self(z)
+        return torch.logsumexp(weights + log_normal(rest[..., None, :], means, scales), -1)
+
+    def mean_given(self, z: Tensor) -> Tensor:
+        """Means [R, dim] given z [R, d]."""
+        weights, means, _ = self(z)
+        return (weights.exp()[..., None] * means).sum(1)
+
+    def draw_given(self, z: Tensor, u: Tensor, numbers: Tensor) -> Tensor:
+        """Draws [R, dim] given z [R, d], by uniform numbers u [R, 1] and normal numbers [R, dim]."""
+        weights, means, scales = self(z)
+        rows, chosen = torch.arange(len(z), device=z.device), choose(weights.exp(), u)[:, 0]
+        return means[rows, chosen] + scales[rows, chosen] * numbers
+
+
+class LearnedTree(Tree):
+    """A mixture of what modalities share, and of what each has of its own one that a network gives for what is shared:
+    a prior of two levels, which samples of several modalities that agree can be drawn from."""
+
+    learned = lets_lack = True
+
+    class Config(Settings):
+        components: int = Field(100, ge=1, description="Gaussians, of what modalities share")
+        each: int = Field(50, ge=1, description="Gaussians, of what is a modality's own given that")
+        hidden: int = Field(128, ge=1, description="units of the network that gives these")
+
+    def attach(self, latent: Latent, posterior_of: Callable[[Any], Posterior]) -> None:
+        shared, own = latent.dim, []
+        if isinstance(latent, GaussianExperts) and latent.hides:
+            shared = int(latent.masks.all(0).sum())
+            own = [count for mask in latent.masks if (count := int(mask.sum()) - shared)]
+        how = self.config
+        branches = [Conditional(shared, count, how.each, how.hidden) for count in own]
+        self.grow(Mixture(Mixture.Config(components=how.components), shared), branches, own)
 
 
 class Flow(Prior):

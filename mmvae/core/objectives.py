@@ -260,8 +260,8 @@ def importance_weighted_bound(
     posterior = network.posterior(batch)
     k = 1 if isinstance(posterior, Point) else k  # the others would be the same
     z = posterior.sample(noise, k)
-    rest = without_prior(network, batch, posterior, z)
-    weights = torch.stack([rest + prior.log_prob(z) for prior in (network.prior, *priors)])
+    scores, _ = score_draws(network, batch, z)
+    weights = torch.stack([sum(scores.values()) + prior.log_ratio(posterior, z) for prior in (network.prior, *priors)])
     return torch.logsumexp(weights, dim=2) - math.log(k)
 
 

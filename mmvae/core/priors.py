@@ -21,6 +21,7 @@ class Prior(nn.Module, ABC):
 
     Config: type[Settings] = Settings  # the table's further keys
     learned = False  # whether it has weights that are trained together with the networks
+    lets_lack = False  # whether its rate leaves out what no modality of a row speaks of
     examples = 0  # training rows that it asks to be shown
 
     def __init__(self, config: Any, dim: int) -> None:
@@ -54,13 +55,17 @@ class Prior(nn.Module, ABC):
         """
         if isinstance(posterior, Point):
             return torch.zeros(len(z), 1, device=z.device)
+        return -self.log_ratio(posterior, z).mean(1, keepdim=True)
+
+    def log_ratio(self, posterior: Posterior, z: Tensor) -> Tensor:
+        """log p(z) - log q(z|x) of the posterior's draws z [B, k, D] in nats, [B, k]."""
         of_prior = self.log_prob(z)
         if of_prior.shape != z.shape[:-1]:  # which would broadcast, and be no density
             raise ValueError(
                 f"{type(self).__name__}.log_prob gives {tuple(of_prior.shape)} for z {tuple(z.shape)}, not "
                 f"{tuple(z.shape[:-1])}"
             )
-        return (posterior.log_prob(z) - of_prior).mean(1, keepdim=True)
+        return of_prior - posterior.log_prob(z)
 
 
 class StandardNormal(Prior):
@@ -164,6 +169,7 @@ priors: Registry[Prior] = Registry(
         "standard": f"{__name__}:StandardNormal",
         "none": f"{__name__}:NoPrior",
         "mixture": "mmvae.core.learned_priors:Mixture",
+        "tree": "mmvae.core.learned_priors:LearnedTree",
         "flow": "mmvae.core.learned_priors:Flow",
         "vamp": "mmvae.core.vamp:Vamp",
         "sphere": "mmvae.core.sphere:UniformDirections",

@@ -123,11 +123,8 @@ def on_other_data(recipe: Recipe, split: str, data: str | None, limit: int | Non
 def _bounds(
     vae: VAE, rows: Split, terms: bounds.Terms, k: int, seed: int, progress: Progress | None
 ) -> dict[str, float]:
-    measured = vae.network, rows.store, vae.device, k, seed, progress
-    fitted, private = [vae.fitted] if vae.fitted else [], vae.network.latent.shared() is not None
-    nll, *others = bounds.importance_nll(*measured, [] if private else fitted)
-    if private:  # which N(0, I) has where a row lacks the modality: a fitted prior has them elsewhere
-        others = [bounds.nll_under(prior, *measured) for prior in fitted]
+    priors = [vae.fitted] if vae.fitted else []
+    nll, *others = bounds.importance_nll(vae.network, rows.store, vae.device, k, seed, progress, priors)
     figures = {
         "-ELBO (nats)": terms.total,
         f"NLL, importance-weighted, k = {k} (nats)": nll.mean().item(),

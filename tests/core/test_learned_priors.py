@@ -7,12 +7,27 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
+from mmvae.core.experts import ProductOfExperts
 from mmvae.core.latents import DiagonalGaussian
-from mmvae.core.learned_priors import Flow, Mixture
+from mmvae.core.learned_priors import Flow, LearnedTree, Mixture
 from mmvae.core.noise import Noise, StepNoise
 from mmvae.core.priors import Prior, priors
 
-MADE = {"mixture": Mixture(Mixture.Config(components=5), 2), "flow": Flow(Flow.Config(transforms=2, hidden=16), 2)}
+
+def tree() -> LearnedTree:
+    """Of one dimension that modalities a and b share, and one that is a's own."""
+    latent = ProductOfExperts(ProductOfExperts.Config(dim=2))
+    latent.attach({"a": 1, "b": 0})
+    prior = LearnedTree(LearnedTree.Config(components=3, each=4, hidden=8), 2)
+    prior.attach(latent, latent.forward)
+    return prior
+
+
+MADE = {
+    "mixture": Mixture(Mixture.Config(components=5), 2),
+    "flow": Flow(Flow.Config(transforms=2, hidden=16), 2),
+    "tree": tree(),
+}
 
 
 @pytest.fixture(params=MADE)
@@ -120,3 +135,36 @@ def test_what_evidence_leaves_open_is_as_a_learned_mixture_has_it_given_the_rest
         mean = (weight[..., None] * grid).sum((0, 1)) / weight.sum()
         torch.testing.assert_close(given.mean[0], mean.float(), atol=1e-3, rtol=1e-3)
         torch.testing.assert_close(given.sample(Noise([0]), 40_000)[0].mean(0), mean.float(), atol=0.03, rtol=0)
+
+
+def test_a_learned_tree_finds_what_is_a_modalitys_own_whatever_rows_lack_it() -> None:
+    torch.manual_seed(0)
+    prior = tree()
+    optimizer = torch.optim.Adam(prior.parameters(), 0.02)
+    for step in range(600):
+        shared = torch.randn(128, 1)
+        mean, stddev = torch.cat([shared, 3 * shared.sign()], 1), torch.full((128, 2), 0.2)
+        lacking = torch.rand(128) < 0.7
+        mean[lacking, 1], stddev[lacking, 1] = 0.0, 1.0  # as families have what no modality speaks of
+        posterior = DiagonalGaussian(mean, stddev)
+        loss = prior.rate(posterior, posterior.sample(StepNoise(step, 128, slice(None)))).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    z = prior.sample(StepNoise(0, 4000, slice(None))).detach()
+    sure = z[z[:, 0].abs() > 0.5]
+    assert ((sure[:, 1] * sure[:, 0].sign() - 3).abs() < 1).float().mean() > 0.95
+    evidence = DiagonalGaussian(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), torch.tensor([[0.1, 1.0], [0.1, 1.0]]))
+    given = prior.given(evidence)
+    torch.testing.assert_close(given.mean[:, 1], torch.tensor([3.0, -3.0]), atol=0.3, rtol=0)
+    drawn = given.sample(Noise([1, 2]), 500)[..., 1].mean(1)
+    torch.testing.assert_close(drawn, torch.tensor([3.0, -3.0]), atol=0.3, rtol=0)
+
+
+def test_a_learned_tree_without_private_dimensions_is_a_mixture() -> None:
+    latent = ProductOfExperts(ProductOfExperts.Config(dim=3))
+    prior = LearnedTree(LearnedTree.Config(), 3)
+    prior.attach(latent, latent.forward)
+    z = torch.randn(5, 3)
+    assert torch.equal(prior.log_prob(z), prior.trunk.log_prob(z))
+    assert list(prior.parts()) == []

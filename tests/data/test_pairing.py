@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import mmvae
@@ -206,8 +207,17 @@ def test_a_learned_prior_is_not_taught_by_rows_that_lack_what_is_private(tmp_pat
     lacking = Recipe.load(recipe, ["data.complete=0.5"])
     with pytest.raises(ValueError, match=r"\d+ of \d+ training rows lack a modality with private dimensions"):
         mmvae.train(lacking, out=tmp_path / "some", progress=False)
-    plain = Recipe.load(lacking, ["modalities.image.private=0"])
-    mmvae.train(plain, out=tmp_path / "none", progress=False)
+    for settings in (["modalities.image.private=0"], ["prior.kind=tree"]):
+        mmvae.train(Recipe.load(lacking, settings), out=tmp_path / settings[0], progress=False)
+    vae = mmvae.VAE.load(tmp_path / "prior.kind=tree")
+    assert vae.fitted is None
+    digits = prepare(vae.recipe, vae.modalities, "test").splits["test"]
+    batch = digits.store.batch([0, 1])
+    means = vae.place(batch.of(["text"]))
+    torch.testing.assert_close(means[:, :4], vae.encode(batch.of(["text"]))[:, :4], atol=2e-3, rtol=0)
+    assert (means[:, 4:] != 0).all()  # of what is the picture's own, as the prior has it
+    figures = mmvae.evaluate(vae, k=4, limit=20)
+    assert figures["rate (nats)"] > 0
 
 
 def test_what_cannot_be_paired_is_said() -> None:
