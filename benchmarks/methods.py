@@ -81,6 +81,7 @@ JOINT = {
     "MMVAE (Shi et al. 2019)": EXPERTS,
     "MoPoE (Sutter et al. 2021)": "latent.kind=mixture latent.of=products",
     "DMVAE (Lee & Pavlovic 2021)": f"objective.subsets=each {OWN}",
+    "the same, and a learned tree as prior": f"objective.subsets=each {OWN} prior.kind=tree",
     "MMVAE+ (Palumbo et al. 2023)": f"{EXPERTS} {OWN}",
     "CMVAE (Palumbo et al. 2024)": f"{EXPERTS} {OWN} prior.kind=mixture",
 }
