@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import mmvae
-from mmvae.evaluation.bounds import Terms
+from mmvae.evaluation.bounds import Measured
 from mmvae.recipe import Recipe
 
 SHOWN = {  # how a contact sheet appears in Markdown, by its suffix
@@ -15,7 +15,7 @@ SHOWN = {  # how a contact sheet appears in Markdown, by its suffix
 }
 
 
-def write_card(folder: Path, recipe: Recipe, terms: Terms, rows: Mapping[str, int], steps: int) -> None:
+def write_card(folder: Path, recipe: Recipe, terms: Measured, rows: Mapping[str, int], steps: int) -> None:
     """Write README.md. terms: of the validation split; rows: of each split; steps: that were taken."""
     kinds = ", ".join(f"{name} ({table['kind']})" for name, table in recipe.modalities.items())
     start = f", begun with {recipe.train.start}" if recipe.train.start else ""

@@ -24,7 +24,7 @@ from mmvae.core.sequences import SequencePrior
 from mmvae.core.vae import Batch, Network
 from mmvae.data.store import digest
 from mmvae.hardware import best_device
-from mmvae.inferring import infer, placed
+from mmvae.inferring import drawn, placed
 from mmvae.inputs import Inputs, hear, taken, to_batch, unquote
 from mmvae.modalities.contract import Modality, Raw, as_stream
 from mmvae.recipe import Recipe
@@ -197,7 +197,7 @@ class VAE:
     @torch.inference_mode()
     def infer(self, batch: Batch, n: int = 1, seed: int = 0) -> Tensor:
         """n draws of z given each row of a batch, one after another, [B * n, D]."""
-        return infer(self.network, self.prior(), batch, n, seed, self.device)
+        return drawn(self.network, self.prior(), batch, n, seed, self.device)
 
     @torch.inference_mode()
     def decode(

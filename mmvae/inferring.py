@@ -14,7 +14,7 @@ ROWS = 64  # at a time
 SURE = 1e-3  # standard deviation of what is taken as it is: what is shared stays where `encode` has it
 
 
-def infer(network: Network, prior: Prior, batch: Batch, n: int, seed: int, device: torch.device) -> Tensor:
+def drawn(network: Network, prior: Prior, batch: Batch, n: int, seed: int, device: torch.device) -> Tensor:
     """n draws of each row of a batch, one after another, [B * n, D]: of its posterior, or, where a row lacks a modality
     with dimensions of its own, of that with this prior in the place of N(0, I)."""
     draws = []

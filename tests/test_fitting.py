@@ -53,7 +53,7 @@ def test_what_modalities_have_of_their_own_is_fitted_given_what_they_share(tmp_p
     assert isinstance(model.fitted, FittedTree)
     sizes = {"image": model.recipe.modalities["image"]["private"], "italian": 4}
     shared = model.network.latent.dim - sum(sizes.values())
-    assert [branch.dim - shared for branch, _ in model.fitted.parts()] == list(sizes.values())
+    assert model.fitted.own == list(sizes.values())
     for (_, own), name in zip(model.fitted.parts(), sizes, strict=True):
         ours = model.network.latent.seen_by(name, torch.ones(model.network.latent.dim))
         assert ours[own].all()
@@ -101,4 +101,5 @@ def test_varied_copies_are_no_more_rows_to_a_fitted_prior(tmp_path: Path, monkey
     monkeypatch.setattr("mmvae.fitting.ROWS", 64)  # draws of some rows and copies
     model = train("joint/emoji", few, tmp_path / "run", progress=False)
     assert isinstance(model.fitted, FittedTree)
+    assert isinstance(model.fitted.trunk, FittedMixture)
     assert len(model.fitted.trunk.weights) == 64 // 16

@@ -208,9 +208,9 @@ def test_where_draws_are_weighted_the_best_is_by_their_bound(
 ) -> None:
     drawn = []
 
-    def measured(*_: Any, draws: int = 1) -> bounds.Terms:  # the ELBO falls, and the NLL falls till the third
+    def measured(*_: Any, draws: int = 1) -> bounds.Measured:  # the ELBO falls, and the NLL falls till the third
         drawn.append(draws)
-        return bounds.Terms(float(len(drawn)), {"image": 0.0}, draws, (0.0, 1.5, 3.0, 2.0, 0.0)[len(drawn) - 1])
+        return bounds.Measured(float(len(drawn)), {"image": 0.0}, draws, (0.0, 1.5, 3.0, 2.0, 0.0)[len(drawn) - 1])
 
     monkeypatch.setattr(bounds, "elbo", measured)
     train(recipe("objective.kind=importance", "train.steps=40"), out=tmp_path)

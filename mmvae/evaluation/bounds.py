@@ -23,7 +23,7 @@ SLOWLY_PAIRED = 500  # rows, or somewhat more, whose posteriors are compared pai
 
 
 @dataclass(frozen=True)
-class Terms:
+class Measured:
     """Means over the rows of a split. rate: KL(q(z|x) || p(z)), None where z is a point and has none; distortion:
     -log p(x|z) by modality, one draw a row; gain: how much lower than their sum the NLL by several draws is."""
 
@@ -84,7 +84,9 @@ def settle(network: Network, store: Store, device: torch.device, most: int = 200
 
 
 @torch.inference_mode()
-def elbo(network: Network, store: Store, device: torch.device, seed: int = 0, size: int = 128, draws: int = 1) -> Terms:
+def elbo(
+    network: Network, store: Store, device: torch.device, seed: int = 0, size: int = 128, draws: int = 1
+) -> Measured:
     """The ELBO's terms on a split, and what so many importance-weighted draws gain."""
     rate, distortion = 0.0, dict.fromkeys(store.columns, 0.0)
     for _, batch, noise in batches(store, store.at_once(size), device, seed):
@@ -93,7 +95,7 @@ def elbo(network: Network, store: Store, device: torch.device, seed: int = 0, si
         rate += network.prior.rate(posterior, z).sum().item()
         for name, score in network.score(batch, z[:, 0])[0].items():
             distortion[name] -= score.sum().item()
-    terms = Terms(
+    terms = Measured(
         rate / len(store) if network.latent.bounded else None,
         {name: total / len(store) for name, total in distortion.items()},
     )

@@ -121,7 +121,7 @@ def on_other_data(recipe: Recipe, split: str, data: str | None, limit: int | Non
 
 
 def _bounds(
-    vae: VAE, rows: Split, terms: bounds.Terms, k: int, seed: int, progress: Progress | None
+    vae: VAE, rows: Split, terms: bounds.Measured, k: int, seed: int, progress: Progress | None
 ) -> dict[str, float]:
     priors = [vae.fitted] if vae.fitted else []
     nll, *others = bounds.importance_nll(vae.network, rows.store, vae.device, k, seed, progress, priors)
@@ -141,7 +141,7 @@ def _bounds(
     return figures
 
 
-def _distortion(rows: Split, terms: bounds.Terms) -> dict[str, float]:
+def _distortion(rows: Split, terms: bounds.Measured) -> dict[str, float]:
     """A row that lacks a modality has no distortion of it."""
     figures = {}
     for name, value in terms.distortion.items():

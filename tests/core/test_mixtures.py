@@ -18,7 +18,7 @@ from mmvae.core.objectives import ELBO, ImportanceWeighted, importance_weighted_
 from mmvae.core.priors import Prior, StandardNormal
 from mmvae.core.regularizers import Alone
 from mmvae.core.vae import Batch, Network
-from mmvae.inferring import infer, placed
+from mmvae.inferring import drawn, placed
 
 DIM, ROWS = 3, 4
 PRESENT = {"x": torch.tensor([True, True, False, False]), "y": torch.tensor([True, False, True, False])}
@@ -111,8 +111,8 @@ def test_what_rows_lack_is_inferred_from_a_fitted_mixture_row_by_row(family: typ
     prior.means[:, 2] = 50.0  # what is of y alone
     rows = batch(4).only({"x": torch.ones(4, dtype=torch.bool), "y": torch.tensor([True, False, False, True])})
     with torch.inference_mode():
-        z = infer(made, prior, rows, 5, 0, torch.device("cpu")).view(4, 5, DIM)
-        first = infer(made, prior, next(rows.split(2)), 5, 0, torch.device("cpu")).view(2, 5, DIM)
+        z = drawn(made, prior, rows, 5, 0, torch.device("cpu")).view(4, 5, DIM)
+        first = drawn(made, prior, next(rows.split(2)), 5, 0, torch.device("cpu")).view(2, 5, DIM)
         places = placed(made, prior, rows, torch.device("cpu"))
     torch.testing.assert_close(z[:2], first)
     assert (z[1:3, :, 2] > 40).all()
