@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -213,7 +214,8 @@ def named(modalities: Mapping[str, Modality], item: Any) -> tuple[str, Any]:
     name, says, rest = item.partition("=") if isinstance(item, str) else ("", "", "")
     if says and name in modalities and not os.path.exists(item):
         return name, rest
-    if rest and os.path.isfile(rest) and not os.path.exists(item):
+    misspelt = name.isidentifier() and get_close_matches(name, modalities)  # else it may be a sentence: E=mc2
+    if rest and (misspelt or os.path.isfile(rest)) and not os.path.exists(item):
         raise ValueError(f"{item}: the model has no modality '{name}': {nearest(name, modalities)}")
     suffix = os.path.splitext(item)[1].lower() if isinstance(item, str | Path) else ""
     fits = [name for name, m in modalities.items() if suffix and suffix in (m.suffix, *m.reads)]

@@ -235,6 +235,9 @@ def test_inputs_of_one_modality_are_rows_and_those_of_several_a_row(vae_for: Mak
         together(modalities, ["one", "two", "b.png"])
     with pytest.raises(ValueError, match="the model has no modality 'imge': did you mean 'image'"):
         together(modalities, [f"imge={__file__}"])
+    with pytest.raises(ValueError, match="txt=a red circle: the model has no modality 'txt': did you mean 'text'"):
+        together(modalities, ["txt=a red circle"])
+    assert together(modalities, ["E=mc2"]) == {"text": ["E=mc2"]}
     assert together(modalities, ["text=b.png", "image=b.png"]) == {"text": ["b.png"], "image": ["b.png"]}
     two = {"words": modalities["text"], "parole": modalities["text"]}
     assert together(two, ["words=a = b", "parole=uno"]) == {"words": ["a = b"], "parole": ["uno"]}
