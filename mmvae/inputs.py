@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -41,6 +41,10 @@ def read_inputs(modalities: Mapping[str, Modality], inputs: Inputs) -> dict[str,
     unknown = [name for name in columns if name not in modalities]
     if unknown:
         raise ValueError(f"the model has no modality '{unknown[0]}': it has {', '.join(modalities)}")
+    if single := [
+        name for name, each in columns.items() if isinstance(each, str | Path) or not isinstance(each, Iterable)
+    ]:
+        raise ValueError(f"inputs of '{single[0]}' are a list of observations: for one, give [x]")
     return {
         name: [None if item is None else read_input(modalities[name], item) for item in column]
         for name, column in columns.items()
@@ -211,6 +215,10 @@ def _by_modality(modalities: Mapping[str, Modality], inputs: Sequence[Any]) -> d
 def named(modalities: Mapping[str, Modality], item: Any) -> tuple[str, Any]:
     """The name of the modality that an input is of, and the input: as NAME=INPUT says; else by a file's suffix, or the
     only one that can parse a value. Raises ValueError where that is none, or several."""
+    if isinstance(item, Mapping):
+        raise ValueError(
+            "a dict from modalities to lists is no single input: give a file, a sentence or an observation"
+        )
     name, says, rest = item.partition("=") if isinstance(item, str) else ("", "", "")
     if says and name in modalities and not os.path.exists(item):
         return name, rest

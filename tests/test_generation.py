@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image as PIL
 
 from mmvae.core.fitted import FittedMixture
 from mmvae.core.latents import slerp
@@ -238,6 +239,13 @@ def test_inputs_of_one_modality_are_rows_and_those_of_several_a_row(vae_for: Mak
     with pytest.raises(ValueError, match="txt=a red circle: the model has no modality 'txt': did you mean 'text'"):
         together(modalities, ["txt=a red circle"])
     assert together(modalities, ["E=mc2"]) == {"text": ["E=mc2"]}
+    with pytest.raises(ValueError, match="inputs of 'text' are a list of observations"):
+        vae_for("image", "text").translate({"text": "seven"})
+    bare: Any = {"image": PIL.new("L", (8, 8))}
+    with pytest.raises(ValueError, match="inputs of 'image' are a list of observations"):
+        vae_for("image", "text").translate(bare)
+    with pytest.raises(ValueError, match="a dict from modalities to lists is no single input"):
+        vae_for("image", "text").interpolate({"text": ["seven"]}, {"text": ["one"]})
     assert together(modalities, ["text=b.png", "image=b.png"]) == {"text": ["b.png"], "image": ["b.png"]}
     two = {"words": modalities["text"], "parole": modalities["text"]}
     assert together(two, ["words=a = b", "parole=uno"]) == {"words": ["a = b"], "parole": ["uno"]}
