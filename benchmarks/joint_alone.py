@@ -19,13 +19,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 import mmvae
 from mmvae.commands.terminal import mendable
 from mmvae.data.choosing import choose_rows
 from mmvae.data.prepare import prepare
-from mmvae.evaluation.bounds import nll_under
+from mmvae.evaluation.bounds import nll_alone
 from mmvae.evaluation.evaluate import on_other_data
 from mmvae.evaluation.recognition import SAMPLES, distances_from_training
 from mmvae.modalities.contract import Modality
@@ -58,7 +59,7 @@ def nll(vae: mmvae.VAE, name: str, data: Recipe, k: int) -> tuple[Tensor, Tensor
     """-log p(x) of each test row of one modality, in nats, under the prior that the model generates by, and all the
     rows' numbers."""
     store = prepare(data, {name: vae.modalities[name]}, "test").splits["test"].store
-    found = nll_under(vae.prior(), vae.network, store, vae.device, k, of=[name])
+    found = nll_alone(vae.network, vae.prior(), store, vae.device, k, torch.arange(len(store)), name)
     return found, store.batch(range(len(store))).values[name]
 
 
@@ -73,6 +74,7 @@ def check(recipe: Recipe, modalities: dict[str, Modality]) -> None:
     """Raises ValueError where sets were paired before they were split: each alone is split in another way."""
     if not any(recipe.modalities[name]["path"] for name in modalities):
         return
+    # rows that were split after they were paired are of one joined set
     splits = choose_rows(recipe, modalities, None).selections.values()
     if len({id(rows.rows) for rows in splits}) < len(splits):
         raise ValueError(

@@ -126,7 +126,7 @@ def measure(folder: Path, recipe: Any, changes: str, args: argparse.Namespace) -
     held = json.loads(kept.read_text())
     if held.get("how") != how:
         raise ValueError(
-            f"{folder}: its figures are of other settings, {held.get('how')}: remove it, or name another --out"
+            f"{folder}: its figures are of another recipe, label or settings: remove it, or name another --out"
         )
     return held["figures"]
 

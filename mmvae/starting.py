@@ -51,13 +51,13 @@ def show_rows(network: Network, store: Store, device: torch.device) -> None:
     """Show the prior of a new network the training rows that it asks for. Raises ValueError where a learned prior
     would take what is a modality's own to be N(0, I), as the posteriors of rows that lack it have it."""
     prior = network.prior
-    known = network.latent.known({name: column.present.to(device) for name, column in store.columns.items()})
-    if prior.learned and not prior.lets_lack and not known.all():
-        lacking = int((~known.all(1)).sum())
-        raise ValueError(
-            f"{lacking:,} of {len(store):,} training rows lack a modality with private dimensions, which a learned "
-            "prior would take to be N(0, I) for that: set prior.kind to tree, or modalities.NAME.private to 0"
-        )
+    if prior.learned and not prior.lets_lack:
+        known = network.latent.known({name: column.present.to(device) for name, column in store.columns.items()})
+        if lacking := int((~known.all(1)).sum()):
+            raise ValueError(
+                f"{lacking:,} of {len(store):,} training rows lack a modality with private dimensions, which a learned "
+                "prior would take to be N(0, I) for that: set prior.kind to tree, or modalities.NAME.private to 0"
+            )
     if count := prior.examples:
         prior.show(store.batch(torch.arange(count) * len(store) // count).to(device))
 

@@ -236,7 +236,7 @@ class MixtureOfGaussians(Posterior):
         of_there = each.view(*self.there.shape, -1).masked_fill(~self.there[..., None], -torch.inf)
         return of_there.logsumexp(1) - self.there.sum(1, keepdim=True).log()
 
-    def within(self, dims: Tensor) -> MixtureOfGaussians:
+    def within(self, dims: Tensor | slice) -> MixtureOfGaussians:
         return MixtureOfGaussians(self.means[..., dims], self.stddevs[..., dims], self.there)
 
     def detached(self) -> MixtureOfGaussians:

@@ -52,7 +52,7 @@ class Posterior(ABC):
     def auxiliary(self) -> Tensor | None:
         """What the family asks of training beside the rate, [B]; nothing by default."""
 
-    def within(self, dims: Tensor) -> Posterior:
+    def within(self, dims: Tensor | slice) -> Posterior:
         """Of some dimensions of z alone, by their numbers; of families that have private ones."""
         raise NotImplementedError
 
@@ -99,7 +99,7 @@ class DiagonalGaussian(Posterior):
         scores = (mean * precision) @ z.T - 0.5 * precision @ (z**2).T + constant[:, None]
         return scores.float().to(self.mean.device)
 
-    def within(self, dims: Tensor) -> DiagonalGaussian:
+    def within(self, dims: Tensor | slice) -> DiagonalGaussian:
         return DiagonalGaussian(self.mean[:, dims], self.stddev[:, dims])
 
     def rate_from_standard(self) -> Tensor:

@@ -100,9 +100,9 @@ class LearnedTree(Tree):
 
     def attach(self, latent: Latent, posterior_of: Callable[[Any], Posterior]) -> None:
         shared, own = latent.dim, []
-        if isinstance(latent, GaussianExperts) and latent.hides:
-            shared = int(latent.masks.all(0).sum())
-            own = [count for mask in latent.masks if (count := int(mask.sum()) - shared)]
+        if isinstance(latent, GaussianExperts) and (dims := latent.shared()) is not None:
+            shared = len(dims)
+            own = [count for mask in latent.own().values() if (count := int(mask.sum()) - shared)]
         how = self.config
         branches = [Conditional(shared, count, how.each, how.hidden) for count in own]
         self.grow(Mixture(Mixture.Config(components=how.components), shared), branches, own)

@@ -261,7 +261,8 @@ def importance_weighted_bound(
     k = 1 if isinstance(posterior, Point) else k  # the others would be the same
     z = posterior.sample(noise, k)
     scores, _ = score_draws(network, batch, z)
-    weights = torch.stack([sum(scores.values()) + prior.log_ratio(posterior, z) for prior in (network.prior, *priors)])
+    log_likelihood = sum(scores.values())
+    weights = torch.stack([log_likelihood + prior.log_ratio(posterior, z) for prior in (network.prior, *priors)])
     return torch.logsumexp(weights, dim=2) - math.log(k)
 
 

@@ -53,7 +53,7 @@ class Tree(Prior):
     def said(self, evidence: DiagonalGaussian) -> Iterator[tuple[Branch, slice, DiagonalGaussian, Tensor]]:
         """Those, what is said of these dimensions, and of which rows anything is, [B, 1]."""
         for branch, own in self.parts():
-            said = evidence.within(torch.arange(own.start, own.stop))
+            said = evidence.within(own)
             yield branch, own, said, (said.stddev != 1).any(1, keepdim=True)
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ class Tree(Prior):
         if not isinstance(posterior, DiagonalGaussian):
             return super().log_ratio(posterior, z)
         shared = z[..., : self.trunk.dim]
-        found = self.trunk.log_ratio(posterior.within(torch.arange(self.trunk.dim)), shared)
+        found = self.trunk.log_ratio(posterior.within(slice(self.trunk.dim)), shared)
         for branch, own, said, known in self.said(posterior):
             ratio = branch.log_prob_given(shared, z[..., own]) - said.log_prob(z[..., own])
             found = found + torch.where(known, ratio, 0.0)
@@ -88,7 +88,7 @@ class GivenTree(Posterior):
 
     def __init__(self, tree: Tree, evidence: DiagonalGaussian) -> None:
         self.tree, self.evidence = tree, evidence
-        self.shared = tree.trunk.given(evidence.within(torch.arange(tree.trunk.dim)))
+        self.shared = tree.trunk.given(evidence.within(slice(tree.trunk.dim)))
 
     @property
     def mean(self) -> Tensor:

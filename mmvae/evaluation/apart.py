@@ -12,7 +12,7 @@ from mmvae.core.priors import Prior
 from mmvae.core.vae import Network
 from mmvae.data.prepare import Progress
 from mmvae.data.store import Store
-from mmvae.evaluation.bounds import batches, importance_nll, nll_under
+from mmvae.evaluation.bounds import batches, importance_nll, nll_alone
 
 MOST = 500  # rows, from all over the split
 AMONG = 100  # rows among which the right one is looked for
@@ -84,6 +84,6 @@ def apart(
                 continue
             figures[f"NLL of {name} alone, {of}"] = nll(having, rows)
             if fitted:
-                alone = nll_under(fitted, network, store, device, k, seed, progress, rows, [name])
-                figures[f"NLL of {name} alone under the fitted prior, {of}"] = alone.mean().item()
+                alone = nll_alone(network, fitted, store, device, k, rows, name, seed, progress).mean().item()
+                figures[f"NLL of {name} alone under the fitted prior, {of}"] = alone
     return figures

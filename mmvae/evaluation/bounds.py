@@ -127,25 +127,25 @@ def importance_nll(
     return _nll(bound, store, device, k, seed, progress, chosen)
 
 
-def nll_under(
-    prior: Prior,
+def nll_alone(
     network: Network,
+    prior: Prior,
     store: Store,
     device: torch.device,
     k: int,
+    chosen: Tensor,
+    name: str,
     seed: int = 0,
     progress: Progress | None = None,
-    chosen: Tensor | None = None,
-    of: Collection[str] | None = None,
 ) -> Tensor:
-    """-log p(x) of each row, [N], under a prior that may be far from that of training, by the importance-weighted bound
-    with k draws; chosen, of: as in importance_nll. They are of the posterior, which has that prior in the place of
-    N(0, I) where it can; where it is a density, up to half of them are of the prior itself, weighed as draws of both
-    (Hesterberg 1995, "Weighted Average Importance Sampling and Defensive Mixture Distributions"): an encoder that is
-    surer than it may be leaves out much of a word's z. Where it is right, they cost at most log 2."""
+    """-log p(x) of one modality of the chosen rows, [N], under a prior, by the importance-weighted bound with k draws.
+    They are of the modality's posterior, which has that prior in the place of N(0, I) where it can; where it is a
+    density, up to half of them are of the prior itself, weighed as draws of both (Hesterberg 1995, "Weighted Average
+    Importance Sampling and Defensive Mixture Distributions"): an encoder that is surer than it may be leaves out much
+    of a word's z. Where it is right, they cost at most log 2."""
 
     def bound(batch: Batch, noise: Noise, n: int) -> Tensor:
-        seen = batch if of is None else batch.of(of)
+        seen = batch.of([name])
         posterior = network.posterior(seen)
         if (evidence := posterior.gaussians(noise, 1)) is not None:
             posterior = prior.given(evidence)
@@ -157,8 +157,7 @@ def nll_under(
             z, drawn = torch.cat([z, others], 1), torch.cat([drawn, posterior.log_prob(others)], 1)
             shares = drawn + math.log(1 - of_prior / n), prior.log_prob(z) + math.log(of_prior / n)
             drawn = torch.logaddexp(*shares)
-        scores, _ = score_draws(network, seen, z)
-        weights = prior.log_prob(z) - drawn + sum(scores.values())
+        weights = prior.log_prob(z) - drawn + score_draws(network, seen, z)[0][name]
         return weights.logsumexp(1)[None] - math.log(n)
 
     return _nll(bound, store, device, k, seed, progress, chosen)[0]

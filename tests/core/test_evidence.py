@@ -221,7 +221,7 @@ def test_under_another_prior_the_nll_nears_its_own_evidence(monkeypatch: pytest.
     assert (other - plain).abs().max() > 0.3
 
     def alone(k: int) -> Tensor:
-        return bounds.nll_under(fitted, linear({"x": WEIGHT}), Kept(x=x), CPU, k)
+        return bounds.nll_alone(linear({"x": WEIGHT}), fitted, Kept(x=x), CPU, k, torch.arange(50), "x")
 
     # one draw is of the exact posterior under it; of many half are of the prior
     torch.testing.assert_close(alone(1), known, atol=1e-3, rtol=0)

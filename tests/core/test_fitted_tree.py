@@ -196,7 +196,7 @@ def test_what_is_missing_costs_nothing_under_a_tree() -> None:
     known = -Normal(mean, (1 + stddev**2).sqrt()).log_prob(x).sum(1)
     store = Kept(x=x, y=torch.zeros(100, 10))
     given = FittedTree(trunk, [branch, branch])
-    ours = bounds.nll_under(given, network, store, torch.device("cpu"), 1000, of=["x"])
+    ours = bounds.nll_alone(network, given, store, torch.device("cpu"), 1000, torch.arange(100), "x")
     torch.testing.assert_close(ours.mean(), known.mean(), atol=0.15, rtol=0)
     again = bounds.importance_nll(network, store, torch.device("cpu"), 1000, priors=[given], of=["x"])[1]
     torch.testing.assert_close(again.mean(), known.mean(), atol=0.15, rtol=0)
